@@ -1,0 +1,101 @@
+"""Every key there is, with its default. Other configs start from here and change what they need.
+
+This file alone trains a ResNet-18 + LSTM at full width; `quickstart.py` is the one to begin with.
+"""
+
+import ml_collections
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the default configuration."""
+    config = ml_collections.ConfigDict()
+
+    # Initialisation, data order, augmentation and dropout all follow from this one number.
+    config.seed = 0
+
+    config.data = ml_collections.ConfigDict()
+    # TFDS name, with the builder's config: 'utkface', 'utkface/coral_21_60', 'synthetic_faces'.
+    config.data.dataset = 'synthetic_faces'
+    # Where prepared datasets live; '' is TFDS's own default (~/tensorflow_datasets).
+    config.data.data_dir = ''
+    # Folder with the files that had to be fetched by hand (see the dataset's README).
+    config.data.manual_dir = ''
+    # Parameters of the builder that differ from its config's defaults, by name.
+    config.data.parameters = ml_collections.ConfigDict()
+    config.data.train_split = 'train'
+    # Decides which checkpoint is the best one.
+    config.data.validation_split = 'validation'
+    # Read once, at the end of a training. '' skips it.
+    config.data.test_split = 'test'
+    # Side in pixels to which a face is resized when it is read ...
+    config.data.resize_size = 144
+    # ... and the side of the crop out of it that the network sees (centred in evaluation).
+    config.data.image_size = 128
+    # 'unit' (0..1), 'standardize' (per image: mean 0, deviation 1) or 'imagenet' (per channel).
+    config.data.normalization = 'imagenet'
+    # Threads that read and decode in each process.
+    config.data.num_threads = 4
+    # Batches read ahead of the step.
+    config.data.prefetch = 2
+
+    # Augmentation of the training images, drawn per example. A zero switches that part off.
+    config.augment = ml_collections.ConfigDict()
+    config.augment.enabled = True
+    config.augment.rotation = 15.0  # degrees, uniform in +-
+    config.augment.scale = 0.15  # zoom factor uniform in 1 +-
+    config.augment.shift = 0.04  # share of image_size, uniform in +-, both axes
+    config.augment.flip = 0.5  # probability of a horizontal flip
+    config.augment.brightness = 0.3  # gain uniform in 1 +-, clipped to 0..1
+
+    config.model = ml_collections.ConfigDict()
+    config.model.dtype = 'float32'  # of the computation, or 'bfloat16'; parameters stay float32
+    config.model.encoder = ml_collections.ConfigDict()
+    config.model.encoder.name = 'resnet18'  # resnet18, resnet34, resnet50, resnet101
+    config.model.encoder.width = 64  # channels of the first stage
+    config.model.encoder.stem = 'imagenet'  # 7x7/2 and max-pool; 'small' and 'medium' are 3x3
+    config.model.encoder.zero_init_residual = True
+    config.model.sequence = ml_collections.ConfigDict()
+    config.model.sequence.order = 'raster'  # raster, serpentine, column
+    config.model.recurrent = ml_collections.ConfigDict()
+    config.model.recurrent.cell = 'lstm'  # lstm, gru, none (CNN alone: global average pooling)
+    config.model.recurrent.features = 256
+    config.model.recurrent.bidirectional = False
+    config.model.recurrent.reduce = 'last'  # last state, or 'mean' of the outputs
+    config.model.head = ml_collections.ConfigDict()
+    config.model.head.hidden = 0  # units of a hidden layer in each head, 0 for none
+    config.model.head.dropout = 0.2
+    # Ages are predicted as offset + scale * output, losses are taken in units of scale (years).
+    config.model.head.age_offset = 33.0
+    config.model.head.age_scale = 20.0
+
+    config.loss = ml_collections.ConfigDict()
+    config.loss.age = 'mse'  # mse, l1, huber
+    config.loss.huber_delta = 1.0  # in units of age_scale
+    config.loss.age_weight = 2.0
+    config.loss.gender_weight = 1.0
+    config.loss.label_smoothing = 0.0
+
+    config.optimizer = ml_collections.ConfigDict()
+    config.optimizer.name = 'adamw'  # adamw, sgd
+    config.optimizer.learning_rate = 1e-3  # at its peak
+    config.optimizer.schedule = 'cosine'  # cosine to zero, or constant, after the warm-up
+    config.optimizer.warmup = 0.1  # share of the steps, linear from zero
+    config.optimizer.weight_decay = 0.05  # not on biases and norms
+    config.optimizer.momentum = 0.9  # of sgd (Nesterov)
+    config.optimizer.gradient_clip = 1.0  # global norm, 0 for none
+    config.optimizer.ema_decay = 0.0  # of the averaged parameters used in evaluation, 0 for none
+
+    config.train = ml_collections.ConfigDict()
+    config.train.batch_size = 64  # global: over all devices and processes
+    config.train.num_epochs = 20.0
+    config.train.num_steps = 0  # if not 0, instead of num_epochs
+    config.train.log_every_steps = 50
+    # Validation, with a checkpoint after it; 0 is once an epoch.
+    config.train.eval_every_steps = 0
+    # Checkpoints between validations, so that less is lost when killed; 0 for none.
+    config.train.checkpoint_every_steps = 0
+
+    config.evaluate = ml_collections.ConfigDict()
+    config.evaluate.batch_size = 128  # global
+    config.evaluate.flip_average = False  # average over the image and its mirror image
+    return config

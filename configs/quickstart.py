@@ -1,0 +1,25 @@
+"""The embedded default: a small ResNet-18 + LSTM on drawn faces, for any laptop CPU.
+
+    python launch.py
+"""
+
+import ml_collections
+
+from configs import default
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the configuration of the quickstart."""
+    config = default.get_config()
+    config.data.dataset = 'synthetic_faces'
+    config.data.resize_size = 72
+    config.data.image_size = 64
+    config.data.normalization = 'standardize'
+    config.model.encoder.width = 16
+    config.model.encoder.stem = 'imagenet'
+    config.model.recurrent.features = 64
+    config.model.head.age_offset = 45.0
+    config.model.head.age_scale = 25.0
+    config.train.batch_size = 64
+    config.train.num_epochs = 6.0
+    return config

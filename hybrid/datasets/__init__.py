@@ -1,0 +1,130 @@
+"""TFDS builders of this project: find one by name, set its parameters, prepare it.
+
+A dataset is a folder in TFDS's own layout, `<name>/<name>_dataset_builder.py`; nothing else lists
+it. Only the builder that is asked for is imported, and TensorFlow never is.
+"""
+
+import dataclasses
+import difflib
+import hashlib
+import importlib
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import tensorflow_datasets as tfds
+
+
+def names() -> list[str]:
+    """Returns the names of the datasets that `create_builder` knows, sorted."""
+    builders = pathlib.Path(__file__).parent.glob('*/*_dataset_builder.py')
+    return sorted(path.parent.name for path in builders)
+
+
+def create_builder(
+    dataset: str, data_dir: str = '', parameters: Mapping[str, Any] | None = None
+) -> tfds.core.DatasetBuilder:
+    """Creates the builder of a dataset, prepared or not.
+
+    Args:
+      dataset: TFDS name, `name` or `name/config`, such as `utkface/coral_21_60`.
+      data_dir: where prepared datasets live; TFDS's own default (`~/tensorflow_datasets`) if ''.
+      parameters: values for fields of the builder's config. Those that differ from the config's own
+        make a config of another name, `<config>_<8 hex digits>`, because TFDS caches by name.
+
+    Raises:
+      ValueError: no such dataset, config or parameter, or a value of the wrong type.
+    """
+    name, _, config_name = dataset.partition('/')
+    if name not in names():
+        raise ValueError(f'data.dataset={dataset!r}: no dataset {name!r}. {_known(name, names())}')
+    module = importlib.import_module(f'{__name__}.{name}.{name}_dataset_builder')
+    configs = {config.name: config for config in module.Builder.BUILDER_CONFIGS}
+    if config_name and config_name not in configs:
+        raise ValueError(
+            f'data.dataset={dataset!r}: {name} has no config {config_name!r}. '
+            f'{_known(config_name, configs)}'
+        )
+    config = configs[config_name] if config_name else module.Builder.BUILDER_CONFIGS[0]
+    config = override_config(config, parameters or {})
+    return module.Builder(config=config, data_dir=os.path.expanduser(data_dir) or None)
+
+
+def override_config(
+    config: tfds.core.BuilderConfig, parameters: Mapping[str, Any]
+) -> tfds.core.BuilderConfig:
+    """Returns `config` with `parameters` set, renamed by a hash of the values that changed.
+
+    Raises:
+      ValueError: unknown parameter, or a value of another type than the config's.
+    """
+    inherited = {field.name for field in dataclasses.fields(tfds.core.BuilderConfig)}
+    known = {field.name for field in dataclasses.fields(config)} - inherited
+    changed = {}
+    for key, value in parameters.items():
+        if key not in known:
+            raise ValueError(
+                f'builder config {config.name!r} has no parameter {key!r}. {_known(key, known)}'
+            )
+        default = getattr(config, key)
+        value = _as_type_of(default, value, key)
+        if value != default:
+            changed[key] = value
+    if not changed:
+        return config
+    canonical = json.dumps(changed, sort_keys=True, separators=(',', ':'))
+    digest = hashlib.sha256(canonical.encode()).hexdigest()[:8]
+    return dataclasses.replace(config, name=f'{config.name}_{digest}', **changed)
+
+
+def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str = '') -> None:
+    """Writes the dataset as ArrayRecord files into `builder.data_dir`, unless it is there already.
+
+    The directory appears under its name only when it is complete: a preparation that is interrupted
+    leaves nothing that looks prepared.
+
+    Args:
+      builder: from `create_builder`.
+      manual_dir: where the files lie that must be obtained by hand; `<data_dir>/downloads/manual`
+        if ''.
+
+    Raises:
+      FileNotFoundError: the files that must be obtained by hand are not there.
+      ValueError: they are damaged, or `builder.data_dir` exists without being a prepared dataset.
+    """
+    if builder.data_path.exists():
+        if builder.is_prepared():
+            return
+        raise ValueError(f'{builder.data_dir} is not a prepared dataset: remove it, then prepare')
+    manual_dir = os.path.expanduser(manual_dir) or str(builder.data_dir_root / 'downloads/manual')
+    # TFDS's bars know no totals; the builders show their own, with the time left.
+    tfds.display_progress_bar(False)
+    try:
+        builder.download_and_prepare(
+            file_format='array_record',
+            download_config=tfds.download.DownloadConfig(manual_dir=manual_dir),
+        )
+    finally:
+        tfds.display_progress_bar(True)
+
+
+def _known(wrong: str, known: Iterable[str]) -> str:
+    """Says which names exist and which of them is nearest to the wrong one."""
+    known = sorted(known)
+    nearest = difflib.get_close_matches(wrong, known, n=1, cutoff=0.5)
+    hint = f'Did you mean {nearest[0]!r}? ' if nearest else ''
+    return f'{hint}There are: {", ".join(known) or "none"}'
+
+
+def _as_type_of(default: Any, value: Any, key: str) -> Any:
+    """Returns `value` as the default's type if nothing is lost (1 -> 1.0, list -> tuple)."""
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(default, tuple) and isinstance(value, list):
+        value = tuple(value)
+    if default is not None and type(value) is not type(default):
+        expected = type(default).__name__
+        raise ValueError(f'parameter {key}={value!r} must be of type {expected}, as {default!r} is')
+    return value

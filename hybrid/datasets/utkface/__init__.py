@@ -1,0 +1,1 @@
+"""UTKFace, aligned and cropped, as a TFDS builder."""

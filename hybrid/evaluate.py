@@ -1,0 +1,239 @@
+"""Evaluation of whole splits: predictions for every example, then the report."""
+
+import logging
+import pathlib
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tensorflow_datasets as tfds
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from hybrid import augment, checkpoints, datasets, input_pipeline, losses, parallel, report, workdir
+from hybrid.models.hybrid import create_model
+from hybrid.optimizer import create_learning_rate_fn, create_optimizer
+from hybrid.train_state import create_train_state
+
+_LOG = logging.getLogger(__name__)
+
+
+def create_builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
+    """The dataset that a config names, not necessarily prepared."""
+    return datasets.create_builder(
+        config.data.dataset, config.data.data_dir, config.data.parameters.to_dict()
+    )
+
+
+def create_eval_step(model: nn.Module, config: ConfigDict) -> Callable:
+    """Returns the per-device `step(variables, batch) -> rows`.
+
+    Its rows are per example: `index`, `predicted_age` in years, `female_probability`, and the training's two
+    losses, `age_loss` and `gender_loss`, NaN where the label is unknown.
+    """
+    size, normalization = config.data.image_size, config.data.normalization
+    loss, scale = config.loss, config.model.head.age_scale
+    flip_average = config.evaluate.flip_average
+
+    def predict(variables, images):
+        outputs = model.apply(variables, augment.normalize(images, normalization), train=False)
+        return outputs['age'], outputs['gender_logits']
+
+    def eval_step(variables: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        images = augment.center_crop(augment.to_unit(batch['image']), size)
+        age, logits = predict(variables, images)
+        female = jax.nn.softmax(logits)[:, 1]
+        if flip_average:
+            flipped_age, flipped_logits = predict(variables, images[:, :, ::-1])
+            age = (age + flipped_age) / 2
+            female = (female + jax.nn.softmax(flipped_logits)[:, 1]) / 2
+            logits = jnp.log(jnp.stack([1 - female, female], axis=-1))
+        age_loss, age_known = losses.age_loss(age, batch['age'], loss.age, scale, loss.huber_delta)
+        gender_loss, gender_known = losses.gender_loss(
+            logits, batch['gender'], loss.label_smoothing
+        )
+        return {
+            'index': batch['index'],
+            'predicted_age': age,
+            'female_probability': female,
+            'age_loss': jnp.where(age_known > 0, age_loss, jnp.nan),
+            'gender_loss': jnp.where(gender_known > 0, gender_loss, jnp.nan),
+        }
+
+    return eval_step
+
+
+def predict_split(
+    eval_step: Callable,
+    variables: Any,
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    config: ConfigDict,
+) -> dict[str, np.ndarray]:
+    """Predicts every example of a split exactly once.
+
+    Args:
+        eval_step: Compiled by `parallel.compile_eval_step`.
+        variables: Of the model, on every device.
+        builder: Prepared.
+        split: Its split.
+        config: Of the run.
+
+    Returns:
+        The columns of `create_eval_step`, [N] each, in the order of the split.
+
+    Raises:
+        RuntimeError: when an example is missing or came twice.
+    """
+    batches = input_pipeline.evaluation_batches(
+        builder,
+        split,
+        batch_size=config.evaluate.batch_size,
+        resize_size=config.data.resize_size,
+        process_index=parallel.process_index(),
+        process_count=parallel.process_count(),
+        num_threads=config.data.num_threads,
+    )
+    batches = input_pipeline.prefetch_to_device(
+        batches, parallel.shard_batch, config.data.prefetch
+    )
+    rows = parallel.gather_rows([eval_step(variables, batch) for batch, _ in batches])
+    real = rows['index'] >= 0
+    order = np.argsort(rows['index'][real], kind='stable')
+    rows = {name: column[real][order] for name, column in rows.items()}
+    expected = builder.info.splits[split].num_examples
+    if not np.array_equal(rows['index'], np.arange(expected)):
+        raise RuntimeError(f'{split}: {len(rows["index"])} rows for {expected} examples')
+    return rows
+
+
+def validation_metrics(
+    rows: dict[str, np.ndarray], columns: dict[str, np.ndarray], config: ConfigDict
+) -> dict[str, float]:
+    """The few scores that training watches.
+
+    Args:
+        rows: From `predict_split`.
+        columns: From `input_pipeline.read_columns`, of the same split.
+        config: Of the run.
+
+    Returns:
+        `loss` (the training's, without smoothing out unknown labels), `age/mae` in years, `gender/accuracy`; NaN
+        where no label is known.
+    """
+    error = np.abs(rows['predicted_age'].astype(np.float64) - columns['age'])
+    error = error[~np.isnan(error)]
+    known = columns['gender'] >= 0
+    right = (rows['female_probability'] > 0.5)[known] == columns['gender'][known]
+
+    def mean(values):
+        values = values[~np.isnan(values)]
+        return float(np.mean(values, dtype=np.float64)) if values.size else 0.0
+
+    return {
+        'loss': config.loss.age_weight * mean(rows['age_loss'])
+        + config.loss.gender_weight * mean(rows['gender_loss']),
+        'age/mae': float(error.mean()) if error.size else float('nan'),
+        'gender/accuracy': float(right.mean()) if right.size else float('nan'),
+    }
+
+
+def report_rows(
+    rows: dict[str, np.ndarray],
+    columns: dict[str, np.ndarray],
+    record: dict[str, Any],
+    features: tfds.features.FeaturesDict,
+) -> dict[str, np.ndarray]:
+    """Joins predictions with labels and with what the constant predictor says.
+
+    Args:
+        rows: From `predict_split`.
+        columns: From `input_pipeline.read_columns`, of the same split.
+        record: The workdir's dataset.json.
+        features: Of the dataset; its class labels other than gender become subgroups.
+
+    Returns:
+        The rows of `report.write_report`.
+    """
+    count = len(columns['id'])
+    constant_age = record['constant_age']
+    result = {
+        'id': columns['id'],
+        'age': columns['age'],
+        'gender': columns['gender'],
+        'predicted_age': rows['predicted_age'],
+        'female_probability': rows['female_probability'],
+        'constant_age': np.full(count, np.nan if constant_age is None else constant_age, np.float32),
+        'constant_gender': np.full(count, record['constant_gender']),
+    }
+    for name, feature in features.items():
+        if isinstance(feature, tfds.features.ClassLabel) and name != 'gender':
+            names = np.array([*feature.names, ''])  # -1, unknown, is the last
+            result[name] = names[columns[name]]
+    if 'leak' in columns:
+        result['leak'] = columns['leak'].astype(bool)
+    return result
+
+
+def evaluate_split(
+    eval_step: Callable,
+    variables: Any,
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    config: ConfigDict,
+    folder: pathlib.Path,
+) -> dict[str, Any]:
+    """Evaluates one split and writes `evaluation/<split>/` in the workdir `folder`.
+
+    Returns:
+        The metrics; on processes that do not write, too.
+    """
+    columns = input_pipeline.read_columns(builder, split)
+    record = workdir.load_dataset(folder)
+    known = record['splits'].get(split)
+    if known and known['ids_sha256'] != workdir.ids_hash(columns['id']):
+        raise ValueError(
+            f'{builder.info.full_name}: split {split!r} does not hold the examples that '
+            f'{folder / workdir.DATASET} names; is it another version of {record["name"]}?'
+        )
+    rows = predict_split(eval_step, variables, builder, split, config)
+    rows = report_rows(rows, columns, record, builder.info.features)
+    metrics = {}
+    if parallel.is_main_process():
+        output = folder / 'evaluation' / split.replace('/', '_')
+        title = f'{builder.info.full_name}, {split}'
+        metrics = report.write_report(rows, output, title)
+        print(report.format_table(metrics, title))
+        print(f'{output}: metrics.json, predictions.csv and pictures')
+    parallel.wait_for_all(f'evaluated {split}')
+    return metrics
+
+
+def evaluate(config: ConfigDict, folder: pathlib.Path, split: str, checkpoint: str) -> dict[str, Any]:
+    """`--mode=evaluate`: evaluates a split with a checkpoint of a workdir.
+
+    Args:
+        config: The workdir's, with overrides.
+        folder: The workdir.
+        split: Of the dataset.
+        checkpoint: `best` (by validation MAE) or `last`.
+
+    Returns:
+        The metrics.
+    """
+    parallel.check_batch_size(config.evaluate.batch_size, 'config.evaluate.batch_size')
+    builder = create_builder(config)
+    datasets.prepare(builder, config.data.manual_dir)
+    input_pipeline.check_split(builder, split)
+    model = create_model(config.model)
+    tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 1))
+    target = jax.eval_shape(lambda: create_train_state(model, tx, config))
+    saved = checkpoints.Checkpoints(folder, read_only=True)
+    step = saved.step(checkpoint)
+    state, _ = saved.restore(step, checkpoints.abstract(target, parallel.replicated()))
+    saved.close()
+    _LOG.info('%s: %s checkpoint, step %d', folder, checkpoint, step)
+    eval_step = parallel.compile_eval_step(create_eval_step(model, config))
+    return evaluate_split(eval_step, state.eval_variables, builder, split, config, folder)

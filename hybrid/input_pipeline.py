@@ -1,0 +1,205 @@
+"""Prepared TFDS splits to batches, by Grain.
+
+Every process builds the same global order, `shuffle(seed).repeat()`, and takes every count-th element
+from its own index on, so neither devices nor processes change what is trained on. Evaluation sees every
+example once: the last batch is padded, and `mask` says where.
+"""
+
+import collections
+import itertools
+from collections.abc import Iterator, Mapping
+from concurrent import futures
+from typing import Any
+
+import cv2
+import grain
+import numpy as np
+import tensorflow_datasets as tfds
+
+# One thread a decoder: several decoders run side by side.
+cv2.setNumThreads(0)
+
+Batch = dict[str, np.ndarray]
+
+
+def read_columns(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, np.ndarray]:
+    """Reads everything but the images of a split.
+
+    Returns:
+        One array [N] for each scalar feature, in the order of the split: `id` and other texts as str, class
+        labels as int64 (`gender`: -1 unknown), `age` float32 years (NaN unknown).
+
+    Raises:
+        ValueError: for a split that the dataset does not have.
+    """
+    check_split(builder, split)
+    features = builder.info.features
+    assert features is not None
+    source = builder.as_data_source(split, decoders={'image': tfds.decode.SkipDecoding()})
+    rows: dict[str, list[Any]] = {name: [] for name in features if name != 'image'}
+    for start in range(0, len(source), 4096):
+        stop = min(start + 4096, len(source))
+        for example in source.__getitems__(list(range(start, stop))):
+            for name, values in rows.items():
+                values.append(example[name])
+    return {name: _column(values) for name, values in rows.items()}
+
+
+def _column(values: list[Any]) -> np.ndarray:
+    if values and isinstance(values[0], bytes):
+        return np.array([value.decode() for value in values])
+    return np.array(values)
+
+
+def check_split(builder: tfds.core.DatasetBuilder, split: str) -> None:
+    """Raises ValueError naming the splits there are if `split` is not one of them."""
+    known = list(builder.info.splits)
+    if split.split('[')[0] not in known:
+        raise ValueError(
+            f'{builder.info.full_name} has no split {split!r}; it has {", ".join(sorted(known))}'
+        )
+
+
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+    """Brings uint8 [H, W, 3] to [size, size, 3]: the middle square, resized."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    image = image[top : top + side, left : left + side]
+    if side == size:
+        return np.ascontiguousarray(image)
+    # Averaging over the area avoids aliasing when shrinking, but is nearest-neighbour when growing.
+    interpolation = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    return cv2.resize(image, (size, size), interpolation=interpolation)
+
+
+def create_train_iterator(
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    *,
+    batch_size: int,
+    resize_size: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    num_threads: int = 4,
+    prefetch: int = 2,
+) -> grain.DatasetIterator:
+    """An endless iterator over this process's share of shuffled batches.
+
+    Args:
+        builder: A prepared builder.
+        split: Its split.
+        batch_size: Global; every process gets batch_size / process_count examples.
+        resize_size: Side R in pixels of the images.
+        seed: Of the order.
+        process_index: Which share.
+        process_count: Of how many.
+        num_threads: Reading and decoding side by side.
+        prefetch: Batches read ahead.
+
+    Returns:
+        A Grain iterator, with `get_state` and `set_state`, of dicts: `image` uint8 [B, R, R, 3], `age` float32 [B]
+        years (NaN unknown), `gender` int32 [B] (-1 unknown), `mask` float32 [B] of ones, `position` int32 [B],
+        the place in the global batch.
+    """
+    check_split(builder, split)
+    source = builder.as_data_source(split)
+    if not len(source):
+        raise ValueError(f'{builder.info.full_name}: split {split!r} is empty')
+
+    def prepare(index: int, example: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            'image': resize(example['image'], resize_size),
+            'age': np.float32(example['age']),
+            'gender': np.int32(example['gender']),
+            'mask': np.float32(1),
+            'position': np.int32(index % batch_size),
+        }
+
+    dataset = grain.MapDataset.source(source).seed(seed).shuffle().repeat()
+    # The index is the place in the global order; slicing after it leaves it what it is.
+    dataset = dataset.map_with_index(prepare)[process_index::process_count]
+    local_batch = batch_size // process_count
+    dataset = dataset.batch(local_batch)
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=num_threads + prefetch)
+    return iter(dataset.to_iter_dataset(options))
+
+
+def evaluation_batches(
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    *,
+    batch_size: int,
+    resize_size: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    num_threads: int = 4,
+) -> Iterator[Batch]:
+    """Yields this process's share of a split, in order, each example once, padded to whole batches.
+
+    Every process yields the same number of batches, ceil(N / batch_size).
+
+    Returns:
+        Dicts as of `create_train_iterator`, with `index` int32 [B], the place in the split, instead of `position`.
+        Padding has mask 0, index -1 and a black image.
+    """
+    check_split(builder, split)
+    source = builder.as_data_source(split)
+    steps = -(-len(source) // batch_size)
+
+    def load(index: int) -> dict[str, Any]:
+        if index >= len(source):
+            return {
+                'image': np.zeros((resize_size, resize_size, 3), np.uint8),
+                'age': np.float32(np.nan),
+                'gender': np.int32(-1),
+                'mask': np.float32(0),
+                'index': np.int32(-1),
+            }
+        example = source[index]
+        return {
+            'image': resize(example['image'], resize_size),
+            'age': np.float32(example['age']),
+            'gender': np.int32(example['gender']),
+            'mask': np.float32(1),
+            'index': np.int32(index),
+        }
+
+    dataset = grain.MapDataset.range(steps * batch_size)[process_index::process_count].map(load)
+    dataset = dataset.batch(batch_size // process_count)
+    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=num_threads)
+    return iter(dataset.to_iter_dataset(options))
+
+
+def prefetch_to_device(
+    iterator: Iterator[Batch], put: Any, size: int
+) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Keeps `size` batches on their way to the devices while the step computes.
+
+    Args:
+        iterator: Of host batches; if it has `get_state`, that is handed on.
+        put: Moves one host batch to the devices.
+        size: How many ahead.
+
+    Yields:
+        (device batch, the iterator's state after this batch was drawn): the state to save with a checkpoint is
+        that of the last batch trained on, not of the last one read ahead.
+    """
+    get_state = getattr(iterator, 'get_state', lambda: None)
+
+    def fetch():
+        batch = next(iterator, None)
+        return None if batch is None else (put(batch), get_state())
+
+    queue: collections.deque[futures.Future] = collections.deque()
+    with futures.ThreadPoolExecutor(1, thread_name_prefix='prefetch') as pool:
+        try:
+            for _ in itertools.repeat(None, max(size, 1)):
+                queue.append(pool.submit(fetch))
+            while (item := queue.popleft().result()) is not None:
+                queue.append(pool.submit(fetch))
+                yield item
+        finally:
+            for future in queue:
+                future.cancel()

@@ -1,0 +1,377 @@
+"""Metrics: running averages inside the compiled step, and the final table over all rows.
+
+`TrainMetrics` is summed on the devices while training. `compute_metrics` is NumPy over one row per
+example, in float64, and is what `evaluation/<split>/metrics.json` holds. Every share is between 0
+and 1, every age and every age error is in years, a ratio 0/0 is NaN.
+"""
+
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import clu.metrics
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+Rows = dict[str, np.ndarray]
+Scores = dict[str, float | int]
+
+GENDERS = ('male', 'female')
+# Lower edges of all groups but the first. Groups are half-open and predictions are not rounded: a
+# prediction of 12.9 years is in five_bin's 0-12, one of 13.0 in 13-25, one of -1 in the first.
+AGE_GROUPS = {
+    'five_bin': (13, 26, 41, 61),
+    'fairface9': (3, 10, 20, 30, 40, 50, 60, 70),
+}
+CUMULATIVE_SCORES = (3, 5, 10)
+NUM_RESAMPLES = 1000
+COLUMNS = (
+    'id',
+    'age',
+    'gender',
+    'predicted_age',
+    'female_probability',
+    'constant_age',
+    'constant_gender',
+)
+SUBGROUP_SCORES = (
+    'num_examples',
+    'age/num_examples',
+    'age/mae',
+    'age/bias',
+    'gender/num_examples',
+    'gender/accuracy',
+)
+
+
+# --- While training ------------------------------------------------------------------------------
+
+
+class _HostAverage(clu.metrics.Average):
+    """`clu.metrics.Average` that is read on the host: over no example it is NaN, silently."""
+
+    def compute(self) -> np.ndarray:
+        total, count = np.asarray(self.total), np.asarray(self.count)
+        with np.errstate(invalid='ignore'):
+            return total / count
+
+
+def _average(values: str, mask: str) -> Any:
+    """Average of the model output named `values` where the one named `mask` is not 0."""
+    return _HostAverage.from_fun(
+        lambda **outputs: {'values': outputs[values], 'mask': outputs[mask]}
+    )
+
+
+@flax.struct.dataclass
+class TrainMetrics(clu.metrics.Collection):
+    """Masked averages: losses, age MAE (years) and gender accuracy.
+
+    In a pmapped step: `TrainMetrics.gather_from_model_output(axis_name='batch', age_loss=...,
+    gender_loss=..., **example_values(outputs, batch))` with the losses per example, `[B]`; on one
+    device `single_from_model_output`. `a.merge(b)` adds, `compute()` reads on the host. Values
+    under mask 0 may be anything, NaN included.
+    """
+
+    age_loss: _average('age_loss', 'age_mask')  # type: ignore[valid-type]
+    gender_loss: _average('gender_loss', 'gender_mask')  # type: ignore[valid-type]
+    age_mae: _average('age_absolute_error', 'age_mask')  # type: ignore[valid-type]
+    gender_accuracy: _average('gender_correct', 'gender_mask')  # type: ignore[valid-type]
+
+
+def example_values(
+    outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
+) -> dict[str, jax.Array]:
+    """Per-example values and masks, finite everywhere, also where a label is unknown.
+
+    Args:
+      outputs: of the model: `age` `[B]` in years and `gender_logits` `[B, 2]`.
+      batch: with `age` `[B]` in years (NaN = unknown), `gender` `[B]` (-1 = unknown) and `mask`
+        `[B]` (0 = padding).
+
+    Returns:
+      float32 `[B]` arrays: `age_absolute_error` (years), `age_mask`, `gender_correct` (0 or 1)
+      and `gender_mask`.
+    """
+    valid = batch['mask'] > 0
+    age_known = valid & ~jnp.isnan(batch['age'])
+    gender_known = valid & (batch['gender'] >= 0)
+    age = jnp.where(age_known, batch['age'], outputs['age'])
+    logits = outputs['gender_logits']
+    female = (logits[:, 1] > logits[:, 0]).astype(batch['gender'].dtype)
+    return {
+        'age_absolute_error': jnp.abs(outputs['age'] - age),
+        'age_mask': age_known.astype(jnp.float32),
+        'gender_correct': (gender_known & (female == batch['gender'])).astype(jnp.float32),
+        'gender_mask': gender_known.astype(jnp.float32),
+    }
+
+
+# --- The final table -----------------------------------------------------------------------------
+
+
+def age_group(age: np.ndarray, scheme: str) -> np.ndarray:
+    """Index `[N]` of the age group in `AGE_GROUPS[scheme]` of ages in years `[N]`, not rounded."""
+    return np.digitize(age, AGE_GROUPS[scheme])
+
+
+def age_group_names(scheme: str) -> list[str]:
+    """Names such as `0-12`, `13-25`, `61+`."""
+    edges = (0, *AGE_GROUPS[scheme])
+    closed = [f'{low}-{high - 1}' for low, high in itertools.pairwise(edges)]
+    return [*closed, f'{edges[-1]}+']
+
+
+def confusion_matrix(gender: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Counts `[2, 2]`, true by predicted, male first, of 0/1 arrays `[N]`."""
+    return np.bincount(2 * gender + predicted, minlength=4).reshape(2, 2)
+
+
+def resampled_means(columns: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Means of `columns` `[M, N]` over `NUM_RESAMPLES` bootstrap resamples of the N examples.
+
+    Returns:
+      float64 `[M, NUM_RESAMPLES]`; NaN for N = 0.
+    """
+    num_examples = columns.shape[1]
+    means = np.full((len(columns), NUM_RESAMPLES), np.nan)
+    rng = np.random.default_rng(seed)
+    chunk = max(1, 1_000_000 // max(num_examples, 1))  # Bounds memory at some 16 MB.
+    for start in range(0, NUM_RESAMPLES if num_examples else 0, chunk):
+        size = (min(chunk, NUM_RESAMPLES - start), num_examples)
+        index = rng.integers(0, num_examples, size)
+        for mean, values in zip(means, columns, strict=True):
+            mean[start : start + chunk] = values[index].mean(axis=1)
+    return means
+
+
+def percentile_interval(resamples: np.ndarray) -> tuple[float, float]:
+    """The 2.5th and 97.5th percentile of `[R]` resamples; undefined (NaN) ones are left out.
+
+    See Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    """
+    defined = resamples[~np.isnan(resamples)]
+    if defined.size == 0:
+        return float('nan'), float('nan')
+    low, high = np.percentile(defined, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def paired_bootstrap(
+    values_a: np.ndarray, values_b: np.ndarray, seed: int = 0
+) -> tuple[float, float, float]:
+    """Difference of the means of two models' per-example values, with its 95 % interval.
+
+    Args:
+      values_a: `[N]`, for instance the absolute age errors of model a, in years.
+      values_b: `[N]`, those of model b on the same examples in the same order.
+      seed: of the resampling.
+
+    Returns:
+      `mean(values_a) - mean(values_b)` and the low and high end of its interval.
+
+    Raises:
+      ValueError: if the two are not finite `[N]` arrays of one length.
+    """
+    a, b = np.asarray(values_a, np.float64), np.asarray(values_b, np.float64)
+    if a.ndim != 1 or a.shape != b.shape:
+        raise ValueError(f'Paired values need one shape [N], not {a.shape} and {b.shape}.')
+    if not np.isfinite(a - b).all():
+        raise ValueError('Paired values must be finite: leave out examples of unknown label.')
+    if a.size == 0:
+        return float('nan'), float('nan'), float('nan')
+    low, high = percentile_interval(resampled_means((a - b)[None], seed)[0])
+    return float(np.mean(a - b)), low, high
+
+
+def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Elementwise ratio, NaN where the denominator is 0."""
+    undefined = np.full(np.shape(numerator), np.nan)
+    return np.divide(numerator, denominator, out=undefined, where=np.asarray(denominator) > 0)
+
+
+def _age_scores(age: np.ndarray, predicted: np.ndarray, intervals: bool) -> Scores:
+    error = predicted - age
+    columns = {'mae': np.abs(error), 'mse': error**2, 'bias': error}
+    for years in CUMULATIVE_SCORES:
+        columns[f'cs{years}'] = np.abs(error) <= years
+    for scheme in AGE_GROUPS:
+        same = age_group(predicted, scheme) == age_group(age, scheme)
+        columns[f'group_accuracy_{scheme}'] = same
+    means = {name: values.mean() if len(age) else np.nan for name, values in columns.items()}
+    means['rmse'] = np.sqrt(means['mse'])
+    scores: Scores = {'num_examples': len(age), **{k: float(v) for k, v in means.items()}}
+    if intervals:
+        resamples = dict(
+            zip(columns, resampled_means(np.stack(list(columns.values()))), strict=True)
+        )
+        resamples['rmse'] = np.sqrt(resamples['mse'])
+        scores |= _intervals(resamples)
+    return scores
+
+
+def _gender_ratios(confusion: np.ndarray) -> dict[str, np.ndarray]:
+    """Gender metrics `[...]` of confusion counts `[..., 2, 2]`, true by predicted.
+
+    Balanced accuracy is the mean of the two recalls, so NaN where one gender does not occur.
+    """
+    true, predicted = confusion.sum(axis=-1), confusion.sum(axis=-2)
+    hits = np.diagonal(confusion, axis1=-2, axis2=-1)
+    recall = _ratio(hits, true)
+    ratios = {
+        'accuracy': _ratio(hits.sum(axis=-1), true.sum(axis=-1)),
+        'balanced_accuracy': recall.mean(axis=-1),
+    }
+    for k, name in enumerate(GENDERS):
+        ratios[f'precision_{name}'] = _ratio(hits[..., k], predicted[..., k])
+        ratios[f'recall_{name}'] = recall[..., k]
+        ratios[f'f1_{name}'] = _ratio(2 * hits[..., k], true[..., k] + predicted[..., k])
+    return ratios
+
+
+def _gender_scores(gender: np.ndarray, predicted: np.ndarray, intervals: bool) -> Scores:
+    confusion = confusion_matrix(gender, predicted)
+    scores: Scores = {'num_examples': len(gender)}
+    scores |= {name: float(value) for name, value in _gender_ratios(confusion).items()}
+    for t, true in enumerate(GENDERS):
+        for p, guess in enumerate(GENDERS):
+            scores[f'confusion/{true}_as_{guess}'] = int(confusion[t, p])
+    if intervals:
+        # To draw N examples with replacement is to draw the four counts from a multinomial.
+        shares = confusion.ravel() / max(len(gender), 1)
+        rng = np.random.default_rng(0)
+        resamples = rng.multinomial(len(gender), shares, NUM_RESAMPLES)
+        scores |= _intervals(_gender_ratios(resamples.reshape(-1, 2, 2)))
+    return scores
+
+
+def _intervals(resamples: Mapping[str, np.ndarray]) -> Scores:
+    scores: Scores = {}
+    for name, values in resamples.items():
+        scores[f'{name}_ci95_low'], scores[f'{name}_ci95_high'] = percentile_interval(values)
+    return scores
+
+
+def _prefixed(prefix: str, scores: Scores) -> Scores:
+    return {f'{prefix}/{name}': value for name, value in scores.items()}
+
+
+def _scores(rows: Rows, by: str = 'predicted', intervals: bool = False) -> Scores:
+    """Scores of the columns `<by>_age` and `<by>_gender` where label and prediction are known."""
+    # The constant predictor is unknown where the training split has no label of a kind.
+    known_age = ~np.isnan(rows['age']) & ~np.isnan(rows[f'{by}_age'])
+    known_gender = (rows['gender'] >= 0) & (rows[f'{by}_gender'] >= 0)
+    age, gender = rows['age'][known_age], rows['gender'][known_gender]
+    return {
+        'num_examples': len(rows['id']),
+        **_prefixed('age', _age_scores(age, rows[f'{by}_age'][known_age], intervals)),
+        **_prefixed(
+            'gender', _gender_scores(gender, rows[f'{by}_gender'][known_gender], intervals)
+        ),
+    }
+
+
+def _scores_and_constant(rows: Rows) -> Scores:
+    return {
+        **_scores(rows, intervals=True),
+        **_prefixed('constant', _scores(rows, by='constant')),
+    }
+
+
+def canonical_rows(rows: Mapping[str, Any]) -> Rows:
+    """Checks the rows and gives every column the type that predictions.csv can hold exactly.
+
+    Args:
+      rows: columns `[N]`, at least `COLUMNS`: `age` in years (NaN = unknown), `gender` (0 = male,
+        1 = female, -1 = unknown), `predicted_age` in years, `female_probability`, and the training
+        split's median age and majority gender in every row of `constant_age`, `constant_gender`.
+        `leak` (bool) marks examples that the training split holds too. Any other column names
+        a subgroup of each example as text, such as `ethnicity`; '' = unknown.
+
+    Returns:
+      A copy: float32, int64, str and bool columns.
+
+    Raises:
+      ValueError: for a missing column, columns of different lengths, a label that is no gender, or
+        a prediction that is not finite, naming the first such id.
+    """
+    missing = [name for name in COLUMNS if name not in rows]
+    if missing:
+        raise ValueError(f'Rows lack the columns {missing}; they have {sorted(rows)}.')
+    result: Rows = {}
+    for name, column in rows.items():
+        if name in ('age', 'predicted_age', 'female_probability', 'constant_age'):
+            result[name] = np.asarray(column, np.float32)
+        elif name in ('gender', 'constant_gender'):
+            result[name] = np.asarray(column, np.int64)
+        elif name == 'leak':
+            result[name] = np.asarray(column, bool)
+        else:
+            texts = [x.decode() if isinstance(x, bytes) else str(x) for x in column]
+            result[name] = np.array(texts, dtype=str)
+    lengths = {name: len(column) for name, column in result.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f'Columns differ in length: {lengths}.')
+    for name, ok in {
+        'predicted_age': np.isfinite(result['predicted_age']),
+        'female_probability': np.isfinite(result['female_probability']),
+        'gender': np.isin(result['gender'], (-1, 0, 1)),
+        'constant_gender': np.isin(result['constant_gender'], (-1, 0, 1)),
+    }.items():
+        if not ok.all():
+            first = int(np.argmin(ok))
+            raise ValueError(
+                f'{name} of example {str(result["id"][first])!r} is {result[name][first]}: '
+                f'{len(ok) - ok.sum()} of {len(ok)} rows have no valid {name}.'
+            )
+    return result
+
+
+def compute_metrics(rows: Mapping[str, Any]) -> Scores:
+    """The final table of one split, under flat keys such as `age/mae` and `gender/f1_female`.
+
+    Gender is female where `female_probability` > 0.5. Intervals, `<metric>_ci95_low` and `_high`,
+    are 95 % percentile bootstrap over the examples of known label. `constant/...` is the constant
+    predictor, `by_gender/female/...`, `by_age/0-12/...` (the groups of `five_bin`) and
+    `by_<column>/<value>/...` are subgroups, and `without_leaks/...`, present where an example has
+    `leak`, is all but the subgroups on the other examples. The order of rows has no effect.
+
+    Args:
+      rows: as `canonical_rows` takes them.
+
+    Returns:
+      Counts as int, all else as float: years, or shares between 0 and 1; NaN where undefined.
+
+    Raises:
+      ValueError: as `canonical_rows`.
+    """
+    rows = canonical_rows(rows)
+    order = np.argsort(rows['id'], kind='stable')
+    rows = {name: column[order] for name, column in rows.items()}
+    for name in ('age', 'predicted_age', 'constant_age'):
+        rows[name] = rows[name].astype(np.float64)
+    rows['predicted_gender'] = (rows['female_probability'] > 0.5).astype(np.int64)
+    scores = _scores_and_constant(rows)
+
+    age_names = np.array([*age_group_names('five_bin'), ''])
+    known = ~np.isnan(rows['age'])
+    subgroups = {
+        'gender': np.array([*GENDERS, ''])[rows['gender']],
+        'age': age_names[np.where(known, age_group(rows['age'], 'five_bin'), -1)],
+    }
+    subgroups |= {k: v for k, v in rows.items() if k not in (*COLUMNS, 'predicted_gender', 'leak')}
+    # All ages and genders have a key, whichever occur.
+    names = {'gender': list(GENDERS), 'age': age_group_names('five_bin')}
+    for column, values in subgroups.items():
+        for value in names.get(column, np.unique(values[values != ''])):
+            inside = values == value
+            subset = _scores({name: column[inside] for name, column in rows.items()})
+            subset = {name: subset[name] for name in SUBGROUP_SCORES}
+            scores |= _prefixed(f'by_{column}/{value}', subset)
+
+    if 'leak' in rows and rows['leak'].any():
+        clean = {name: column[~rows['leak']] for name, column in rows.items()}
+        scores |= _prefixed('without_leaks', _scores_and_constant(clean))
+    return scores

@@ -1,0 +1,1 @@
+"""The network: ResNet encoder, patch sequence, recurrent cell, age and gender heads."""

@@ -1,0 +1,170 @@
+"""ResNet encoder: image to feature map, layer by layer as torchvision has it.
+
+Padding is explicit and symmetric, and modules carry torchvision's names (`layer1.0.conv1` is
+`layer1_0/conv1`), so that weights trained there fit exactly.
+"""
+
+import functools
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+# Name -> (blocks per stage, kind of block).
+ENCODERS: dict[str, tuple[tuple[int, ...], str]] = {
+    'resnet18': ((2, 2, 2, 2), 'basic'),
+    'resnet34': ((3, 4, 6, 3), 'basic'),
+    'resnet50': ((3, 4, 6, 3), 'bottleneck'),
+    'resnet101': ((3, 4, 23, 3), 'bottleneck'),
+}
+
+# Name -> (kernel size of the first convolution, its stride, whether a max-pool follows).
+STEMS: dict[str, tuple[int, int, bool]] = {
+    'imagenet': (7, 2, True),
+    'medium': (3, 2, False),
+    'small': (3, 1, False),
+}
+
+# All convolutions and the max-pool come from here: another lowering of them is a change of these.
+Conv = functools.partial(
+    nn.Conv,
+    use_bias=False,
+    kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
+)
+BatchNorm = functools.partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
+
+
+def conv(features: int, kernel_size: int, stride: int, *, dtype: DTypeLike, name: str) -> nn.Module:
+    """Square convolution [B, H, W, C] -> [B, h, w, features] with `kernel_size // 2` zeros around.
+
+    'SAME' would pad even sizes on one side only where the stride is 2, unlike PyTorch.
+    """
+    pad = kernel_size // 2
+    return Conv(
+        features,
+        (kernel_size, kernel_size),
+        (stride, stride),
+        padding=((pad, pad), (pad, pad)),
+        dtype=dtype,
+        name=name,
+    )
+
+
+def max_pool(x: jax.Array) -> jax.Array:
+    """Maximum over 3x3 windows at stride 2, -inf around: [B, H, W, C] -> [B, h, w, C]."""
+    return nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+
+
+class BasicBlock(nn.Module):
+    """Two 3x3 convolutions and a shortcut (ResNet-18 and -34); the first has the stride."""
+
+    features: int
+    stride: int = 1
+    zero_init_residual: bool = True
+    dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Maps [B, H, W, C] to [B, h, w, features]."""
+        conv_ = functools.partial(conv, dtype=self.dtype)
+        norm = functools.partial(
+            BatchNorm, use_running_average=not train, dtype=self.dtype, axis_name=self.axis_name
+        )
+        last_scale = nn.initializers.zeros if self.zero_init_residual else nn.initializers.ones
+
+        y = conv_(self.features, 3, self.stride, name='conv1')(x)
+        y = nn.relu(norm(name='bn1')(y))
+        y = conv_(self.features, 3, 1, name='conv2')(y)
+        y = norm(scale_init=last_scale, name='bn2')(y)
+        if x.shape != y.shape:
+            x = conv_(self.features, 1, self.stride, name='downsample_conv')(x)
+            x = norm(name='downsample_bn')(x)
+        return nn.relu(x + y)
+
+
+class BottleneckBlock(nn.Module):
+    """1x1, 3x3, 1x1 and a shortcut (ResNet-50 and -101); the 3x3 has the stride (v1.5)."""
+
+    features: int
+    stride: int = 1
+    zero_init_residual: bool = True
+    dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+        """Maps [B, H, W, C] to [B, h, w, 4 * features]."""
+        conv_ = functools.partial(conv, dtype=self.dtype)
+        norm = functools.partial(
+            BatchNorm, use_running_average=not train, dtype=self.dtype, axis_name=self.axis_name
+        )
+        last_scale = nn.initializers.zeros if self.zero_init_residual else nn.initializers.ones
+
+        y = conv_(self.features, 1, 1, name='conv1')(x)
+        y = nn.relu(norm(name='bn1')(y))
+        y = conv_(self.features, 3, self.stride, name='conv2')(y)
+        y = nn.relu(norm(name='bn2')(y))
+        y = conv_(4 * self.features, 1, 1, name='conv3')(y)
+        y = norm(scale_init=last_scale, name='bn3')(y)
+        if x.shape != y.shape:
+            x = conv_(4 * self.features, 1, self.stride, name='downsample_conv')(x)
+            x = norm(name='downsample_bn')(x)
+        return nn.relu(x + y)
+
+
+BLOCKS: dict[str, type[BasicBlock] | type[BottleneckBlock]] = {
+    'basic': BasicBlock,
+    'bottleneck': BottleneckBlock,
+}
+
+
+class ResNet(nn.Module):
+    """ResNet v1.5 without pooling and classifier (He et al., https://arxiv.org/abs/1512.03385).
+
+    Attributes:
+      stage_sizes: blocks per stage; each stage after the first halves the resolution.
+      block: 'basic' or 'bottleneck'.
+      width: channels of the first stage, doubled at each next one (bottleneck: times 4).
+      stem: 'imagenet' (7x7 stride 2, max-pool), 'medium' (3x3 stride 2) or 'small' (3x3 stride 1).
+      zero_init_residual: start each block as the identity (Goyal et al.,
+        https://arxiv.org/abs/1706.02677).
+      dtype: of the computation; parameters and BatchNorm statistics are float32.
+      axis_name: mapped axis over which BatchNorm statistics are averaged in training.
+    """
+
+    stage_sizes: Sequence[int]
+    block: str = 'basic'
+    width: int = 64
+    stem: str = 'imagenet'
+    zero_init_residual: bool = True
+    dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
+        """Maps images [B, H, W, 3] to a feature map [B, h, w, C] in the compute dtype."""
+        kernel_size, stride, pooled = STEMS[self.stem]
+        x = conv(self.width, kernel_size, stride, dtype=self.dtype, name='conv1')(images)
+        x = BatchNorm(
+            use_running_average=not train,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+            name='bn1',
+        )(x)
+        x = nn.relu(x)
+        if pooled:
+            x = max_pool(x)
+        for stage, size in enumerate(self.stage_sizes):
+            for index in range(size):
+                x = BLOCKS[self.block](
+                    features=self.width * 2**stage,
+                    stride=2 if stage > 0 and index == 0 else 1,
+                    zero_init_residual=self.zero_init_residual,
+                    dtype=self.dtype,
+                    axis_name=self.axis_name,
+                    name=f'layer{stage + 1}_{index}',
+                )(x, train=train)
+        return x

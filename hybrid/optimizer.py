@@ -1,0 +1,68 @@
+"""Learning rate schedule and optimiser."""
+
+import jax
+import optax
+from ml_collections import ConfigDict
+
+
+def create_learning_rate_fn(config: ConfigDict, num_steps: int) -> optax.Schedule:
+    """Linear warm-up over a share of the steps, then cosine to zero or constant.
+
+    Args:
+        config: `config.optimizer`.
+        num_steps: Length of the training.
+
+    Raises:
+        ValueError: for an unknown schedule, or a warm-up that is no share.
+    """
+    if not 0 <= config.warmup < 1:
+        raise ValueError(f'config.optimizer.warmup={config.warmup} is not a share of the steps, 0..1')
+    warmup_steps = round(config.warmup * num_steps)
+    peak = config.learning_rate
+    if config.schedule == 'cosine':
+        after = optax.cosine_decay_schedule(peak, max(num_steps - warmup_steps, 1))
+    elif config.schedule == 'constant':
+        after = optax.constant_schedule(peak)
+    else:
+        raise ValueError(
+            f'config.optimizer.schedule={config.schedule!r} is not one of cosine, constant'
+        )
+    if not warmup_steps:
+        return after
+    # From peak / (warmup_steps + 1) on, so that the first step already moves.
+    warmup = optax.linear_schedule(peak / (warmup_steps + 1), peak, warmup_steps)
+    return optax.join_schedules([warmup, after], [warmup_steps])
+
+
+def decay_mask(params) -> dict:
+    """True where weight decay applies: kernels, not biases, norms' scales or other vectors."""
+    return jax.tree.map(lambda x: x.ndim > 1, params)
+
+
+def create_optimizer(
+    config: ConfigDict, learning_rate_fn: optax.Schedule
+) -> optax.GradientTransformation:
+    """Clipping, then AdamW or SGD with Nesterov momentum, both with decoupled weight decay.
+
+    Args:
+        config: `config.optimizer`.
+        learning_rate_fn: Step to learning rate.
+
+    Raises:
+        ValueError: for an unknown optimiser.
+    """
+    if config.name == 'adamw':
+        update = optax.scale_by_adam()
+    elif config.name == 'sgd':
+        update = optax.trace(decay=config.momentum, nesterov=True)
+    else:
+        raise ValueError(f'config.optimizer.name={config.name!r} is not one of adamw, sgd')
+    clip = (
+        optax.clip_by_global_norm(config.gradient_clip) if config.gradient_clip else optax.identity()
+    )
+    return optax.chain(
+        clip,
+        update,
+        optax.add_decayed_weights(config.weight_decay, decay_mask),
+        optax.scale_by_learning_rate(learning_rate_fn),
+    )

@@ -1,0 +1,92 @@
+"""What a training run carries from step to step, and where its random keys come from."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from flax import struct
+from ml_collections import ConfigDict
+
+# What a key is for; part of its derivation, so that purposes never share a key.
+INITIALIZATION, AUGMENTATION, DROPOUT = range(3)
+
+
+@struct.dataclass
+class TrainState:
+    """State of one model.
+
+    Attributes:
+        step: int32, finished steps.
+        member: int32, number of this model in an ensemble; 0 for a model trained alone.
+        params: Parameters, float32.
+        batch_stats: Running statistics of the BatchNorms.
+        opt_state: The optimiser's state.
+        ema_params: Moving average of the parameters, None if off.
+        nonfinite_step: int32, the first step whose loss or gradient was not finite; -1 while there is none. From
+            that step on nothing else changes any more.
+    """
+
+    step: jax.Array
+    member: jax.Array
+    params: Any
+    batch_stats: Any
+    opt_state: optax.OptState
+    ema_params: Any
+    nonfinite_step: jax.Array
+
+    @property
+    def eval_variables(self) -> dict[str, Any]:
+        """Variables to evaluate with: the averaged parameters if there are any."""
+        params = self.params if self.ema_params is None else self.ema_params
+        return {'params': params, 'batch_stats': self.batch_stats}
+
+
+def create_key(seed: int, step: jax.Array | int, member: jax.Array | int, purpose: int) -> jax.Array:
+    """The key of one purpose at one step of one member, by fold_in from the seed (Threefry)."""
+    key = jax.random.key(seed, impl='threefry2x32')
+    for number in (step, member, purpose):
+        key = jax.random.fold_in(key, number)
+    return key
+
+
+def example_keys(key: jax.Array, position: jax.Array) -> jax.Array:
+    """One key [B] for each example, by its position [B] in the global batch."""
+    return jax.vmap(lambda p: jax.random.fold_in(key, p))(position)
+
+
+def create_train_state(
+    model: nn.Module, tx: optax.GradientTransformation, config: ConfigDict, member: int = 0
+) -> TrainState:
+    """Initialises a model and its optimiser.
+
+    Args:
+        model: The network.
+        tx: The optimiser.
+        config: For the seed, the size of the images and whether parameters are averaged.
+        member: Number in an ensemble: every member starts from its own initialisation.
+    """
+    size, average = config.data.image_size, config.optimizer.ema_decay > 0
+
+    def initialize() -> TrainState:
+        key = create_key(config.seed, 0, member, INITIALIZATION)
+        variables = model.init(key, jnp.zeros((1, size, size, 3)), train=False)
+        params = variables['params']
+        return TrainState(
+            step=jnp.int32(0),
+            member=jnp.int32(member),
+            params=params,
+            batch_stats=variables.get('batch_stats', {}),
+            opt_state=tx.init(params),
+            ema_params=jax.tree.map(jnp.copy, params) if average else None,
+            nonfinite_step=jnp.int32(-1),
+        )
+
+    return jax.jit(initialize)()
+
+
+def num_params(params: Any) -> int:
+    """How many numbers the parameters hold."""
+    return sum(int(np.prod(x.shape)) for x in jax.tree.leaves(params))

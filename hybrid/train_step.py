@@ -1,0 +1,110 @@
+"""One training step: pure, per device, and what its metrics come to."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import linen as nn
+from ml_collections import ConfigDict
+
+from hybrid import augment, losses, parallel
+from hybrid.metrics import TrainMetrics, example_values
+from hybrid.train_state import AUGMENTATION, DROPOUT, TrainState, create_key, example_keys
+
+
+def create_train_step(
+    model: nn.Module, tx: optax.GradientTransformation, config: ConfigDict
+) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, Any]]]:
+    """Returns the per-device `train_step(state, batch) -> (state, metrics)`.
+
+    It is pure and reduces over the axis `parallel.AXIS` alone, so it can be mapped over devices and vmapped over
+    the members of an ensemble. `metrics` are `sums` (a TrainMetrics), `loss` and `grad_norm`, over all devices.
+    """
+    ranges = {k: v for k, v in config.augment.items() if k != 'enabled'}
+    ranges = augment.Ranges(**ranges if config.augment.enabled else {})
+    size, normalization = config.data.image_size, config.data.normalization
+    loss_config, scale = config.loss, config.model.head.age_scale
+    ema_decay, seed = config.optimizer.ema_decay, config.seed
+
+    def train_step(state, batch):
+        def keys(purpose):
+            return example_keys(
+                create_key(seed, state.step, state.member, purpose), batch['position']
+            )
+
+        images = augment.to_unit(batch['image'])
+        images = augment.augment(images, keys(AUGMENTATION), size, ranges)
+        images = augment.normalize(images, normalization)
+        dropout_keys = keys(DROPOUT)
+
+        def loss_fn(params):
+            outputs, updates = model.apply(
+                {'params': params, 'batch_stats': state.batch_stats},
+                images,
+                train=True,
+                dropout_keys=dropout_keys,
+                mutable=['batch_stats'],
+            )
+            age_loss, age_known = losses.age_loss(
+                outputs['age'], batch['age'], loss_config.age, scale, loss_config.huber_delta
+            )
+            gender_loss, gender_known = losses.gender_loss(
+                outputs['gender_logits'], batch['gender'], loss_config.label_smoothing
+            )
+            # This device's share: known labels differ in number between devices.
+            loss = loss_config.age_weight * losses.masked_mean(
+                age_loss, age_known * batch['mask'], parallel.AXIS
+            ) + loss_config.gender_weight * losses.masked_mean(
+                gender_loss, gender_known * batch['mask'], parallel.AXIS
+            )
+            return loss, (outputs, updates['batch_stats'], age_loss, gender_loss)
+
+        (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        outputs, batch_stats, age_loss, gender_loss = aux
+        loss, grads = jax.lax.psum((loss, grads), parallel.AXIS)
+        grad_norm = optax.global_norm(grads)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema_params = state.ema_params
+        if ema_params is not None:
+            # A short memory at first, so that the average does not hang on to the initialisation.
+            decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
+            ema_params = optax.incremental_update(params, ema_params, 1 - decay)
+        new_state = state.replace(
+            step=state.step + 1,
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            ema_params=ema_params,
+        )
+        # From the first step that is not finite on, nothing changes any more.
+        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        frozen = state.replace(
+            nonfinite_step=jnp.where(state.nonfinite_step < 0, state.step, state.nonfinite_step)
+        )
+        keep = finite & (state.nonfinite_step < 0)
+        new_state = jax.tree.map(lambda new, old: jnp.where(keep, new, old), new_state, frozen)
+        sums = TrainMetrics.gather_from_model_output(
+            axis_name=parallel.AXIS,
+            age_loss=age_loss,
+            gender_loss=gender_loss,
+            **example_values(outputs, batch),
+        )
+        return new_state, {'sums': sums, 'loss': loss, 'grad_norm': grad_norm}
+
+    return train_step
+
+
+def summarize(steps: list[dict[str, Any]]) -> dict[str, float]:
+    """Reduces the metrics of several steps to one row of metrics.jsonl."""
+    fetched = jax.device_get(steps)
+    sums = fetched[0]['sums']
+    for step in fetched[1:]:
+        sums = sums.merge(step['sums'])
+    row = {f'train/{name}': float(value) for name, value in sums.compute().items()}
+    for name in ('loss', 'grad_norm'):
+        row[f'train/{name}'] = float(np.mean([step[name] for step in fetched], dtype=np.float64))
+    return row

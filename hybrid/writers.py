@@ -1,0 +1,135 @@
+"""Where a training's figures go: the console, metrics.jsonl and TensorBoard."""
+
+import json
+import math
+import os
+import pathlib
+import sys
+import time
+from collections.abc import Mapping
+from typing import TextIO
+
+import tensorboardX
+
+METRICS = 'metrics.jsonl'
+
+
+def truncate_metrics(path: pathlib.Path, last_step: int) -> None:
+    """Removes the rows beyond `last_step`, which the continued run will write again.
+
+    A last line that was cut off when the run was killed goes too.
+    """
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if row['step'] <= last_step:
+            kept.append(line + '\n')
+    partial = path.with_name(path.name + '.partial')
+    partial.write_text(''.join(kept))
+    partial.replace(path)
+
+
+def format_duration(seconds: float) -> str:
+    """Seconds as 59 s, 12:34 or 1:02:03."""
+    total = round(seconds)
+    hours, minutes = divmod(total // 60, 60)
+    if hours:
+        return f'{hours}:{minutes:02d}:{total % 60:02d}'
+    return f'{minutes}:{total % 60:02d}' if minutes else f'{total} s'
+
+
+class Progress:
+    """The one progress line: in place on a terminal, one line a call elsewhere.
+
+    Args:
+        num_steps: Length of the training.
+        start_step: Steps already done.
+        stream: Where to write; standard error by default, so that output can be piped.
+        active: Only one process writes.
+    """
+
+    def __init__(
+        self, num_steps: int, start_step: int, stream: TextIO | None = None, active: bool = True
+    ):
+        self._active = active
+        self._num_steps = num_steps
+        self._stream = stream or sys.stderr
+        self._start = time.monotonic()
+        self._start_step = start_step
+        self._validation = ''
+        self._width = 0
+
+    def validated(self, metrics: Mapping[str, float]) -> None:
+        """Takes note of the newest validation scores, to be shown from now on."""
+        self._validation = (
+            f' | validation MAE {metrics["validation/age/mae"]:.2f} '
+            f'gender {100 * metrics["validation/gender/accuracy"]:.1f} %'
+        )
+
+    def show(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Writes the line for a step."""
+        if not self._active:
+            return
+        done = step - self._start_step
+        left = (time.monotonic() - self._start) / max(done, 1) * (self._num_steps - step)
+        line = (
+            f'step {step}/{self._num_steps} | loss {metrics["train/loss"]:.3f} '
+            f'age {metrics["train/age_loss"]:.3f} gender {metrics["train/gender_loss"]:.3f}'
+            f'{self._validation} | {metrics["train/images_per_second"]:.0f} images/s, '
+            f'{format_duration(left)} left'
+        )
+        if self._stream.isatty():
+            self._stream.write('\r' + line.ljust(self._width))
+            self._width = len(line)
+        else:
+            self._stream.write(line + '\n')
+        self._stream.flush()
+
+    def close(self) -> None:
+        """Ends the line."""
+        if self._stream.isatty() and self._width:
+            self._stream.write('\n')
+            self._stream.flush()
+
+
+class Writers:
+    """metrics.jsonl and TensorBoard events of a workdir.
+
+    Args:
+        workdir: The run's folder.
+        start_step: Rows beyond this step are removed: they come again.
+        active: Only one process writes.
+    """
+
+    def __init__(self, workdir: pathlib.Path, start_step: int, active: bool = True):
+        self._active = active
+        if not active:
+            return
+        truncate_metrics(workdir / METRICS, start_step)
+        self._file = (workdir / METRICS).open('a')
+        self._events = tensorboardX.SummaryWriter(
+            str(workdir / 'tensorboard'), purge_step=start_step + 1 if start_step else None
+        )
+
+    def write(self, step: int, metrics: Mapping[str, float]) -> None:
+        """Adds one row; it is on disk when this returns. A value that is not finite becomes null."""
+        if not self._active:
+            return
+        row = {'step': step} | {k: v if math.isfinite(v) else None for k, v in metrics.items()}
+        self._file.write(json.dumps(row) + '\n')
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        for name, value in metrics.items():
+            self._events.add_scalar(name, value, step)
+        self._events.flush()
+
+    def close(self) -> None:
+        """Closes the files."""
+        if self._active:
+            self._file.close()
+            self._events.close()

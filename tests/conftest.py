@@ -1,0 +1,110 @@
+"""Settings that must stand before JAX is imported, the options --slow and --quick, real data."""
+
+import os
+from pathlib import Path
+
+import pytest
+from absl import flags
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Environment variables rather than jax.config, so that a launch.py started by a test has them too.
+os.environ['XLA_FLAGS'] = ' '.join(
+    [os.environ.get('XLA_FLAGS', ''), '--xla_force_host_platform_device_count=4']
+).strip()
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+# Only matters where JAX_PLATFORMS names a GPU: the default there is TF32.
+os.environ.setdefault('JAX_DEFAULT_MATMUL_PRECISION', 'highest')
+# Many tests compile the same narrow model. `pytest --cache-clear` empties the folder.
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(ROOT / '.pytest_cache/d/jax'))
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.3')
+os.environ.setdefault('MPLBACKEND', 'Agg')
+
+# Grain reads absl flags, which nobody parses under pytest.
+flags.FLAGS.mark_as_parsed()
+
+_deselected = {'slow': 0, 'end_to_end': 0}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption('--slow', action='store_true', help='also run the tests marked slow')
+    parser.addoption(
+        '--quick', action='store_true', help='leave out the tests marked slow or end_to_end'
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out slow tests unless --slow is given, and end-to-end tests if --quick is."""
+    if config.getoption('--slow') and config.getoption('--quick'):
+        raise pytest.UsageError('--slow and --quick exclude each other: give one of them')
+    unwanted = []
+    if not config.getoption('--slow'):
+        unwanted.append('slow')
+    if config.getoption('--quick'):
+        unwanted.append('end_to_end')
+    kept, left_out = [], []
+    for item in items:
+        marker = next((name for name in unwanted if item.get_closest_marker(name)), None)
+        if marker is None:
+            kept.append(item)
+        else:
+            left_out.append(item)
+            _deselected[marker] += 1
+    items[:] = kept
+    config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says why tests were deselected, which pytest's closing line only counts."""
+    remedies = {'slow': 'run them with --slow', 'end_to_end': 'run them without --quick'}
+    for marker, count in _deselected.items():
+        if count:
+            terminalreporter.write_line(f'{count} deselected, marked {marker}: {remedies[marker]}')
+
+
+@pytest.fixture(scope='session')
+def shared_data() -> Path:
+    """The folder of real data beside the checkout; a test that asks for it is skipped elsewhere."""
+    folder = ROOT.parent / 'shared' / 'data'
+    if not folder.is_dir():
+        pytest.skip(f'no real data: {folder} does not exist')
+    return folder
+
+
+@pytest.fixture(scope='session')
+def tiny_data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data_dir in which synthetic_faces/tiny is prepared."""
+    from hybrid import datasets
+
+    folder = tmp_path_factory.mktemp('data')
+    datasets.prepare(datasets.create_builder('synthetic_faces/tiny', str(folder)))
+    return folder
+
+
+@pytest.fixture(scope='session')
+def tiny_builder(tiny_data_dir: Path):
+    """The prepared builder of synthetic_faces/tiny: 67, 23 and 41 examples, some labels unknown."""
+    from hybrid import datasets
+
+    return datasets.create_builder('synthetic_faces/tiny', str(tiny_data_dir))
+
+
+@pytest.fixture
+def tiny_config(tiny_data_dir: Path):
+    """A config that trains a narrow network on synthetic_faces/tiny in seconds."""
+    from configs import default
+
+    config = default.get_config()
+    config.data.dataset = 'synthetic_faces/tiny'
+    config.data.data_dir = str(tiny_data_dir)
+    config.data.resize_size = 36
+    config.data.image_size = 32
+    config.data.num_threads = 2
+    config.model.encoder.width = 4
+    config.model.recurrent.features = 8
+    config.train.batch_size = 8
+    config.train.num_steps = 6
+    config.train.log_every_steps = 2
+    config.train.eval_every_steps = 4
+    config.evaluate.batch_size = 16
+    return config

@@ -1,0 +1,72 @@
+"""What pip reads: pyproject.toml and constraints.txt, and what importing the package costs."""
+
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import hybrid
+
+ROOT = Path(__file__).resolve().parents[1]
+PROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
+EXTRAS = PROJECT['optional-dependencies']
+PINS = [
+    Requirement(line)
+    for line in (ROOT / 'constraints.txt').read_text().splitlines()
+    if not line.startswith('#')
+]
+
+
+def pins_on(python_version: str) -> dict[str, str]:
+    """Returns {package: version} of the pins that hold on a Python; fails where two hold."""
+    pins: dict[str, str] = {}
+    for pin in PINS:
+        if pin.marker and not pin.marker.evaluate({'python_version': python_version}):
+            continue
+        assert canonicalize_name(pin.name) not in pins, pin
+        (specifier,) = pin.specifier
+        assert specifier.operator == '==', pin
+        pins[canonicalize_name(pin.name)] = specifier.version
+    return pins
+
+
+@pytest.mark.parametrize('python_version', ['3.11', '3.12', '3.13', '3.14'])
+def test_every_dependency_has_one_pin_within_its_bounds(python_version: str) -> None:
+    pins = pins_on(python_version)
+    for text in PROJECT['dependencies'] + EXTRAS['test']:
+        requirement = Requirement(text)
+        version = pins[canonicalize_name(requirement.name)]
+        assert version in requirement.specifier, f'{text} is pinned to {version}'
+
+
+def test_python_311_has_the_last_jax_that_supports_it() -> None:
+    pins = {version: pins_on(version) for version in ('3.11', '3.12', '3.13', '3.14')}
+    assert pins['3.11']['jax'].startswith('0.10.')
+    for python_version, pinned in pins.items():
+        assert pinned['jax'] == pinned['jaxlib']
+        assert pinned['jax'] == pins['3.12']['jax'] or python_version == '3.11'
+
+
+@pytest.mark.parametrize('name', ['pyproject.toml', 'constraints.txt', '.pre-commit-config.yaml'])
+def test_no_host_is_named(name: str) -> None:
+    found = re.findall(r'\w+://\S*|\S+\.(?:com|dev|io|net|org)\b', (ROOT / name).read_text())
+    assert found == []
+
+
+def test_versions_agree() -> None:
+    assert hybrid.__version__ == PROJECT['version']
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    program = 'import sys, hybrid; print(*sorted({m.split(".")[0] for m in sys.modules}))'
+    output = subprocess.run(
+        [sys.executable, '-c', program], cwd=ROOT, check=True, capture_output=True, text=True
+    ).stdout
+    heavy = {'jax', 'flax', 'numpy', 'tensorflow', 'tensorflow_datasets', 'torch'}
+    assert heavy & set(output.split()) == set()
+    assert 'hybrid' in output.split()

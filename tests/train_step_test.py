@@ -1,0 +1,171 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from hybrid import parallel
+from hybrid.models.hybrid import create_model
+from hybrid.optimizer import create_learning_rate_fn, create_optimizer
+from hybrid.train_state import create_train_state
+from hybrid.train_step import create_train_step, summarize
+
+BATCH = 8
+
+
+@pytest.fixture
+def config(tiny_config):
+    tiny_config.model.head.dropout = 0.5
+    tiny_config.augment.shift = 0.1
+    return tiny_config
+
+
+def make_batches(config, count, seed=0):
+    rng = np.random.default_rng(seed)
+    size = config.data.resize_size
+    batches = []
+    for _ in range(count):
+        age = rng.uniform(1, 90, BATCH).astype(np.float32)
+        gender = rng.integers(0, 2, BATCH).astype(np.int32)
+        # All unknown labels on the first half of the devices.
+        age[:3], gender[1:3] = np.nan, -1
+        batches.append(
+            {
+                'image': rng.integers(0, 256, (BATCH, size, size, 3)).astype(np.uint8),
+                'age': age,
+                'gender': gender,
+                'mask': np.ones(BATCH, np.float32),
+                'position': np.arange(BATCH, dtype=np.int32),
+            }
+        )
+    return batches
+
+
+class Runner:
+    """Trains on a number of devices."""
+
+    def __init__(self, config, devices):
+        self.tx = create_optimizer(
+            config.optimizer, create_learning_rate_fn(config.optimizer, 20)
+        )
+        self.model = create_model(config.model)
+        self.devices = jax.devices()[:devices]
+        self.sharding = NamedSharding(Mesh(np.array(self.devices), ('batch',)), PartitionSpec())
+        self.step = jax.pmap(
+            create_train_step(self.model, self.tx, config),
+            axis_name=parallel.AXIS,
+            in_axes=(None, 0),
+            out_axes=(None, None),
+            devices=self.devices,
+        )
+        self.initial = create_train_state(self.model, self.tx, config)
+
+    def run(self, state, batches):
+        state = jax.device_put(jax.tree.map(np.array, state), self.sharding)
+        count = len(self.devices)
+        rows = []
+        for batch in batches:
+            batch = {k: v.reshape(count, -1, *v.shape[1:]) for k, v in batch.items()}
+            state, metrics = self.step(state, batch)
+            rows.append(summarize([metrics]))
+        return jax.device_get(state), rows
+
+
+def distance(a, b):
+    """Norm of the difference over norm, whole tree."""
+    difference = optax.global_norm(jax.tree.map(lambda x, y: x - y, a, b))
+    return float(difference / optax.global_norm(b))
+
+
+def test_one_two_and_four_devices_train_the_same(config):
+    batches = make_batches(config, 10)
+    reference = Runner(config, 1)
+    _, rows = reference.run(reference.initial, batches)
+    one_step, _ = reference.run(reference.initial, batches[:1])
+    for devices in (2, 4):
+        runner = Runner(config, devices)
+        after, _ = runner.run(runner.initial, batches[:1])
+        assert distance(after.params, one_step.params) < 1e-5
+        assert distance(after.batch_stats, one_step.batch_stats) < 1e-5
+        _, others = runner.run(runner.initial, batches)
+        np.testing.assert_allclose(
+            [r['train/loss'] for r in others], [r['train/loss'] for r in rows], rtol=1e-5
+        )
+        for name in ('train/age_loss', 'train/gender_loss', 'train/age_mae'):
+            assert others[0][name] == pytest.approx(rows[0][name], rel=1e-5)
+        assert others[0]['train/gender_accuracy'] == rows[0]['train/gender_accuracy']
+
+
+def test_loss_is_the_weighted_sum_of_means_over_known_labels(config):
+    config.loss.age_weight, config.loss.gender_weight = 3.0, 0.5
+    runner = Runner(config, 2)
+    _, rows = runner.run(runner.initial, make_batches(config, 1))
+    row = rows[0]
+    assert row['train/loss'] == pytest.approx(
+        3 * row['train/age_loss'] + 0.5 * row['train/gender_loss'], rel=1e-6
+    )
+
+
+def test_member_and_step_change_augmentation_and_dropout_but_the_position_alone_counts(config):
+    runner = Runner(config, 1)
+    batch = make_batches(config, 1)
+    _, first = runner.run(runner.initial, batch)
+    _, again = runner.run(runner.initial, batch)
+    assert first == again
+    for change in ({'member': jnp.int32(1)}, {'step': jnp.int32(5)}):
+        _, other = runner.run(runner.initial.replace(**change), batch)
+        assert other[0]['train/loss'] != first[0]['train/loss']
+    # Another order of the same examples, each with its position: the same step.
+    order = np.random.default_rng(1).permutation(BATCH)
+    _, moved = runner.run(runner.initial, [{k: v[order] for k, v in batch[0].items()}])
+    assert moved[0]['train/loss'] == pytest.approx(first[0]['train/loss'], rel=1e-6)
+
+
+def test_a_step_that_is_not_finite_freezes_the_state(config):
+    batches = make_batches(config, 3)
+    runner = Runner(config, 2)
+    good, _ = runner.run(runner.initial, batches[:1])
+    batches[1]['age'][5] = np.inf
+    state, rows = runner.run(runner.initial, batches)
+    assert int(state.nonfinite_step) == 1
+    assert not np.isfinite(rows[1]['train/loss'])
+    assert int(good.nonfinite_step) == -1
+    frozen = state.replace(nonfinite_step=good.nonfinite_step)
+    jax.tree.map(np.testing.assert_array_equal, frozen, good)
+
+
+def test_moving_average_of_the_parameters(config):
+    config.optimizer.ema_decay = 0.9
+    runner = Runner(config, 1)
+    batches = make_batches(config, 2)
+    first, _ = runner.run(runner.initial, batches[:1])
+    second, _ = runner.run(runner.initial, batches)
+    # Decay min(0.9, (1 + step) / (10 + step)): 0.1 at step 0, 2 / 11 at step 1.
+    expected = jax.tree.map(
+        lambda start, a, b: 2 / 11 * (0.1 * start + 0.9 * a) + 9 / 11 * b,
+        jax.device_get(runner.initial.params),
+        first.params,
+        second.params,
+    )
+    assert distance(second.ema_params, expected) < 1e-6
+    assert second.eval_variables['params'] is second.ema_params
+    assert first.replace(ema_params=None).eval_variables['params'] is first.params
+
+
+def test_summarize_averages_over_examples_with_known_labels(config):
+    runner = Runner(config, 2)
+    batches = make_batches(config, 2)
+    batches[1]['age'][:] = np.nan
+    batches[1]['age'][0] = 30
+    state = jax.device_put(jax.tree.map(np.array, runner.initial), runner.sharding)
+    steps, rows = [], []
+    for batch in batches:
+        batch = {k: v.reshape(2, -1, *v.shape[1:]) for k, v in batch.items()}
+        state, metrics = runner.step(state, batch)
+        steps.append(metrics)
+        rows.append(summarize([metrics]))
+    both = summarize(steps)
+    expected = (5 * rows[0]['train/age_mae'] + 1 * rows[1]['train/age_mae']) / 6
+    assert both['train/age_mae'] == pytest.approx(expected, rel=1e-6)
+    assert both['train/loss'] == pytest.approx(np.mean([r['train/loss'] for r in rows]), rel=1e-6)
