@@ -65,7 +65,7 @@ def create_train_step(
         (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
         outputs, batch_stats, age_loss, gender_loss = aux
         loss, grads = jax.lax.psum((loss, grads), parallel.AXIS)
-        grad_norm = optax.global_norm(grads)
+        grad_norm = optax.tree.norm(grads)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         ema_params = state.ema_params

@@ -74,8 +74,8 @@ class Runner:
 
 def distance(a, b):
     """Norm of the difference over norm, whole tree."""
-    difference = optax.global_norm(jax.tree.map(lambda x, y: x - y, a, b))
-    return float(difference / optax.global_norm(b))
+    difference = optax.tree.norm(jax.tree.map(lambda x, y: x - y, a, b))
+    return float(difference / optax.tree.norm(b))
 
 
 def test_one_two_and_four_devices_train_the_same(config):

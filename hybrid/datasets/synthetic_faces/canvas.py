@@ -48,7 +48,7 @@ class Canvas:
         pixels = self._pixels(shapes)
         thickness = max(1, round(width * self._unit))
         cv2.polylines(
-            self.image, pixels, closed, colour.tolist(), thickness, cv2.LINE_8, _FRACTION_BITS
+            self.image, pixels, closed, colour.tolist(), thickness, _LINE_TYPE, _FRACTION_BITS
         )
 
 

@@ -1,0 +1,24 @@
+"""UTKFace, a half-width ResNet-18 + bidirectional LSTM from scratch: an hour on two CPU cores.
+
+    python launch.py --config=configs/utkface_resnet18_lstm.py --config.data.manual_dir=DIR
+"""
+
+import ml_collections
+
+from configs import default
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the configuration."""
+    config = default.get_config()
+    config.data.dataset = 'utkface'
+    config.data.resize_size = 112
+    config.data.image_size = 96
+    config.model.encoder.width = 32
+    config.model.recurrent.bidirectional = True
+    config.model.recurrent.reduce = 'mean'
+    config.train.batch_size = 64
+    config.train.num_epochs = 12.0
+    config.train.checkpoint_every_steps = 100
+    config.evaluate.flip_average = True
+    return config
