@@ -1,9 +1,12 @@
 """Command line: flags and nothing else.
 
-python launch.py                                             quickstart: train and evaluate on drawn faces
-python launch.py --config=configs/utkface_resnet18_lstm.py --config.data.manual_dir=DIR --mode=prepare
-python launch.py --config=configs/utkface_resnet18_lstm.py --workdir=DIR --config.train.batch_size=128
-python launch.py --mode=evaluate --workdir=DIR --split=test --checkpoint=best
+Train and evaluate on drawn faces, prepare UTKFace, train on it, evaluate again:
+
+  python launch.py
+  python launch.py --mode=prepare --config=configs/utkface_resnet18_lstm.py \\
+      --config.data.manual_dir=DIR
+  python launch.py --config=configs/utkface_resnet18_lstm.py --workdir=W --config.train.batch_size=128
+  python launch.py --mode=evaluate --workdir=W --split=test --checkpoint=best
 """
 
 import difflib
@@ -19,6 +22,7 @@ from ml_collections import config_flags
 
 ROOT = pathlib.Path(__file__).resolve().parent
 FLAGS = flags.FLAGS
+
 
 def nearest_key(message: str, argv: list[str]) -> str:
     """One line for a misspelt or mistyped --config.KEY, naming the nearest key."""
@@ -55,7 +59,9 @@ flags.DEFINE_enum(
 )
 flags.DEFINE_string('split', 'test', 'evaluate: which split of the dataset.')
 flags.DEFINE_enum('checkpoint', 'best', ['best', 'last'], 'evaluate: which checkpoint.')
-flags.DEFINE_bool('overwrite_config', False, 'train: go on although the workdir has another config.')
+flags.DEFINE_bool(
+    'overwrite_config', False, 'train: go on although the workdir has another config.'
+)
 flags.DEFINE_bool('debug', False, 'Show the whole traceback of an error.')
 
 

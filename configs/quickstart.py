@@ -1,6 +1,6 @@
 """The embedded default: a small ResNet-18 + LSTM on drawn faces, for any laptop CPU.
 
-    python launch.py
+python launch.py
 """
 
 import ml_collections

@@ -1,6 +1,6 @@
 """UTKFace, a half-width ResNet-18 + bidirectional LSTM from scratch: an hour on two CPU cores.
 
-    python launch.py --config=configs/utkface_resnet18_lstm.py --config.data.manual_dir=DIR
+python launch.py --config=configs/utkface_resnet18_lstm.py --config.data.manual_dir=DIR
 """
 
 import ml_collections

@@ -1,13 +1,14 @@
 """Augmentation on the device, inside the compiled step: drawn per example, vectorised, exact.
 
-Rotation, zoom, shift, flip and the crop are one affine map, so a pixel is interpolated once. What an
-example gets depends on its key alone, never on its place in a device's share of the batch.
+Rotation, zoom, shift, flip and the crop are one affine map, so a pixel is interpolated once. What
+an example gets depends on its key alone, never on its place in a device's share of the batch.
 """
 
 import dataclasses
 
 import jax
 import jax.numpy as jnp
+from ml_collections import ConfigDict
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -19,11 +20,11 @@ class Ranges:
     """How strongly training images are varied; zero switches a part off.
 
     Attributes:
-        rotation: Largest angle in degrees, either way.
-        scale: Zoom factor is drawn from 1 - scale .. 1 + scale.
-        shift: Largest shift as a share of the output's side, both axes.
-        flip: Probability of a horizontal flip.
-        brightness: Gain is drawn from 1 - brightness .. 1 + brightness.
+      rotation: Largest angle in degrees, either way.
+      scale: Zoom factor is drawn from 1 - scale .. 1 + scale.
+      shift: Largest shift as a share of the output's side, both axes.
+      flip: Probability of a horizontal flip.
+      brightness: Gain is drawn from 1 - brightness .. 1 + brightness.
     """
 
     rotation: float = 0.0
@@ -45,6 +46,13 @@ class Ranges:
                 raise ValueError(f'config.augment.{name}={value} is not in {low}..{high}')
 
 
+def create_ranges(config: ConfigDict) -> Ranges:
+    """The ranges of `config.augment`, all zero if it is not enabled."""
+    if not config.enabled:
+        return Ranges()
+    return Ranges(**{name: value for name, value in config.items() if name != 'enabled'})
+
+
 def to_unit(images: jax.Array) -> jax.Array:
     """uint8 [B, H, W, 3] in 0..255 to float32 in 0..1."""
     return images.astype(jnp.float32) / 255.0
@@ -61,7 +69,7 @@ def normalize(images: jax.Array, normalization: str) -> jax.Array:
     """Brings float32 images [B, H, W, 3] in 0..1 to what the network expects.
 
     Raises:
-        ValueError: for an unknown normalization.
+      ValueError: for an unknown normalization.
     """
     if normalization == 'unit':
         return images
@@ -88,19 +96,20 @@ def affine(
 ) -> jax.Array:
     """Flips, zooms, rotates and shifts about the centre, and crops the middle, in one resampling.
 
-    Bilinear; outside the image its nearest edge pixel continues. Whole-pixel maps (the identity, a flip,
-    quarter turns, whole shifts when the sides of image and crop are both even or both odd) are exact.
+    Bilinear; outside the image its nearest edge pixel continues. Whole-pixel maps (the identity, a
+    flip, quarter turns, whole shifts when the sides of image and crop are both even or both odd)
+    are exact.
 
     Args:
-        images: [B, R, R, 3] float32.
-        size: Side of the output in pixels.
-        angle: [B] degrees, counter-clockwise.
-        zoom: [B], above 1 magnifies.
-        shift: [B, 2] pixels, to the right and down.
-        flip: [B] bool, mirror left and right (before everything else).
+      images: [B, R, R, 3] float32.
+      size: Side of the output in pixels.
+      angle: [B] degrees, counter-clockwise.
+      zoom: [B], above 1 magnifies.
+      shift: [B, 2] pixels, to the right and down.
+      flip: [B] bool, mirror left and right (before everything else).
 
     Returns:
-        [B, size, size, 3] float32.
+      [B, size, size, 3] float32.
     """
     height, width = images.shape[1:3]
     offsets = jnp.arange(size, dtype=jnp.float32) - (size - 1) / 2
@@ -154,13 +163,13 @@ def augment(images: jax.Array, keys: jax.Array, size: int, ranges: Ranges) -> ja
     """Varies a batch of training images and crops them.
 
     Args:
-        images: [B, R, R, 3] float32 in 0..1.
-        keys: [B] PRNG keys, one an example.
-        size: Side of the output in pixels.
-        ranges: How strongly.
+      images: [B, R, R, 3] float32 in 0..1.
+      keys: [B] PRNG keys, one an example.
+      size: Side of the output in pixels.
+      ranges: How strongly.
 
     Returns:
-        [B, size, size, 3] float32 in 0..1.
+      [B, size, size, 3] float32 in 0..1.
     """
 
     def draw(key):

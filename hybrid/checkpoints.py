@@ -1,7 +1,8 @@
 """Saving and restoring a run: the only file that knows Orbax.
 
-A checkpoint holds the state, the position in the data and the config. The best by validation MAE and the
-latest are both kept. Saving happens in the background; a save that was cut off is not seen by readers.
+A checkpoint holds the state, the position in the data and the config. The best by validation MAE
+and the latest are both kept. Saving happens in the background; a save that was cut off is not seen
+by readers.
 """
 
 import pathlib
@@ -23,15 +24,13 @@ class Checkpoints:
     """The checkpoints of one workdir.
 
     Args:
-        workdir: The run's folder; checkpoints live in its `checkpoints/`.
-        read_only: For evaluation: nothing is created, saved or cleaned up.
+      workdir: The run's folder; checkpoints live in its `checkpoints/`.
+      read_only: For evaluation: nothing is created, saved or cleaned up.
     """
 
     def __init__(self, workdir: str | pathlib.Path, *, read_only: bool = False):
         self._folder = pathlib.Path(workdir).resolve() / 'checkpoints'
-        best = BestN(
-            get_metric_fn=_mae, reverse=True, n=1, keep_checkpoints_without_metrics=False
-        )
+        best = BestN(get_metric_fn=_mae, reverse=True, n=1, keep_checkpoints_without_metrics=False)
         options = ocp.CheckpointManagerOptions(
             # best_fn makes Orbax store the metrics; which ones are kept is the policy's business.
             best_fn=_mae,
@@ -57,11 +56,12 @@ class Checkpoints:
         """Starts saving; returns as soon as the state has been copied off the devices.
 
         Args:
-            step: Number of finished steps.
-            state: Tree of arrays.
-            data_state: The data iterator's state after the last batch trained on.
-            config: The run's config.
-            metrics: Validation metrics at this step, if it was validated; it may then become the best.
+          step: Number of finished steps.
+          state: Tree of arrays.
+          data_state: The data iterator's state after the last batch trained on.
+          config: The run's config.
+          metrics: Validation metrics at this step, if it was validated; it may then become the
+            best.
         """
         assert self._manager is not None
         if step in self._manager.all_steps():
@@ -84,8 +84,8 @@ class Checkpoints:
         """The step of the `best` or the `last` checkpoint.
 
         Raises:
-            ValueError: for another word than those two.
-            FileNotFoundError: when there is no such checkpoint.
+          ValueError: for another word than those two.
+          FileNotFoundError: when there is no such checkpoint.
         """
         if which not in ('best', 'last'):
             raise ValueError(f'--checkpoint={which} is not one of best, last')
@@ -97,7 +97,7 @@ class Checkpoints:
         step = self._manager.best_step()
         if step is None:
             raise FileNotFoundError(
-                f'{self._folder}: no checkpoint was validated yet; --checkpoint=last takes the latest'
+                f'{self._folder}: no checkpoint was validated yet; take --checkpoint=last'
             )
         return step
 
@@ -105,14 +105,14 @@ class Checkpoints:
         """Reads a checkpoint.
 
         Args:
-            step: Which.
-            target: Tree of jax.ShapeDtypeStruct with shardings: what is expected, and where it goes.
+          step: Which.
+          target: Tree of jax.ShapeDtypeStruct with shardings: what is expected, and where it goes.
 
         Returns:
-            (state, data_state)
+          (state, data_state)
 
         Raises:
-            ValueError: when the checkpoint does not fit the target, naming the folder.
+          ValueError: when the checkpoint does not fit the target, naming the folder.
         """
         assert self._manager is not None
         try:
@@ -147,6 +147,4 @@ class Checkpoints:
 
 def abstract(tree: Any, sharding: jax.sharding.Sharding) -> Any:
     """What `restore` needs to know of a tree of arrays."""
-    return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree
-    )
+    return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)

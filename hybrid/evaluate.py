@@ -30,34 +30,33 @@ def create_builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
 def create_eval_step(model: nn.Module, config: ConfigDict) -> Callable:
     """Returns the per-device `step(variables, batch) -> rows`.
 
-    Its rows are per example: `index`, `predicted_age` in years, `female_probability`, and the training's two
-    losses, `age_loss` and `gender_loss`, NaN where the label is unknown.
+    Its rows are per example: `index`, `predicted_age` in years, `female_probability`, and the
+    training's two losses, `age_loss` and `gender_loss`, NaN where the label is unknown.
     """
     size, normalization = config.data.image_size, config.data.normalization
     loss, scale = config.loss, config.model.head.age_scale
     flip_average = config.evaluate.flip_average
 
     def predict(variables, images):
-        outputs = model.apply(variables, augment.normalize(images, normalization), train=False)
-        return outputs['age'], outputs['gender_logits']
+        images = augment.normalize(images, normalization)
+        outputs: Any = model.apply(variables, images, train=False)
+        return outputs['age'], jax.nn.log_softmax(outputs['gender_logits'])
 
     def eval_step(variables: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         images = augment.center_crop(augment.to_unit(batch['image']), size)
-        age, logits = predict(variables, images)
-        female = jax.nn.softmax(logits)[:, 1]
+        age, log_probabilities = predict(variables, images)
         if flip_average:
-            flipped_age, flipped_logits = predict(variables, images[:, :, ::-1])
+            flipped_age, flipped = predict(variables, images[:, :, ::-1])
             age = (age + flipped_age) / 2
-            female = (female + jax.nn.softmax(flipped_logits)[:, 1]) / 2
-            logits = jnp.log(jnp.stack([1 - female, female], axis=-1))
+            log_probabilities = jnp.logaddexp(log_probabilities, flipped) - jnp.log(2.0)
         age_loss, age_known = losses.age_loss(age, batch['age'], loss.age, scale, loss.huber_delta)
         gender_loss, gender_known = losses.gender_loss(
-            logits, batch['gender'], loss.label_smoothing
+            log_probabilities, batch['gender'], loss.label_smoothing
         )
         return {
             'index': batch['index'],
             'predicted_age': age,
-            'female_probability': female,
+            'female_probability': jnp.exp(log_probabilities[:, 1]),
             'age_loss': jnp.where(age_known > 0, age_loss, jnp.nan),
             'gender_loss': jnp.where(gender_known > 0, gender_loss, jnp.nan),
         }
@@ -75,17 +74,17 @@ def predict_split(
     """Predicts every example of a split exactly once.
 
     Args:
-        eval_step: Compiled by `parallel.compile_eval_step`.
-        variables: Of the model, on every device.
-        builder: Prepared.
-        split: Its split.
-        config: Of the run.
+      eval_step: Compiled by `parallel.compile_eval_step`.
+      variables: Of the model, on every device.
+      builder: Prepared.
+      split: Its split.
+      config: Of the run.
 
     Returns:
-        The columns of `create_eval_step`, [N] each, in the order of the split.
+      The columns of `create_eval_step`, [N] each, in the order of the split.
 
     Raises:
-        RuntimeError: when an example is missing or came twice.
+      RuntimeError: when an example is missing or came twice.
     """
     batches = input_pipeline.evaluation_batches(
         builder,
@@ -96,10 +95,8 @@ def predict_split(
         process_count=parallel.process_count(),
         num_threads=config.data.num_threads,
     )
-    batches = input_pipeline.prefetch_to_device(
-        batches, parallel.shard_batch, config.data.prefetch
-    )
-    rows = parallel.gather_rows([eval_step(variables, batch) for batch, _ in batches])
+    placed = input_pipeline.prefetch_to_device(batches, parallel.shard_batch, config.data.prefetch)
+    rows = parallel.gather_rows([eval_step(variables, batch) for batch, _ in placed])
     real = rows['index'] >= 0
     order = np.argsort(rows['index'][real], kind='stable')
     rows = {name: column[real][order] for name, column in rows.items()}
@@ -115,13 +112,13 @@ def validation_metrics(
     """The few scores that training watches.
 
     Args:
-        rows: From `predict_split`.
-        columns: From `input_pipeline.read_columns`, of the same split.
-        config: Of the run.
+      rows: From `predict_split`.
+      columns: From `input_pipeline.read_columns`, of the same split.
+      config: Of the run.
 
     Returns:
-        `loss` (the training's, without smoothing out unknown labels), `age/mae` in years, `gender/accuracy`; NaN
-        where no label is known.
+      `loss` (the training's, without smoothing out unknown labels), `age/mae` in years,
+      `gender/accuracy`; NaN where no label is known.
     """
     error = np.abs(rows['predicted_age'].astype(np.float64) - columns['age'])
     error = error[~np.isnan(error)]
@@ -149,13 +146,13 @@ def report_rows(
     """Joins predictions with labels and with what the constant predictor says.
 
     Args:
-        rows: From `predict_split`.
-        columns: From `input_pipeline.read_columns`, of the same split.
-        record: The workdir's dataset.json.
-        features: Of the dataset; its class labels other than gender become subgroups.
+      rows: From `predict_split`.
+      columns: From `input_pipeline.read_columns`, of the same split.
+      record: The workdir's dataset.json.
+      features: Of the dataset; its class labels other than gender become subgroups.
 
     Returns:
-        The rows of `report.write_report`.
+      The rows of `report.write_report`.
     """
     count = len(columns['id'])
     constant_age = record['constant_age']
@@ -165,7 +162,9 @@ def report_rows(
         'gender': columns['gender'],
         'predicted_age': rows['predicted_age'],
         'female_probability': rows['female_probability'],
-        'constant_age': np.full(count, np.nan if constant_age is None else constant_age, np.float32),
+        'constant_age': np.full(
+            count, np.nan if constant_age is None else constant_age, np.float32
+        ),
         'constant_gender': np.full(count, record['constant_gender']),
     }
     for name, feature in features.items():
@@ -188,7 +187,7 @@ def evaluate_split(
     """Evaluates one split and writes `evaluation/<split>/` in the workdir `folder`.
 
     Returns:
-        The metrics; on processes that do not write, too.
+      The metrics; on processes that do not write, too.
     """
     columns = input_pipeline.read_columns(builder, split)
     record = workdir.load_dataset(folder)
@@ -211,17 +210,19 @@ def evaluate_split(
     return metrics
 
 
-def evaluate(config: ConfigDict, folder: pathlib.Path, split: str, checkpoint: str) -> dict[str, Any]:
+def evaluate(
+    config: ConfigDict, folder: pathlib.Path, split: str, checkpoint: str
+) -> dict[str, Any]:
     """`--mode=evaluate`: evaluates a split with a checkpoint of a workdir.
 
     Args:
-        config: The workdir's, with overrides.
-        folder: The workdir.
-        split: Of the dataset.
-        checkpoint: `best` (by validation MAE) or `last`.
+      config: The workdir's, with overrides.
+      folder: The workdir.
+      split: Of the dataset.
+      checkpoint: `best` (by validation MAE) or `last`.
 
     Returns:
-        The metrics.
+      The metrics.
     """
     parallel.check_batch_size(config.evaluate.batch_size, 'config.evaluate.batch_size')
     builder = create_builder(config)

@@ -1,13 +1,13 @@
 """Prepared TFDS splits to batches, by Grain.
 
-Every process builds the same global order, `shuffle(seed).repeat()`, and takes every count-th element
-from its own index on, so neither devices nor processes change what is trained on. Evaluation sees every
-example once: the last batch is padded, and `mask` says where.
+Every process builds the same global order, `shuffle(seed).repeat()`, and takes every count-th
+element from its own index on, so neither devices nor processes change what is trained on.
+Evaluation sees every example once: the last batch is padded, and `mask` says where.
 """
 
 import collections
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent import futures
 from typing import Any
 
@@ -26,11 +26,11 @@ def read_columns(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, np.
     """Reads everything but the images of a split.
 
     Returns:
-        One array [N] for each scalar feature, in the order of the split: `id` and other texts as str, class
-        labels as int64 (`gender`: -1 unknown), `age` float32 years (NaN unknown).
+      One array [N] for each scalar feature, in the order of the split: `id` and other texts as str,
+      class labels as int64 (`gender`: -1 unknown), `age` float32 years (NaN unknown).
 
     Raises:
-        ValueError: for a split that the dataset does not have.
+      ValueError: for a split that the dataset does not have.
     """
     check_split(builder, split)
     features = builder.info.features
@@ -88,20 +88,20 @@ def create_train_iterator(
     """An endless iterator over this process's share of shuffled batches.
 
     Args:
-        builder: A prepared builder.
-        split: Its split.
-        batch_size: Global; every process gets batch_size / process_count examples.
-        resize_size: Side R in pixels of the images.
-        seed: Of the order.
-        process_index: Which share.
-        process_count: Of how many.
-        num_threads: Reading and decoding side by side.
-        prefetch: Batches read ahead.
+      builder: A prepared builder.
+      split: Its split.
+      batch_size: Global; every process gets batch_size / process_count examples.
+      resize_size: Side R in pixels of the images.
+      seed: Of the order.
+      process_index: Which share.
+      process_count: Of how many.
+      num_threads: Reading and decoding side by side.
+      prefetch: Batches read ahead.
 
     Returns:
-        A Grain iterator, with `get_state` and `set_state`, of dicts: `image` uint8 [B, R, R, 3], `age` float32 [B]
-        years (NaN unknown), `gender` int32 [B] (-1 unknown), `mask` float32 [B] of ones, `position` int32 [B],
-        the place in the global batch.
+      A Grain iterator, with `get_state` and `set_state`, of dicts: `image` uint8 [B, R, R, 3],
+      `age` float32 [B] years (NaN unknown), `gender` int32 [B] (-1 unknown), `mask` float32 [B] of
+      ones, `position` int32 [B], the place in the global batch.
     """
     check_split(builder, split)
     source = builder.as_data_source(split)
@@ -122,7 +122,9 @@ def create_train_iterator(
     dataset = dataset.map_with_index(prepare)[process_index::process_count]
     local_batch = batch_size // process_count
     dataset = dataset.batch(local_batch)
-    options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=num_threads + prefetch)
+    options = grain.ReadOptions(
+        num_threads=num_threads, prefetch_buffer_size=num_threads + prefetch
+    )
     return iter(dataset.to_iter_dataset(options))
 
 
@@ -141,8 +143,8 @@ def evaluation_batches(
     Every process yields the same number of batches, ceil(N / batch_size).
 
     Returns:
-        Dicts as of `create_train_iterator`, with `index` int32 [B], the place in the split, instead of `position`.
-        Padding has mask 0, index -1 and a black image.
+      Dicts as of `create_train_iterator`, with `index` int32 [B], the place in the split, instead
+      of `position`. Padding has mask 0, index -1 and a black image.
     """
     check_split(builder, split)
     source = builder.as_data_source(split)
@@ -173,18 +175,18 @@ def evaluation_batches(
 
 
 def prefetch_to_device(
-    iterator: Iterator[Batch], put: Any, size: int
-) -> Iterator[tuple[dict[str, Any], Any]]:
+    iterator: Iterator[Any], put: Callable[[Any], Any], size: int
+) -> Generator[tuple[Any, Any]]:
     """Keeps `size` batches on their way to the devices while the step computes.
 
     Args:
-        iterator: Of host batches; if it has `get_state`, that is handed on.
-        put: Moves one host batch to the devices.
-        size: How many ahead.
+      iterator: Of host batches; if it has `get_state`, that is handed on.
+      put: Moves one host batch to the devices.
+      size: How many ahead.
 
     Yields:
-        (device batch, the iterator's state after this batch was drawn): the state to save with a checkpoint is
-        that of the last batch trained on, not of the last one read ahead.
+      (device batch, the iterator's state after this batch was drawn): the state to save with a
+      checkpoint is that of the last batch trained on, not of the last one read ahead.
     """
     get_state = getattr(iterator, 'get_state', lambda: None)
 

@@ -9,14 +9,16 @@ def create_learning_rate_fn(config: ConfigDict, num_steps: int) -> optax.Schedul
     """Linear warm-up over a share of the steps, then cosine to zero or constant.
 
     Args:
-        config: `config.optimizer`.
-        num_steps: Length of the training.
+      config: `config.optimizer`.
+      num_steps: Length of the training.
 
     Raises:
-        ValueError: for an unknown schedule, or a warm-up that is no share.
+      ValueError: for an unknown schedule, or a warm-up that is no share.
     """
     if not 0 <= config.warmup < 1:
-        raise ValueError(f'config.optimizer.warmup={config.warmup} is not a share of the steps, 0..1')
+        raise ValueError(
+            f'config.optimizer.warmup={config.warmup} is not a share of the steps, 0..1'
+        )
     warmup_steps = round(config.warmup * num_steps)
     peak = config.learning_rate
     if config.schedule == 'cosine':
@@ -45,11 +47,11 @@ def create_optimizer(
     """Clipping, then AdamW or SGD with Nesterov momentum, both with decoupled weight decay.
 
     Args:
-        config: `config.optimizer`.
-        learning_rate_fn: Step to learning rate.
+      config: `config.optimizer`.
+      learning_rate_fn: Step to learning rate.
 
     Raises:
-        ValueError: for an unknown optimiser.
+      ValueError: for an unknown optimiser.
     """
     if config.name == 'adamw':
         update = optax.scale_by_adam()
@@ -58,7 +60,9 @@ def create_optimizer(
     else:
         raise ValueError(f'config.optimizer.name={config.name!r} is not one of adamw, sgd')
     clip = (
-        optax.clip_by_global_norm(config.gradient_clip) if config.gradient_clip else optax.identity()
+        optax.clip_by_global_norm(config.gradient_clip)
+        if config.gradient_clip
+        else optax.identity()
     )
     return optax.chain(
         clip,

@@ -38,9 +38,7 @@ def check_batch_size(batch_size: int, key: str) -> None:
     devices = jax.device_count()
     if batch_size < 1 or batch_size % devices:
         near = max(devices, batch_size // devices * devices)
-        raise ValueError(
-            f'{key}={batch_size} cannot be divided over {devices} devices; {near} can'
-        )
+        raise ValueError(f'{key}={batch_size} cannot be divided over {devices} devices; {near} can')
 
 
 def replicated() -> NamedSharding:
@@ -58,7 +56,7 @@ def shard_batch(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     """Spreads this process's share of a batch, [B, ...], over its devices.
 
     Returns:
-        Global arrays [devices, per_device, ...]; the transfer may still be under way.
+      Global arrays [devices, per_device, ...]; the transfer may still be under way.
     """
     sharding = NamedSharding(_mesh(), PartitionSpec(AXIS))
     local = jax.local_device_count()
@@ -73,8 +71,8 @@ def shard_batch(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
 def compile_train_step(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable:
     """Compiles a per-device `step(state, batch) -> (state, metrics)`; the old state is consumed.
 
-    The step must bring state and metrics to agreement itself (psum over AXIS): what comes back is one
-    device's copy of each.
+    The step must bring state and metrics to agreement itself (psum over AXIS): what comes back is
+    one device's copy of each.
     """
     return jax.pmap(
         step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0
@@ -90,7 +88,8 @@ def gather_rows(batches: list[dict[str, jax.Array]]) -> dict[str, np.ndarray]:
     """Fetches rows [devices, per_device, ...] of many evaluation steps, from all processes.
 
     Returns:
-        One array [N, ...] a name, in an order that follows the devices: match rows by a column of theirs.
+      One array [N, ...] a name, in an order that follows the devices: match rows by a column of
+      theirs.
     """
     if jax.process_count() > 1:
         batches = [multihost_utils.process_allgather(b, tiled=True) for b in batches]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hybrid import metrics
+from hybrid import bootstrap, metrics
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -93,7 +93,7 @@ def plot_age_error_by_band(
             inside = error[band == k]
             axes.bar(k + shift, inside.mean(), 0.38, color=color)
             if color == BLUE:
-                interval = metrics.percentile_interval(metrics.resampled_means(inside[None])[0])
+                interval = bootstrap.percentile_interval(bootstrap.resampled_means(inside[None])[0])
                 axes.vlines(k + shift, *interval, color='black', linewidth=1)
         axes.bar(0, 0, color=color, label=label)
     for axes, label in ((mae_axes, 'MAE (years)'), (bias_axes, 'bias (years)')):

@@ -5,12 +5,20 @@ import pathlib
 import time
 from typing import Any
 
-import jax
 import tensorflow_datasets as tfds
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from hybrid import checkpoints, datasets, evaluate, input_pipeline, parallel, plots
+from hybrid import (
+    augment,
+    checkpoints,
+    datasets,
+    evaluate,
+    input_pipeline,
+    losses,
+    parallel,
+    plots,
+)
 from hybrid import workdir as workdir_lib
 from hybrid.models.hybrid import create_model
 from hybrid.optimizer import create_learning_rate_fn, create_optimizer
@@ -26,7 +34,7 @@ class NonFiniteError(RuntimeError):
 
 
 def check_config(config: ConfigDict) -> None:
-    """Raises ValueError for sizes and lengths that cannot work together."""
+    """Raises ValueError for what would only fail once the step is compiled, or not at all."""
     parallel.check_batch_size(config.train.batch_size, 'config.train.batch_size')
     parallel.check_batch_size(config.evaluate.batch_size, 'config.evaluate.batch_size')
     if not 0 < config.data.image_size <= config.data.resize_size:
@@ -34,8 +42,21 @@ def check_config(config: ConfigDict) -> None:
             f'config.data.image_size={config.data.image_size} must be at most '
             f'config.data.resize_size={config.data.resize_size}, out of which it is cropped'
         )
-    if config.train.log_every_steps < 1:
-        raise ValueError(f'config.train.log_every_steps={config.train.log_every_steps} is below 1')
+    choices = {
+        'data.normalization': (config.data.normalization, augment.NORMALIZATIONS),
+        'loss.age': (config.loss.age, losses.AGE_LOSSES),
+    }
+    for key, (value, known) in choices.items():
+        if value not in known:
+            raise ValueError(f'config.{key}={value!r} is not one of {", ".join(known)}')
+    ranges = {
+        'train.log_every_steps': (config.train.log_every_steps, 1, float('inf')),
+        'loss.label_smoothing': (config.loss.label_smoothing, 0, 1),
+        'optimizer.ema_decay': (config.optimizer.ema_decay, 0, 1),
+    }
+    for key, (value, low, high) in ranges.items():
+        if not low <= value <= high:
+            raise ValueError(f'config.{key}={value} is not in {low}..{high}')
 
 
 def create_train_iterator(builder: tfds.core.DatasetBuilder, config: ConfigDict) -> Any:
@@ -59,16 +80,16 @@ def train_and_evaluate(
     """Trains, or continues a training, then evaluates its best checkpoint on validation and test.
 
     Args:
-        config: See configs/default.py.
-        workdir: Where everything goes.
-        overwrite_config: Continue although the workdir holds another config.
+      config: See configs/default.py.
+      workdir: Where everything goes.
+      overwrite_config: Continue although the workdir holds another config.
 
     Returns:
-        The final state, on every device.
+      The final state, on every device.
 
     Raises:
-        ValueError: for what is wrong with the config or the workdir.
-        NonFiniteError: when the loss or the gradient was not finite at some step.
+      ValueError: for what is wrong with the config or the workdir.
+      NonFiniteError: when the loss or the gradient was not finite at some step.
     """
     check_config(config)
     if not overwrite_config:
@@ -76,7 +97,9 @@ def train_and_evaluate(
     builder = evaluate.create_builder(config)
     data = config.data
     datasets.prepare(builder, data.manual_dir)
-    splits = [split for split in (data.train_split, data.validation_split, data.test_split) if split]
+    splits = [
+        split for split in (data.train_split, data.validation_split, data.test_split) if split
+    ]
     columns = {split: input_pipeline.read_columns(builder, split) for split in splits}
     steps_per_epoch = len(columns[data.train_split]['id']) / config.train.batch_size
     num_steps = config.train.num_steps or round(config.train.num_epochs * steps_per_epoch)
@@ -126,8 +149,8 @@ def train_and_evaluate(
             if (bad := int(state.nonfinite_step)) >= 0:
                 progress.close()
                 raise NonFiniteError(
-                    f'{workdir}: the loss or the gradient was not finite at step {bad + 1}; the last '
-                    f'checkpoint is from before. Try a smaller config.optimizer.learning_rate'
+                    f'{workdir}: the loss or the gradient was not finite at step {bad + 1}; the '
+                    'last checkpoint is from before. Try a smaller config.optimizer.learning_rate'
                 )
             row['train/learning_rate'] = float(learning_rate_fn(step - 1))
             images = len(pending) * config.train.batch_size
@@ -159,9 +182,7 @@ def train_and_evaluate(
     best, _ = saved.restore(best_step, target)
     saved.close()
     for split in splits[1:]:
-        evaluate.evaluate_split(
-            eval_step, best.eval_variables, builder, split, config, workdir
-        )
+        evaluate.evaluate_split(eval_step, best.eval_variables, builder, split, config, workdir)
     if parallel.is_main_process():
         plots.plot_training_curves(workdir / METRICS, workdir / 'training_curves.png')
     return state

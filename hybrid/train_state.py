@@ -19,14 +19,14 @@ class TrainState:
     """State of one model.
 
     Attributes:
-        step: int32, finished steps.
-        member: int32, number of this model in an ensemble; 0 for a model trained alone.
-        params: Parameters, float32.
-        batch_stats: Running statistics of the BatchNorms.
-        opt_state: The optimiser's state.
-        ema_params: Moving average of the parameters, None if off.
-        nonfinite_step: int32, the first step whose loss or gradient was not finite; -1 while there is none. From
-            that step on nothing else changes any more.
+      step: int32, finished steps.
+      member: int32, number of this model in an ensemble; 0 for a model trained alone.
+      params: Parameters, float32.
+      batch_stats: Running statistics of the BatchNorms.
+      opt_state: The optimiser's state.
+      ema_params: Moving average of the parameters, None if off.
+      nonfinite_step: int32, the first step whose loss or gradient was not finite; -1 while there is
+        none. From that step on nothing else changes any more.
     """
 
     step: jax.Array
@@ -44,7 +44,9 @@ class TrainState:
         return {'params': params, 'batch_stats': self.batch_stats}
 
 
-def create_key(seed: int, step: jax.Array | int, member: jax.Array | int, purpose: int) -> jax.Array:
+def create_key(
+    seed: int, step: jax.Array | int, member: jax.Array | int, purpose: int
+) -> jax.Array:
     """The key of one purpose at one step of one member, by fold_in from the seed (Threefry)."""
     key = jax.random.key(seed, impl='threefry2x32')
     for number in (step, member, purpose):
@@ -63,10 +65,10 @@ def create_train_state(
     """Initialises a model and its optimiser.
 
     Args:
-        model: The network.
-        tx: The optimiser.
-        config: For the seed, the size of the images and whether parameters are averaged.
-        member: Number in an ensemble: every member starts from its own initialisation.
+      model: The network.
+      tx: The optimiser.
+      config: For the seed, the size of the images and whether parameters are averaged.
+      member: Number in an ensemble: every member starts from its own initialisation.
     """
     size, average = config.data.image_size, config.optimizer.ema_decay > 0
 

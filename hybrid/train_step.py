@@ -20,11 +20,11 @@ def create_train_step(
 ) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, Any]]]:
     """Returns the per-device `train_step(state, batch) -> (state, metrics)`.
 
-    It is pure and reduces over the axis `parallel.AXIS` alone, so it can be mapped over devices and vmapped over
-    the members of an ensemble. `metrics` are `sums` (a TrainMetrics), `loss` and `grad_norm`, over all devices.
+    It is pure and reduces over the axis `parallel.AXIS` alone, so it can be mapped over devices and
+    vmapped over the members of an ensemble. `metrics` are `sums` (a TrainMetrics), `loss` and
+    `grad_norm`, over all devices.
     """
-    ranges = {k: v for k, v in config.augment.items() if k != 'enabled'}
-    ranges = augment.Ranges(**ranges if config.augment.enabled else {})
+    ranges = augment.create_ranges(config.augment)
     size, normalization = config.data.image_size, config.data.normalization
     loss_config, scale = config.loss, config.model.head.age_scale
     ema_decay, seed = config.optimizer.ema_decay, config.seed

@@ -24,12 +24,14 @@ def _read_json(path: pathlib.Path) -> Any:
     try:
         return json.loads(path.read_text())
     except json.JSONDecodeError as error:
-        raise ValueError(f'{path} is not valid JSON ({error}); is it from another program?') from None
+        raise ValueError(
+            f'{path} is not valid JSON ({error}); is it from another program?'
+        ) from None
 
 
 def flatten(config: dict[str, Any], prefix: str = '') -> dict[str, Any]:
     """{'a': {'b': 1}} to {'a.b': 1}."""
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, value in config.items():
         if isinstance(value, dict) and value:
             flat |= flatten(value, f'{prefix}{name}.')
@@ -39,7 +41,11 @@ def flatten(config: dict[str, Any], prefix: str = '') -> dict[str, Any]:
 
 
 def check_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
-    """Raises ValueError when the workdir holds a config that differs in anything but `MACHINE_KEYS`."""
+    """Checks that a training may go on in this workdir, or begin in it.
+
+    Raises:
+      ValueError: when it holds a config that differs in more than `MACHINE_KEYS`, naming the keys.
+    """
     path = workdir / CONFIG
     if not path.exists():
         return
@@ -72,11 +78,13 @@ def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     """Reads config.json.
 
     Raises:
-        FileNotFoundError: when there is none.
+      FileNotFoundError: when there is none.
     """
     path = workdir / CONFIG
     if not path.exists():
-        raise FileNotFoundError(f'{path} does not exist; --workdir must be the folder of a training')
+        raise FileNotFoundError(
+            f'{path} does not exist; --workdir must be the folder of a training'
+        )
     return ml_collections.ConfigDict(_read_json(path))
 
 
@@ -91,13 +99,14 @@ def describe_dataset(
     """The record that goes to dataset.json.
 
     Args:
-        name: Full TFDS name.
-        columns: For each split what `input_pipeline.read_columns` gives.
-        train_split: The one from which the constant predictor is taken.
+      name: Full TFDS name.
+      columns: For each split what `input_pipeline.read_columns` gives.
+      train_split: The one from which the constant predictor is taken.
 
     Returns:
-        `name`, `constant_age` (median of the training split in years, None without labels), `constant_gender` (its
-        majority, -1 without labels), and `splits`: for each its `num_examples` and `ids_sha256`.
+      `name`, `constant_age` (median of the training split in years, None without labels),
+      `constant_gender` (its majority, -1 without labels), and `splits`: for each its `num_examples`
+      and `ids_sha256`.
     """
     age, gender = columns[train_split]['age'], columns[train_split]['gender']
     age, gender = age[~np.isnan(age)], gender[gender >= 0]
@@ -116,21 +125,22 @@ def save_dataset(workdir: pathlib.Path, record: dict[str, Any]) -> None:
     """Writes dataset.json, or checks that the examples are those the run began with.
 
     Args:
-        workdir: The run's folder.
-        record: From `describe_dataset`.
+      workdir: The run's folder.
+      record: From `describe_dataset`.
 
     Raises:
-        ValueError: when dataset.json is there and differs.
+      ValueError: when dataset.json is there and differs.
     """
     path = workdir / DATASET
     if path.exists():
         old = _read_json(path)
         for split, now in record['splits'].items():
             if old['splits'].get(split, now) != now:
+                before = old['splits'][split]['num_examples']
                 raise ValueError(
-                    f'{path}: split {split!r} of {old["name"]} had {old["splits"][split]["num_examples"]} '
-                    f'examples when this run began; {record["name"]} has {now["num_examples"]}, and they '
-                    'are not the same. Take another --workdir'
+                    f'{path}: split {split!r} of {old["name"]} had {before} examples when this run '
+                    f'began; {record["name"]} has {now["num_examples"]}, and they are not the '
+                    'same. Take another --workdir'
                 )
         return
     write_json(path, record)
@@ -140,9 +150,11 @@ def load_dataset(workdir: pathlib.Path) -> dict[str, Any]:
     """Reads dataset.json.
 
     Raises:
-        FileNotFoundError: when there is none.
+      FileNotFoundError: when there is none.
     """
     path = workdir / DATASET
     if not path.exists():
-        raise FileNotFoundError(f'{path} does not exist; --workdir must be the folder of a training')
+        raise FileNotFoundError(
+            f'{path} does not exist; --workdir must be the folder of a training'
+        )
     return _read_json(path)

@@ -47,10 +47,10 @@ class Progress:
     """The one progress line: in place on a terminal, one line a call elsewhere.
 
     Args:
-        num_steps: Length of the training.
-        start_step: Steps already done.
-        stream: Where to write; standard error by default, so that output can be piped.
-        active: Only one process writes.
+      num_steps: Length of the training.
+      start_step: Steps already done.
+      stream: Where to write; standard error by default, so that output can be piped.
+      active: Only one process writes.
     """
 
     def __init__(
@@ -101,9 +101,9 @@ class Writers:
     """metrics.jsonl and TensorBoard events of a workdir.
 
     Args:
-        workdir: The run's folder.
-        start_step: Rows beyond this step are removed: they come again.
-        active: Only one process writes.
+      workdir: The run's folder.
+      start_step: Rows beyond this step are removed: they come again.
+      active: Only one process writes.
     """
 
     def __init__(self, workdir: pathlib.Path, start_step: int, active: bool = True):
@@ -117,7 +117,7 @@ class Writers:
         )
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Adds one row; it is on disk when this returns. A value that is not finite becomes null."""
+        """Adds one row, on disk when this returns; a value that is not finite becomes null."""
         if not self._active:
             return
         row = {'step': step} | {k: v if math.isfinite(v) else None for k, v in metrics.items()}

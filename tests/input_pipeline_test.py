@@ -115,7 +115,9 @@ def test_evaluation_sees_every_example_once(tiny_builder, batch_size, count):
         batch_size = count
     columns = input_pipeline.read_columns(tiny_builder, 'test')
     total = len(columns['id'])
-    shares = [evaluation(tiny_builder, batch_size=batch_size, index=i, count=count) for i in range(count)]
+    shares = [
+        evaluation(tiny_builder, batch_size=batch_size, index=i, count=count) for i in range(count)
+    ]
     assert {len(share) for share in shares} == {-(-total // batch_size)}
     rows = [batch for share in shares for batch in share]
     joined = {k: np.concatenate([batch[k] for batch in rows]) for k in rows[0]}

@@ -236,35 +236,11 @@ def test_bootstrap_interval_has_the_width_of_the_normal_one():
         assert scores[f'{name}_ci95_low'] < scores[name] < scores[f'{name}_ci95_high']
 
 
-def test_bootstrap_does_not_depend_on_its_chunks():
-    # 3,000 examples take four chunks; the same draws in one piece.
-    values = np.random.default_rng(0).normal(size=(2, 3000))
-    index = np.random.default_rng(7).integers(0, 3000, (metrics.NUM_RESAMPLES, 3000))
-    means = metrics.resampled_means(values, seed=7)
-    np.testing.assert_allclose(means[1], values[1][index].mean(axis=1), atol=1e-12)
-
-
 def test_bootstrap_of_5000_rows_takes_less_than_two_seconds():
     rows = random_table(5000)
     start = time.perf_counter()
     metrics.compute_metrics(rows)
     assert time.perf_counter() - start < 2
-
-
-def test_paired_bootstrap_is_narrower_than_the_models_own_spread():
-    rng = np.random.default_rng(0)
-    hard = rng.exponential(5, 1000)  # What both models share.
-    gain = rng.normal(0.3, 1, 1000)
-    difference, low, high = metrics.paired_bootstrap(hard, hard - gain, seed=3)
-    assert difference == pytest.approx(gain.mean())
-    assert low < difference < high
-    assert (high - low) / 2 == pytest.approx(1.96 * gain.std() / math.sqrt(1000), rel=0.1)
-    assert metrics.paired_bootstrap(hard, hard - gain, seed=3) == (difference, low, high)
-    assert metrics.paired_bootstrap(hard, hard) == (0, 0, 0)
-    with pytest.raises(ValueError, match='one shape'):
-        metrics.paired_bootstrap(hard, hard[1:])
-    with pytest.raises(ValueError, match='finite'):
-        metrics.paired_bootstrap(hard, np.full(1000, NAN))
 
 
 # --- While training ------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ def test_first_steps_by_hand(config):
     params, grads = {'w': jnp.zeros((1, 2))}, {'w': jnp.array([[3.0, 4.0]])}
     config.name, config.momentum = 'sgd', 0.9
     tx = optimizer.create_optimizer(config, lambda step: 1.0)
-    updates, state = tx.update(grads, tx.init(params), params)
+    updates, _ = tx.update(grads, tx.init(params), params)
     # Clipped to norm 1, then Nesterov: g + 0.9 * (g + 0.9 * 0).
     np.testing.assert_allclose(updates['w'], [[-0.6 * 1.9, -0.8 * 1.9]], rtol=1e-5)
     config.name = 'adamw'
@@ -55,7 +55,9 @@ def test_first_steps_by_hand(config):
     np.testing.assert_allclose(updates['w'], [[-0.01, -0.01]], rtol=1e-4)
 
 
-@pytest.mark.parametrize(('key', 'value'), [('name', 'lion'), ('schedule', 'step'), ('warmup', 1.5)])
+@pytest.mark.parametrize(
+    ('key', 'value'), [('name', 'lion'), ('schedule', 'step'), ('warmup', 1.5)]
+)
 def test_unknown_values_name_the_key(config, key, value):
     config[key] = value
     with pytest.raises(ValueError, match=rf'config\.optimizer\.{key}={value!r}'):

@@ -31,9 +31,7 @@ def test_example_keys_follow_the_position():
 
 def test_seed_and_member_decide_the_initialisation(tiny_config):
     model = create_model(tiny_config.model)
-    tx = create_optimizer(
-        tiny_config.optimizer, create_learning_rate_fn(tiny_config.optimizer, 10)
-    )
+    tx = create_optimizer(tiny_config.optimizer, create_learning_rate_fn(tiny_config.optimizer, 10))
 
     def kernel(seed, member):
         tiny_config.seed = seed

@@ -1,3 +1,5 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -46,9 +48,7 @@ class Runner:
     """Trains on a number of devices."""
 
     def __init__(self, config, devices):
-        self.tx = create_optimizer(
-            config.optimizer, create_learning_rate_fn(config.optimizer, 20)
-        )
+        self.tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 20))
         self.model = create_model(config.model)
         self.devices = jax.devices()[:devices]
         self.sharding = NamedSharding(Mesh(np.array(self.devices), ('batch',)), PartitionSpec())
@@ -114,7 +114,7 @@ def test_member_and_step_change_augmentation_and_dropout_but_the_position_alone_
     _, again = runner.run(runner.initial, batch)
     assert first == again
     for change in ({'member': jnp.int32(1)}, {'step': jnp.int32(5)}):
-        _, other = runner.run(runner.initial.replace(**change), batch)
+        _, other = runner.run(dataclasses.replace(runner.initial, **change), batch)
         assert other[0]['train/loss'] != first[0]['train/loss']
     # Another order of the same examples, each with its position: the same step.
     order = np.random.default_rng(1).permutation(BATCH)

@@ -1,0 +1,159 @@
+import json
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hybrid import augment, evaluate, input_pipeline, metrics, parallel, report, workdir
+
+
+class FixedModel(nn.Module):
+    """Says what the first pixel of an image says: red is the age, green the female probability."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        del train
+        red, green = images[:, 0, 0, 0], images[:, 0, 0, 1]
+        logits = jnp.stack([jnp.log1p(-green), jnp.log(green)], axis=-1)
+        return {'age': 100 * red, 'gender_logits': logits}
+
+
+@pytest.fixture
+def config(tiny_config):
+    tiny_config.data.normalization = 'unit'
+    tiny_config.data.resize_size = tiny_config.data.image_size = 8
+    return tiny_config
+
+
+def predict(config, builder, split='test', devices=None):
+    step = evaluate.create_eval_step(FixedModel(), config)
+    compiled = jax.pmap(
+        step, axis_name=parallel.AXIS, in_axes=(None, 0), out_axes=0, devices=devices
+    )
+    return evaluate.predict_split(compiled, {}, builder, split, config)
+
+
+def expected_pixels(builder, split, config):
+    source = builder.as_data_source(split)
+    return (
+        np.stack(
+            [input_pipeline.resize(x['image'], config.data.resize_size)[0, 0] for x in source]
+        ).astype(np.float64)
+        / 255
+    )
+
+
+def test_every_example_gets_its_own_prediction(config, tiny_builder):
+    pixels = expected_pixels(tiny_builder, 'test', config)
+    for batch_size in (4, 16, 64):
+        config.evaluate.batch_size = batch_size
+        rows = predict(config, tiny_builder)
+        np.testing.assert_array_equal(rows['index'], np.arange(41))
+        np.testing.assert_allclose(rows['predicted_age'], 100 * pixels[:, 0], rtol=1e-5)
+        np.testing.assert_allclose(rows['female_probability'], pixels[:, 1], rtol=1e-5)
+
+
+def test_metrics_agree_over_batch_sizes_and_device_counts(config, tiny_builder, monkeypatch):
+    columns = input_pipeline.read_columns(tiny_builder, 'test')
+    record = {'constant_age': 40.0, 'constant_gender': 1, 'splits': {}}
+    results = []
+    for batch_size, count in [(4, 4), (16, 4), (8, 2), (16, 1), (41, 1)]:
+        config.evaluate.batch_size = batch_size
+        devices = jax.local_devices()[:count]
+        mesh = jax.sharding.Mesh(np.array(devices), (parallel.AXIS,))
+        monkeypatch.setattr(parallel, '_mesh', lambda mesh=mesh: mesh)
+        monkeypatch.setattr(jax, 'local_device_count', lambda count=count: count)
+        rows = predict(config, tiny_builder, devices=devices)
+        joined = evaluate.report_rows(rows, columns, record, tiny_builder.info.features)
+        results.append(metrics.compute_metrics(joined))
+    assert results[0]['num_examples'] == 41
+    for result in results[1:]:
+        assert result.keys() == results[0].keys()
+        for name, value in results[0].items():
+            if isinstance(value, int):
+                assert result[name] == value, name
+            else:
+                assert result[name] == pytest.approx(value, rel=1e-5, nan_ok=True), name
+
+
+def test_losses_are_the_trainings_and_nan_where_unknown(config, tiny_builder):
+    columns = input_pipeline.read_columns(tiny_builder, 'test')
+    rows = predict(config, tiny_builder)
+    scaled = (rows['predicted_age'] - columns['age']) / config.model.head.age_scale
+    np.testing.assert_allclose(rows['age_loss'], scaled**2, rtol=1e-4)
+    assert np.isnan(rows['age_loss']).sum() > 0
+    female = rows['female_probability']
+    right = np.where(columns['gender'] == 1, female, 1 - female)
+    entropy = np.where(columns['gender'] < 0, np.nan, -np.log(right))
+    np.testing.assert_allclose(rows['gender_loss'], entropy, rtol=1e-4)
+
+    scores = evaluate.validation_metrics(rows, columns, config)
+    known = ~np.isnan(columns['age'])
+    assert scores['age/mae'] == pytest.approx(
+        np.abs(rows['predicted_age'] - columns['age'])[known].mean(), rel=1e-6
+    )
+    has_gender = columns['gender'] >= 0
+    assert scores['gender/accuracy'] == np.mean(
+        (female > 0.5)[has_gender] == columns['gender'][has_gender]
+    )
+    assert scores['loss'] == pytest.approx(
+        config.loss.age_weight * np.nanmean(scaled**2)
+        + config.loss.gender_weight * np.nanmean(entropy),
+        rel=1e-4,
+    )
+
+
+def test_flip_average_sees_the_mirror_image_too(config):
+    config.evaluate.flip_average = True
+    step = evaluate.create_eval_step(FixedModel(), config)
+    image = np.full((1, 8, 8, 3), 51, np.uint8)
+    image[0, 0, -1] = (153, 102, 0)
+    batch = {'image': image, 'age': np.ones(1), 'gender': np.zeros(1, int), 'index': np.zeros(1)}
+    rows = step({}, {name: jnp.asarray(value) for name, value in batch.items()})
+    assert float(rows['predicted_age'][0]) == pytest.approx((20 + 60) / 2, rel=1e-5)
+    assert float(rows['female_probability'][0]) == pytest.approx((0.2 + 0.4) / 2, rel=1e-5)
+
+
+def test_evaluation_only_crops(config):
+    """No augmentation, whatever the config says of it."""
+    config.data.resize_size, config.data.image_size = 12, 8
+    config.augment.rotation, config.augment.flip = 90.0, 1.0
+    image = np.random.default_rng(0).integers(1, 255, (4, 12, 12, 3)).astype(np.uint8)
+    batch = {'image': image, 'age': np.ones(4), 'gender': np.zeros(4, int), 'index': np.arange(4)}
+    step = evaluate.create_eval_step(FixedModel(), config)
+    rows = step({}, {name: jnp.asarray(value) for name, value in batch.items()})
+    corner = augment.center_crop(image, 8)[:, 0, 0] / 255
+    np.testing.assert_allclose(rows['predicted_age'], 100 * corner[:, 0], rtol=1e-5)
+
+
+def test_report_counts_the_split_and_can_be_recomputed(config, tiny_builder, tmp_path, capsys):
+    columns = {'train': input_pipeline.read_columns(tiny_builder, 'train')}
+    record = workdir.describe_dataset(tiny_builder.info.full_name, columns, 'train')
+    workdir.save_dataset(tmp_path, record)
+    step = parallel.compile_eval_step(evaluate.create_eval_step(FixedModel(), config))
+    result = evaluate.evaluate_split(step, {}, tiny_builder, 'test', config, tmp_path)
+    assert 'test: 41 examples' in capsys.readouterr().out
+
+    folder = tmp_path / 'evaluation' / 'test'
+    written = json.loads((folder / 'metrics.json').read_text())
+    assert written['num_examples'] == 41 == tiny_builder.info.splits['test'].num_examples
+    rows = report.read_predictions(folder / 'predictions.csv')
+    recomputed = metrics.compute_metrics(rows)
+    assert json.loads(report.to_json(recomputed)) == written
+    assert json.loads(report.to_json(result)) == written
+
+    # The constant predictor is the training split's, the error this split's.
+    age = input_pipeline.read_columns(tiny_builder, 'test')['age']
+    median = np.nanmedian(columns['train']['age'])
+    assert written['constant/age/mae'] == pytest.approx(np.nanmean(np.abs(age - median)), rel=1e-6)
+
+
+def test_a_split_with_other_examples_is_refused(config, tiny_builder, tmp_path):
+    columns = {'test': input_pipeline.read_columns(tiny_builder, 'test')}
+    record = workdir.describe_dataset('x', columns, 'test')
+    record['splits']['test']['ids_sha256'] = '0'
+    workdir.save_dataset(tmp_path, record)
+    with pytest.raises(ValueError, match="split 'test' does not hold the examples"):
+        evaluate.evaluate_split(None, {}, tiny_builder, 'test', config, tmp_path)

@@ -1,0 +1,105 @@
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from hybrid import checkpoints, train
+from hybrid.writers import METRICS
+
+
+def read_metrics(folder):
+    return [json.loads(line) for line in (folder / METRICS).read_text().splitlines()]
+
+
+def without_clock(rows):
+    return [{k: v for k, v in row.items() if k != 'train/images_per_second'} for row in rows]
+
+
+class Killed(BaseException):
+    """Stands for kill -9: nothing in the program catches it."""
+
+
+def kill_at(monkeypatch, step):
+    """Lets the run die right after the given step was computed."""
+    original = train.summarize
+
+    def dying(steps):
+        kill_at.seen += len(steps)
+        if kill_at.seen > step:
+            raise Killed
+        return original(steps)
+
+    kill_at.seen = 0
+    monkeypatch.setattr(train, 'summarize', dying)
+
+
+@pytest.fixture
+def config(tiny_config):
+    tiny_config.train.num_steps = 9
+    tiny_config.train.checkpoint_every_steps = 3
+    tiny_config.train.log_every_steps = 2
+    tiny_config.optimizer.ema_decay = 0.9
+    return tiny_config
+
+
+def test_interrupted_and_continued_ends_bit_for_bit_the_same(config, tmp_path, monkeypatch):
+    whole = train.train_and_evaluate(config, tmp_path / 'whole')
+    for step in (5, 4):  # after the checkpoint at step 4 (validation), then right at the start
+        with monkeypatch.context() as patch:
+            kill_at(patch, step)
+            with pytest.raises(Killed):
+                train.train_and_evaluate(config, tmp_path / 'parts')
+    continued = train.train_and_evaluate(config, tmp_path / 'parts')
+
+    jax.tree.map(np.testing.assert_array_equal, whole, continued)
+    assert int(whole.step) == 9
+    rows = read_metrics(tmp_path / 'whole')
+    assert without_clock(read_metrics(tmp_path / 'parts')) == without_clock(rows)
+    assert [r['step'] for r in rows if 'validation/age/mae' in r] == [4, 8, 9]
+    for split in ('validation', 'test'):
+        for name in ('metrics.json', 'predictions.csv'):
+            path = f'evaluation/{split}/{name}'
+            assert (tmp_path / 'parts' / path).read_bytes() == (
+                tmp_path / 'whole' / path
+            ).read_bytes()
+
+    # The best checkpoint is the one with the lowest validation MAE, and the latest is kept too.
+    maes = {r['step']: r['validation/age/mae'] for r in rows if 'validation/age/mae' in r}
+    saved = checkpoints.Checkpoints(tmp_path / 'whole', read_only=True)
+    best = min(maes, key=maes.get)
+    assert saved.steps() == sorted({best, 9})
+    assert saved.step('best') == best
+    # ... and is what was reported on validation.
+    reported = json.loads((tmp_path / 'whole/evaluation/validation/metrics.json').read_text())
+    assert reported['age/mae'] == pytest.approx(maes[best], rel=1e-6)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(config, tmp_path):
+    config.optimizer.learning_rate = 1e30
+    config.optimizer.gradient_clip = 0.0
+    config.optimizer.warmup = 0.0
+    with pytest.raises(train.NonFiniteError, match=r'not finite at step \d+'):
+        train.train_and_evaluate(config, tmp_path)
+    for step in checkpoints.Checkpoints(tmp_path, read_only=True).steps():
+        assert step < 3
+
+
+@pytest.mark.parametrize(
+    ('key', 'value', 'message'),
+    [
+        ('train.batch_size', 6, r'config\.train\.batch_size=6 cannot be divided over 4 devices'),
+        ('evaluate.batch_size', 3, r'config\.evaluate\.batch_size=3 cannot'),
+        ('data.image_size', 40, r'image_size=40 must be at most config\.data\.resize_size=36'),
+        ('train.log_every_steps', 0, 'log_every_steps=0'),
+        ('data.validation_split', 'val', "no split 'val'; it has test, train, validation"),
+        ('data.normalization', 'x', "normalization='x'"),
+        ('loss.age', 'l2', r"config\.loss\.age='l2' is not one of mse, l1, huber"),
+        ('loss.label_smoothing', 1.5, 'label_smoothing=1.5 is not in 0..1'),
+    ],
+)
+def test_wrong_values_are_refused_before_anything_is_written(config, tmp_path, key, value, message):
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(ValueError, match=message):
+        train.train_and_evaluate(config, tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()
