@@ -16,10 +16,16 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.image_size = 64
     config.data.normalization = 'standardize'
     config.model.encoder.width = 16
-    config.model.encoder.stem = 'imagenet'
+    config.augment.rotation = 10.0
+    config.augment.scale = 0.1
+    config.augment.brightness = 0.2
     config.model.recurrent.features = 64
+    config.model.recurrent.bidirectional = True
+    config.model.recurrent.reduce = 'mean'
+    config.model.head.dropout = 0.1
     config.model.head.age_offset = 45.0
     config.model.head.age_scale = 25.0
+    config.optimizer.learning_rate = 2e-3
     config.train.batch_size = 64
     config.train.num_epochs = 6.0
     return config

@@ -1,6 +1,6 @@
 """Saving and restoring a run: the only file that knows Orbax.
 
-A checkpoint holds the state, the position in the data and the config. The best by validation MAE
+A checkpoint holds the state, the position in the data and the config. The best on validation
 and the latest are both kept. Saving happens in the background; a save that was cut off is not seen
 by readers.
 """
@@ -12,12 +12,9 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
-# The value that decides which checkpoint is best: mean absolute age error on validation, in years.
-BEST_METRIC = 'age/mae'
 
-
-def _mae(metrics: dict[str, float]) -> float:
-    return metrics[BEST_METRIC]
+def _score(metrics: dict[str, float]) -> float:
+    return metrics['score']
 
 
 class Checkpoints:
@@ -30,10 +27,12 @@ class Checkpoints:
 
     def __init__(self, workdir: str | pathlib.Path, *, read_only: bool = False):
         self._folder = pathlib.Path(workdir).resolve() / 'checkpoints'
-        best = BestN(get_metric_fn=_mae, reverse=True, n=1, keep_checkpoints_without_metrics=False)
+        best = BestN(
+            get_metric_fn=_score, reverse=True, n=1, keep_checkpoints_without_metrics=False
+        )
         options = ocp.CheckpointManagerOptions(
             # best_fn makes Orbax store the metrics; which ones are kept is the policy's business.
-            best_fn=_mae,
+            best_fn=_score,
             best_mode='min',
             preservation_policy=AnyPreservationPolicy([LatestN(1), best]),
             enable_async_checkpointing=True,
@@ -51,7 +50,7 @@ class Checkpoints:
         state: Any,
         data_state: dict[str, Any],
         config: dict[str, Any],
-        metrics: dict[str, float] | None = None,
+        score: float | None = None,
     ) -> None:
         """Starts saving; returns as soon as the state has been copied off the devices.
 
@@ -60,8 +59,8 @@ class Checkpoints:
           state: Tree of arrays.
           data_state: The data iterator's state after the last batch trained on.
           config: The run's config.
-          metrics: Validation metrics at this step, if it was validated; it may then become the
-            best.
+          score: What validation says of this state, the lower the better, if it was validated; the
+            checkpoint may then become the best.
         """
         assert self._manager is not None
         if step in self._manager.all_steps():
@@ -73,7 +72,7 @@ class Checkpoints:
                 data=ocp.args.JsonSave(data_state),
                 config=ocp.args.JsonSave(config),
             ),
-            metrics=None if metrics is None else {BEST_METRIC: metrics[BEST_METRIC]},
+            metrics=None if score is None else {'score': score},
         )
 
     def steps(self) -> list[int]:
@@ -128,11 +127,6 @@ class Checkpoints:
                 f'{self._folder / str(step)} does not fit this config: {reason}'
             ) from error
         return restored['state'], restored['data']
-
-    def metrics(self, step: int) -> dict[str, float] | None:
-        """What `save` was given as metrics at this step."""
-        assert self._manager is not None
-        return self._manager.metrics(step)
 
     def wait(self) -> None:
         """Returns once everything is on disk."""

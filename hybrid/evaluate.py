@@ -1,6 +1,7 @@
 """Evaluation of whole splits: predictions for every example, then the report."""
 
 import logging
+import math
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -120,8 +121,8 @@ def validation_metrics(
       `loss` (the training's, without smoothing out unknown labels), `age/mae` in years,
       `gender/accuracy`; NaN where no label is known.
     """
-    error = np.abs(rows['predicted_age'].astype(np.float64) - columns['age'])
-    error = error[~np.isnan(error)]
+    known = ~np.isnan(columns['age'])
+    error = np.abs(rows['predicted_age'].astype(np.float64) - columns['age'])[known]
     known = columns['gender'] >= 0
     right = (rows['female_probability'] > 0.5)[known] == columns['gender'][known]
 
@@ -135,6 +136,22 @@ def validation_metrics(
         'age/mae': float(error.mean()) if error.size else float('nan'),
         'gender/accuracy': float(right.mean()) if right.size else float('nan'),
     }
+
+
+def selection_score(scores: dict[str, float], columns: dict[str, np.ndarray]) -> float | None:
+    """What the best checkpoint is chosen by, the lower the better.
+
+    Args:
+      scores: From `validation_metrics`.
+      columns: From `input_pipeline.read_columns`, of the same split.
+
+    Returns:
+      The age MAE in years; where no age is known, the share of wrong genders; None when that is not
+      finite, so that the state cannot become the best.
+    """
+    any_age = not np.isnan(columns['age']).all()
+    score = scores['age/mae'] if any_age else 1 - scores['gender/accuracy']
+    return score if math.isfinite(score) else None
 
 
 def report_rows(

@@ -103,6 +103,8 @@ def train_and_evaluate(
     columns = {split: input_pipeline.read_columns(builder, split) for split in splits}
     steps_per_epoch = len(columns[data.train_split]['id']) / config.train.batch_size
     num_steps = config.train.num_steps or round(config.train.num_epochs * steps_per_epoch)
+    if num_steps < 1:
+        raise ValueError('config.train.num_steps or num_epochs must come to at least one step')
     eval_every = config.train.eval_every_steps or max(round(steps_per_epoch), 1)
     save_every = config.train.checkpoint_every_steps
 
@@ -132,6 +134,8 @@ def train_and_evaluate(
         _LOG.info('%s parameters\n%s', f'{num_params(state.params):,}', overview)
         state = parallel.replicate(state)
 
+    if start_step < num_steps:
+        _LOG.info('training for %d steps; the first one compiles', num_steps - start_step)
     writers = Writers(workdir, start_step, active=parallel.is_main_process())
     progress = Progress(num_steps, start_step, active=parallel.is_main_process())
     batches = input_pipeline.prefetch_to_device(iterator, parallel.shard_batch, data.prefetch)
@@ -159,17 +163,19 @@ def train_and_evaluate(
             progress.show(step, row)
             pending = []
             clock = time.monotonic()
-        scores = None
+        score = None
         if validate and data.validation_split:
             rows = evaluate.predict_split(
                 eval_step, state.eval_variables, builder, data.validation_split, config
             )
-            scores = evaluate.validation_metrics(rows, columns[data.validation_split], config)
+            labels = columns[data.validation_split]
+            scores = evaluate.validation_metrics(rows, labels, config)
             row = {f'validation/{name}': value for name, value in scores.items()}
             writers.write(step, {'epoch': step / steps_per_epoch, **row})
             progress.validated(row)
+            score = evaluate.selection_score(scores, labels)
         if save:
-            saved.save(step, state, data_state, config.to_dict(), scores)
+            saved.save(step, state, data_state, config.to_dict(), score)
             clock = time.monotonic()
     batches.close()
     progress.close()

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.end_to_end
 # Runs launch.py in a process of its own and says which modules of interest it has imported.
 RUNNER = """
 import atexit, runpy, sys
-loaded = lambda: print('LOADED', [m for m in ('tensorflow', 'pickle5', 'torch') if m in sys.modules])
+unwanted = ('tensorflow', 'torch')
+loaded = lambda: print('LOADED', [name for name in unwanted if name in sys.modules])
 atexit.register(loaded)
 sys.argv[0] = 'launch.py'
 runpy.run_path('launch.py', run_name='__main__')

@@ -157,3 +157,22 @@ def test_a_split_with_other_examples_is_refused(config, tiny_builder, tmp_path):
     workdir.save_dataset(tmp_path, record)
     with pytest.raises(ValueError, match="split 'test' does not hold the examples"):
         evaluate.evaluate_split(None, {}, tiny_builder, 'test', config, tmp_path)
+
+
+def test_selection_is_by_age_then_gender_and_never_by_what_is_not_finite():
+    nan = float('nan')
+    ages, no_ages = {'age': np.array([3.0, nan])}, {'age': np.array([nan, nan])}
+    scores = {'age/mae': 5.0, 'gender/accuracy': 0.9}
+    assert evaluate.selection_score(scores, ages) == 5.0
+    # A diverged state does not pass as one without age labels.
+    assert evaluate.selection_score({**scores, 'age/mae': nan}, ages) is None
+    by_gender = evaluate.selection_score({**scores, 'age/mae': nan}, no_ages)
+    assert by_gender == pytest.approx(0.1)
+    assert evaluate.selection_score({'age/mae': nan, 'gender/accuracy': nan}, no_ages) is None
+
+
+def test_a_prediction_that_is_not_finite_is_not_passed_over(config, tiny_builder):
+    columns = input_pipeline.read_columns(tiny_builder, 'test')
+    rows = predict(config, tiny_builder)
+    rows['predicted_age'][np.flatnonzero(~np.isnan(columns['age']))[0]] = np.nan
+    assert np.isnan(evaluate.validation_metrics(rows, columns, config)['age/mae'])

@@ -1,83 +1,28 @@
-import csv
 import hashlib
 import io
 import itertools
-import json
-import re
 import sys
-import tarfile
-from collections.abc import Mapping
 from concurrent import futures
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow_datasets as tfds
-from PIL import Image, ImageFile
+from PIL import Image
+from utkface_archive import (
+    hash_of,
+    jpeg,
+    many_faces,
+    name_of,
+    prepare,
+    quarantined,
+    read,
+    read_all,
+    report,
+    write_archive,
+)
 
 from hybrid import datasets
-from hybrid.datasets import near_duplicates
-from hybrid.datasets.utkface import file_names, images, source_files
-
-WITHOUT_DECODING = {'image': tfds.decode.SkipDecoding()}
-
-
-def jpeg(seed: int, mode: str = 'RGB', quality: int = 90) -> bytes:
-    """A random image of large blocks: other seeds are far apart, other qualities are near."""
-    blocks = np.random.default_rng(seed).integers(0, 256, (16, 17, 3), np.uint8)
-    image = Image.fromarray(blocks).resize((51, 48), Image.Resampling.NEAREST).convert(mode)
-    file = io.BytesIO()
-    image.save(file, 'JPEG', quality=quality)
-    return file.getvalue()
-
-
-def hash_of(content: bytes) -> np.ndarray:
-    return near_duplicates.difference_hash(Image.open(io.BytesIO(content)))
-
-
-def name_of(age: int, number: int, gender: int = 0) -> str:
-    return f'{age}_{gender}_2_{20170109000000000 + number}.jpg.chip.jpg'
-
-
-def many_faces(count: int = 60) -> dict[str, bytes]:
-    """Enough different faces that no split is empty."""
-    return {name_of(20 + i % 40, i): jpeg(i) for i in range(count)}
-
-
-def write_archive(folder: Path, files: Mapping[str, bytes]) -> Path:
-    folder.mkdir(exist_ok=True, parents=True)
-    path = folder / 'UTKFace.tar.gz'
-    with tarfile.open(path, 'w:gz') as tar:
-        for name, content in files.items():
-            member = tarfile.TarInfo(name if '/' in name else f'UTKFace/{name}')
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-    return path
-
-
-def prepare(manual_dir: Path, data_dir: Path, name: str = 'utkface', **parameters):
-    builder = datasets.create_builder(name, str(data_dir), parameters)
-    datasets.prepare(builder, str(manual_dir))
-    return builder
-
-
-def read(builder, split: str) -> list[dict]:
-    source = builder.as_data_source(split, decoders=WITHOUT_DECODING)
-    return [source[index] for index in range(len(source))]
-
-
-def read_all(builder) -> dict[str, dict]:
-    rows = [row for split in builder.info.splits for row in read(builder, split)]
-    return {row['id'].decode(): row for row in rows}
-
-
-def report(builder) -> dict:
-    return json.loads((builder.data_path / 'quarantine.json').read_text())
-
-
-def quarantined(builder) -> dict[str, str]:
-    with open(builder.data_path / 'quarantine.csv', newline='') as file:
-        return {row['file']: row['reason'] for row in csv.DictReader(file)}
+from hybrid.datasets.utkface import file_names
 
 
 @pytest.mark.parametrize(
@@ -101,37 +46,6 @@ def quarantined(builder) -> dict[str, str]:
 )
 def test_file_names(name, labels):
     assert file_names.parse(name) == labels
-
-
-def test_a_plain_jpeg_is_kept_byte_for_byte_and_others_become_rgb():
-    assert images.check_image(jpeg(0)).jpeg == jpeg(0)
-    for mode in ('L', 'CMYK'):
-        content = jpeg(0, mode)
-        converted = Image.open(io.BytesIO(images.check_image(content).jpeg))
-        assert (converted.format, converted.mode, converted.size) == ('JPEG', 'RGB', (51, 48))
-        expected = np.asarray(Image.open(io.BytesIO(content)).convert('RGB')).astype(int)
-        assert np.abs(np.asarray(converted).astype(int) - expected).mean() < 4
-
-
-@pytest.mark.parametrize(
-    ('content', 'reason'),
-    [
-        (b'', 'empty_file'),
-        (b'no image', 'unreadable_image'),
-        (jpeg(0)[:-100], 'unreadable_image'),
-        (jpeg(0)[:60], 'unreadable_image'),
-    ],
-)
-def test_unusable_images_have_a_reason(content, reason):
-    assert images.check_image(content).refused == reason
-
-
-def test_size_is_limited_by_the_header_before_decoding(monkeypatch):
-    content = jpeg(0)
-    monkeypatch.setattr(images, 'MAX_PIXELS', 51 * 48 - 1)
-    monkeypatch.setattr(ImageFile.ImageFile, 'load', lambda self: pytest.fail('decoded'))
-    checked = images.check_image(content)
-    assert (checked.refused, checked.detail) == ('too_many_pixels', '51x48')
 
 
 def test_what_is_dropped_and_what_is_kept(tmp_path):
@@ -219,83 +133,6 @@ def test_components_are_formed_before_duplicates_are_dropped(tmp_path):
     assert rows[names[3]]['group'] == rows[names[0]]['group'] == names[0].encode()
 
 
-def test_folder_and_archive_give_the_same_data(tmp_path):
-    files = {**many_faces(), 'notes.txt': b'x', name_of(1, 500): jpeg(0)[:-50]}
-    write_archive(tmp_path / 'archive', files)
-    folder = tmp_path / 'folder' / 'UTKFace'
-    folder.mkdir(parents=True)
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
-    builders = [
-        prepare(tmp_path / kind, tmp_path / f'data_{kind}') for kind in ('archive', 'folder')
-    ]
-    assert report(builders[0]) == report(builders[1])
-    assert quarantined(builders[0]) == quarantined(builders[1])
-    for split in ('train', 'validation', 'test'):
-        assert read(builders[0], split) == read(builders[1], split)
-
-
-def test_bad_members_are_refused_with_a_line_each(tmp_path):
-    faces = many_faces()
-    outside, absolute, link = name_of(1, 900), name_of(1, 901), name_of(1, 902)
-    hard_link, fifo, repeated = name_of(1, 903), name_of(1, 904), next(iter(faces))
-    manual_dir = tmp_path / 'manual'
-    manual_dir.mkdir()
-    with tarfile.open(manual_dir / 'UTKFace.tar.gz', 'w:gz') as tar:
-
-        def add(path: str, content: bytes = b'', kind: bytes = tarfile.REGTYPE, to: str = ''):
-            member = tarfile.TarInfo(path)
-            member.size, member.type, member.linkname = len(content), kind, to
-            tar.addfile(member, io.BytesIO(content))
-
-        add('UTKFace', kind=tarfile.DIRTYPE)
-        for name, content in faces.items():
-            add(f'UTKFace/{name}', content)
-        add(f'UTKFace/../../{outside}', jpeg(900))
-        add(f'/{absolute}', jpeg(901))
-        add(f'UTKFace/{link}', kind=tarfile.SYMTYPE, to='/etc/passwd')
-        add(f'UTKFace/{hard_link}', kind=tarfile.LNKTYPE, to=f'UTKFace/{repeated}')
-        add(f'UTKFace/{fifo}', kind=tarfile.FIFOTYPE)
-        add(f'UTKFace/again/{repeated}', jpeg(905))
-    before = sorted(path for path in tmp_path.rglob('*'))
-    builder = prepare(manual_dir, tmp_path / 'data')
-    rows = read_all(builder)
-    assert set(rows) == set(faces)
-    assert rows[repeated]['image'] == faces[repeated]
-    assert quarantined(builder) == {
-        f'UTKFace/../../{outside}': 'unsafe_path',
-        f'/{absolute}': 'unsafe_path',
-        f'UTKFace/{link}': 'not_a_regular_file',
-        f'UTKFace/{hard_link}': 'not_a_regular_file',
-        f'UTKFace/{fifo}': 'not_a_regular_file',
-        f'UTKFace/again/{repeated}': 'repeated_name',
-    }
-    data = tmp_path / 'data'
-    after = [path for path in tmp_path.rglob('*') if path != data and data not in path.parents]
-    assert sorted(after) == before
-
-
-@pytest.mark.parametrize('kept_share', [0.0, 0.001, 0.3, 0.5, 0.9, 0.999])
-def test_a_truncated_archive_is_one_clear_error(tmp_path, kept_share):
-    path = write_archive(tmp_path, many_faces(20))
-    content = path.read_bytes()
-    path.write_bytes(content[: int(len(content) * kept_share)])
-    builder = datasets.create_builder('utkface', str(tmp_path / 'data'))
-    with pytest.raises(ValueError, match=r'UTKFace\.tar\.gz .* is truncated or damaged'):
-        datasets.prepare(builder, str(tmp_path))
-    assert not builder.data_path.exists()
-
-
-def test_a_damaged_archive_is_one_clear_error(tmp_path):
-    path = write_archive(tmp_path, many_faces(20))
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    path.write_bytes(content)
-    builder = datasets.create_builder('utkface', str(tmp_path / 'data'))
-    with pytest.raises(ValueError, match=r'UTKFace\.tar\.gz .* is truncated or damaged'):
-        datasets.prepare(builder, str(tmp_path))
-
-
 @pytest.mark.parametrize('exists', [False, True])
 def test_missing_data_says_what_to_get_and_where_to_put_it(tmp_path, exists):
     manual_dir = tmp_path / 'manual'
@@ -315,38 +152,6 @@ def test_missing_data_says_what_to_get_and_where_to_put_it(tmp_path, exists):
         '--config.data.manual_dir=',
     ):
         assert part in str(error.value)
-
-
-def test_an_interrupted_preparation_leaves_nothing_that_looks_prepared(tmp_path, monkeypatch):
-    write_archive(tmp_path, many_faces())
-    builder = datasets.create_builder('utkface', str(tmp_path / 'data'))
-    generate = type(builder)._generate_examples
-
-    def interrupted(self, split, faces):
-        yield from generate(self, split, faces[:3])
-        if split == 'test':
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(type(builder), '_generate_examples', interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            datasets.prepare(builder, str(tmp_path))
-    assert not builder.is_prepared()
-    assert list(builder.data_path.parent.glob('*')) == []
-    again = prepare(tmp_path, tmp_path / 'data')
-    assert again.is_prepared()
-    assert len(read_all(again)) == 60
-
-
-def test_prepared_data_is_left_alone(tmp_path, monkeypatch):
-    write_archive(tmp_path, many_faces())
-    builder = prepare(tmp_path, tmp_path / 'data')
-    (tmp_path / 'UTKFace.tar.gz').unlink()
-    again = prepare(tmp_path, tmp_path / 'data')
-    assert len(read_all(again)) == 60
-    (builder.data_path / 'dataset_info.json').unlink()
-    with pytest.raises(ValueError, match='not a prepared dataset: remove it'):
-        prepare(tmp_path, tmp_path / 'data')
 
 
 def write_coral_split(folder: Path, **names: list[str]) -> None:
@@ -418,42 +223,6 @@ def test_a_published_split_that_does_not_fit_is_refused(tmp_path):
     refuses(ValueError, r"train\.csv: columns \['file', 'age'\]")
 
 
-def test_builder_names_and_parameters(tmp_path):
-    create = datasets.create_builder
-    assert create('utkface', str(tmp_path)).info.full_name == 'utkface/default/1.0.0'
-    same = create('utkface', str(tmp_path), {'max_hamming_distance': 16, 'train_fraction': 0.8})
-    assert same.info.full_name == 'utkface/default/1.0.0'
-    other = create('utkface', str(tmp_path), {'validation_fraction': 0.15, 'train_fraction': 0.7})
-    values = b'{"train_fraction":0.7,"validation_fraction":0.15}'
-    digest = hashlib.sha256(values).hexdigest()[:8]
-    assert other.info.full_name == f'utkface/default_{digest}/1.0.0'
-    assert other.builder_config.fractions == pytest.approx(
-        {'train': 0.7, 'validation': 0.15, 'test': 0.15}
-    )
-    assert create('utkface', str(tmp_path)).builder_config.train_fraction == 0.8
-
-
-@pytest.mark.parametrize(
-    ('name', 'parameters', 'message'),
-    [
-        ('utkfacs', {}, "no dataset 'utkfacs'. Did you mean 'utkface'"),
-        ('utkface/coral', {}, "no config 'coral'. Did you mean 'coral_21_60'"),
-        ('utkface', {'train_fractoin': 0.7}, "Did you mean 'train_fraction'"),
-        ('utkface', {'name': 'x'}, "has no parameter 'name'"),
-        ('utkface', {'train_fraction': '0.7'}, "train_fraction='0.7' must be of type float"),
-        ('utkface', {'max_hamming_distance': True}, 'must be of type int'),
-        ('utkface', {'max_hamming_distance': 300}, 'max_hamming_distance=300'),
-        ('utkface', {'train_fraction': 0.95}, 'split fractions'),
-        ('utkface', {'split_scheme': 'coral'}, "split_scheme='coral'"),
-        ('utkface/coral_21_60', {'train_fraction': 0.8}, 'must sum to 1'),
-    ],
-)
-def test_wrong_names_and_parameters_are_refused_in_one_line(tmp_path, name, parameters, message):
-    with pytest.raises(ValueError, match=re.escape(message)) as error:
-        datasets.create_builder(name, str(tmp_path), parameters)
-    assert '\n' not in str(error.value)
-
-
 @pytest.fixture(scope='session')
 def real_builders(shared_data, tmp_path_factory):
     data_dir = tmp_path_factory.mktemp('utkface')
@@ -523,11 +292,3 @@ def test_real_coral_split(real_builders):
     assert sum(row['leak'] for row in train) == 191
     assert all(row['leak'] == (row['group'] in leaking) for row in train + test)
     assert all(row['leak'] for row in identical)
-
-
-def test_source_prefers_the_archive(tmp_path):
-    assert source_files.find_source(tmp_path) is None
-    (tmp_path / 'UTKFace').mkdir()
-    assert source_files.find_source(tmp_path) == tmp_path / 'UTKFace'
-    (tmp_path / 'UTKFace.tar.gz').touch()
-    assert source_files.find_source(tmp_path) == tmp_path / 'UTKFace.tar.gz'

@@ -11,10 +11,14 @@ import importlib
 import json
 import os
 import pathlib
+import shutil
+import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import tensorflow_datasets as tfds
+
+_LEFT_OVER_SECONDS = 3600
 
 
 def names() -> list[str]:
@@ -94,12 +98,16 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str = '') -> None:
       FileNotFoundError: the files that must be obtained by hand are not there.
       ValueError: they are damaged, or `builder.data_dir` exists without being a prepared dataset.
     """
+    _remove_left_over(builder)
     if builder.data_path.exists():
         if builder.is_prepared():
             return
         raise ValueError(f'{builder.data_dir} is not a prepared dataset: remove it, then prepare')
     manual_dir = os.path.expanduser(manual_dir) or str(builder.data_dir_root / 'downloads/manual')
-    # TFDS's bars know no totals; the builders show their own, with the time left.
+    print(f'preparing {builder.info.full_name} in {builder.data_dir_root}', flush=True)
+    # TFDS prints sizes it does not know, and its bars know no totals; the builders show their own.
+    for name in ('_log_download_bytes', '_log_download_done'):
+        setattr(builder, name, lambda: None)
     tfds.display_progress_bar(False)
     try:
         builder.download_and_prepare(
@@ -108,6 +116,23 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str = '') -> None:
         )
     finally:
         tfds.display_progress_bar(True)
+    sizes = (f'{split} {info.num_examples:,}' for split, info in builder.info.splits.items())
+    print(f'prepared: {", ".join(sizes)} examples', flush=True)
+
+
+def _remove_left_over(builder: tfds.core.DatasetBuilder) -> None:
+    """Removes what killed preparations of this very dataset left behind.
+
+    A folder in which something happened within the last hour may be another process's.
+    """
+    folder = pathlib.Path(builder.data_dir)
+    for path in folder.parent.glob(f'incomplete.*_{folder.name}'):
+        try:
+            newest = max(file.stat().st_mtime for file in (path, *path.rglob('*')))
+        except FileNotFoundError:  # just now completed or removed by the process it belongs to
+            continue
+        if newest < time.time() - _LEFT_OVER_SECONDS:
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _known(wrong: str, known: Iterable[str]) -> str:

@@ -7,9 +7,8 @@ import tarfile
 import zlib
 from collections.abc import Iterator
 
-from tqdm import tqdm
-
 from hybrid.datasets import quarantine
+from hybrid.datasets.progress import ProgressBar
 
 ARCHIVE = 'UTKFace.tar.gz'
 FOLDER = 'UTKFace'
@@ -55,7 +54,7 @@ def read_files(source: pathlib.Path, dropped: quarantine.Quarantine) -> Iterator
 def _read_folder(folder: pathlib.Path) -> Iterator[tuple[str, bytes | None]]:
     """Yields (path, content), content None for what is no regular file of a sane size."""
     paths = sorted(path for path in folder.rglob('*') if not path.is_dir())
-    for path in tqdm(paths, f'reading {folder}', unit=' files', unit_scale=True):
+    for path in ProgressBar(paths, f'reading {folder}', unit=' files'):
         regular = path.is_file() and path.stat().st_size <= MAX_FILE_BYTES
         yield f'{FOLDER}/{path.relative_to(folder)}', path.read_bytes() if regular else None
 
@@ -66,7 +65,9 @@ def _read_archive(archive: pathlib.Path) -> Iterator[tuple[str, bytes | None]]:
     try:
         with (
             archive.open('rb') as raw,
-            tqdm.wrapattr(raw, 'read', total=size, desc=f'reading {archive}') as counted,
+            ProgressBar.wrapattr(
+                raw, 'read', size, desc=f'reading {archive}', unit='B', unit_divisor=1024
+            ) as counted,
             # Not tarfile's own 'r|gz', which takes a truncated stream for the end of the archive.
             gzip.GzipFile(fileobj=counted) as stream,
             tarfile.open(fileobj=stream, mode='r|') as tar,

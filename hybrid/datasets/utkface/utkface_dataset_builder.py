@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
-from hybrid.datasets import near_duplicates, quarantine, splits
-from hybrid.datasets.utkface import file_names, images, source_files
+from hybrid.datasets import images, near_duplicates, quarantine, splits
+from hybrid.datasets.progress import ProgressBar
+from hybrid.datasets.utkface import file_names, source_files
 
 _INSTRUCTIONS = """\
 Get UTKFace, aligned and cropped, by Zhang, Song and Qi (CVPR 2017) from
@@ -134,15 +134,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         for split, members in by_split.items():
             if not members:
                 raise ValueError(f'{source}: {len(faces)} usable files leave split {split} empty')
-        sizes = {split: len(members) for split, members in by_split.items()}
         dropped.write(self.data_path, files=num_files, parsed=num_parsed, kept=kept)
-        print(', '.join(f'{split} {size}' for split, size in sizes.items()))
         return {split: self._generate_examples(split, by_split[split]) for split in by_split}
 
     def _generate_examples(
         self, split: str, faces: Sequence[Face]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        for face in tqdm(faces, f'writing {split}', unit=' images', unit_scale=True):
+        for face in ProgressBar(faces, f'writing {split}', unit=' images'):
             yield (
                 face.name,
                 {
@@ -206,7 +204,7 @@ def read_faces(
     names = sorted(contents)
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         checked = pool.map(images.check_image, [contents[name] for name in names])
-        progress = tqdm(checked, 'checking', len(names), unit=' images', unit_scale=True)
+        progress = ProgressBar(checked, 'checking', len(names), unit=' images')
         results = dict(zip(names, progress, strict=True))
     faces, hashes = [], []
     for name, image in results.items():
