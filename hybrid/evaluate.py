@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from hybrid import augment, checkpoints, datasets, input_pipeline, losses, parallel, report, workdir
 from hybrid.models.hybrid import create_model
 from hybrid.optimizer import create_learning_rate_fn, create_optimizer
-from hybrid.train_state import create_train_state
+from hybrid.train_state import TrainState, create_train_state
 
 _LOG = logging.getLogger(__name__)
 
@@ -227,6 +227,34 @@ def evaluate_split(
     return metrics
 
 
+def restore(
+    config: ConfigDict, folder: pathlib.Path, checkpoint: str
+) -> tuple[nn.Module, TrainState]:
+    """Reads a trained model.
+
+    Args:
+      config: The workdir's.
+      folder: The workdir.
+      checkpoint: `best` (on validation) or `last`.
+
+    Returns:
+      The network, and the state on every device.
+
+    Raises:
+      FileNotFoundError: when there is no such checkpoint.
+      ValueError: when it does not fit the config.
+    """
+    saved = checkpoints.Checkpoints(folder, read_only=True)
+    step = saved.step(checkpoint)
+    model = create_model(config.model)
+    tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 1))
+    target = jax.eval_shape(lambda: create_train_state(model, tx, config))
+    state, _ = saved.restore(step, checkpoints.abstract(target, parallel.replicated()))
+    saved.close()
+    _LOG.info('%s: %s checkpoint, step %d', folder, checkpoint, step)
+    return model, state
+
+
 def evaluate(
     config: ConfigDict, folder: pathlib.Path, split: str, checkpoint: str
 ) -> dict[str, Any]:
@@ -236,7 +264,7 @@ def evaluate(
       config: The workdir's, with overrides.
       folder: The workdir.
       split: Of the dataset.
-      checkpoint: `best` (by validation MAE) or `last`.
+      checkpoint: `best` or `last`.
 
     Returns:
       The metrics.
@@ -245,13 +273,6 @@ def evaluate(
     builder = create_builder(config)
     datasets.prepare(builder, config.data.manual_dir)
     input_pipeline.check_split(builder, split)
-    model = create_model(config.model)
-    tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 1))
-    target = jax.eval_shape(lambda: create_train_state(model, tx, config))
-    saved = checkpoints.Checkpoints(folder, read_only=True)
-    step = saved.step(checkpoint)
-    state, _ = saved.restore(step, checkpoints.abstract(target, parallel.replicated()))
-    saved.close()
-    _LOG.info('%s: %s checkpoint, step %d', folder, checkpoint, step)
+    model, state = restore(config, folder, checkpoint)
     eval_step = parallel.compile_eval_step(create_eval_step(model, config))
     return evaluate_split(eval_step, state.eval_variables, builder, split, config, folder)
