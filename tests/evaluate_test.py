@@ -124,7 +124,7 @@ def test_evaluation_only_crops(config):
     batch = {'image': image, 'age': np.ones(4), 'gender': np.zeros(4, int), 'index': np.arange(4)}
     step = evaluate.create_eval_step(FixedModel(), config)
     rows = step({}, {name: jnp.asarray(value) for name, value in batch.items()})
-    corner = augment.center_crop(image, 8)[:, 0, 0] / 255
+    corner = augment.center_crop(jnp.asarray(image), 8)[:, 0, 0] / 255
     np.testing.assert_allclose(rows['predicted_age'], 100 * corner[:, 0], rtol=1e-5)
 
 
@@ -155,8 +155,9 @@ def test_a_split_with_other_examples_is_refused(config, tiny_builder, tmp_path):
     record = workdir.describe_dataset('x', columns, 'test')
     record['splits']['test']['ids_sha256'] = '0'
     workdir.save_dataset(tmp_path, record)
+    step = parallel.compile_eval_step(evaluate.create_eval_step(FixedModel(), config))
     with pytest.raises(ValueError, match="split 'test' does not hold the examples"):
-        evaluate.evaluate_split(None, {}, tiny_builder, 'test', config, tmp_path)
+        evaluate.evaluate_split(step, {}, tiny_builder, 'test', config, tmp_path)
 
 
 def test_selection_is_by_age_then_gender_and_never_by_what_is_not_finite():

@@ -23,14 +23,15 @@ class Killed(BaseException):
 def kill_at(monkeypatch, step):
     """Lets the run die right after the given step was computed."""
     original = train.summarize
+    seen = 0
 
     def dying(steps):
-        kill_at.seen += len(steps)
-        if kill_at.seen > step:
+        nonlocal seen
+        seen += len(steps)
+        if seen > step:
             raise Killed
         return original(steps)
 
-    kill_at.seen = 0
     monkeypatch.setattr(train, 'summarize', dying)
 
 
@@ -67,7 +68,7 @@ def test_interrupted_and_continued_ends_bit_for_bit_the_same(config, tmp_path, m
     # The best checkpoint is the one with the lowest validation MAE, and the latest is kept too.
     maes = {r['step']: r['validation/age/mae'] for r in rows if 'validation/age/mae' in r}
     saved = checkpoints.Checkpoints(tmp_path / 'whole', read_only=True)
-    best = min(maes, key=maes.get)
+    best = min(maes, key=lambda step: maes[step])
     assert saved.steps() == sorted({best, 9})
     assert saved.step('best') == best
     # ... and is what was reported on validation.
