@@ -1,11 +1,12 @@
-"""Command line: flags and nothing else.
+r"""Command line: flags and nothing else.
 
 Train and evaluate on drawn faces, prepare UTKFace, train on it, evaluate again:
 
   python launch.py
-  python launch.py --mode=prepare --config=configs/utkface_resnet18_lstm.py \\
+  python launch.py --mode=prepare --config=configs/utkface_resnet18_lstm.py \
       --config.data.manual_dir=DIR
-  python launch.py --config=configs/utkface_resnet18_lstm.py --workdir=W --config.train.batch_size=128
+  python launch.py --config=configs/utkface_resnet18_lstm.py --workdir=W \
+      --config.train.batch_size=128
   python launch.py --mode=evaluate --workdir=W --split=test --checkpoint=best
 """
 
@@ -15,6 +16,7 @@ import os
 import pathlib
 import re
 import sys
+from collections.abc import Iterable
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -22,20 +24,40 @@ from ml_collections import config_flags
 
 ROOT = pathlib.Path(__file__).resolve().parent
 FLAGS = flags.FLAGS
+# What absl and ml_collections raise for a wrong flag, or a config file that is none.
+FLAG_ERRORS = (AttributeError, KeyError, OSError, SyntaxError, TypeError, ValueError, flags.Error)
 
 
-def nearest_key(message: str, argv: list[str]) -> str:
-    """One line for a misspelt or mistyped --config.KEY, naming the nearest key."""
+def explain(error: Exception, argv: list[str]) -> str:
+    """Says what is wrong with the command line in one line, with the nearest key or file."""
     from configs import default
     from hybrid.workdir import flatten
 
-    keys = list(flatten(default.get_config().to_dict()))
+    message = str(error)
+    keys = flatten(default.get_config().to_dict())
     for argument in argv[1:]:
-        match = re.fullmatch(r'--?config\.([\w.]+)(?:=(.*))?', argument)
+        match = re.fullmatch(r'--?(?:no)?config\.([\w.]+)(?:=.*)?', argument, re.DOTALL)
         if match and match[1] not in keys and not any(k.startswith(match[1] + '.') for k in keys):
-            near = difflib.get_close_matches(match[1], keys, n=1, cutoff=0.0)[0]
-            return f'{argument}: no such key; the nearest is --config.{near}'
+            return f'{argument}: no such key; the nearest is --config.{nearest(match[1], keys)}'
+    if match := re.match(r'flag (--config\.([\w.]+)=.*?): ', message, re.DOTALL):
+        if match[2] not in keys:
+            members = [key for key in keys if key.startswith(match[2] + '.')]
+            return f'{match[1]}: a group of keys; set one of {", ".join(members)}'
+        value = keys[match[2]]
+        return f'{match[1]}: must be of type {type(value).__name__}, as the default {value!r} is'
+    if match := re.search("Failed loading config file.*No such file.*'(.*)'", message, re.DOTALL):
+        files = [os.path.relpath(path) for path in sorted((ROOT / 'configs').glob('*.py'))]
+        return f'--config={match[1]}: no such file; the nearest is {nearest(match[1], files)}'
+    if 'before a value for --config' in message:
+        return f'{message}: put --config first'
+    if 'Traceback' in message:  # of the config file's own code
+        message = message.strip().splitlines()[-1]
     return ' '.join(message.split())
+
+
+def nearest(wrong: str, known: Iterable[str]) -> str:
+    """Returns the known name that looks most like the wrong one."""
+    return difflib.get_close_matches(wrong, known, n=1, cutoff=0.0)[0]
 
 
 # Overrides are checked against the default config as soon as the flag is defined.
@@ -45,8 +67,8 @@ try:
         str(ROOT / 'configs' / 'quickstart.py'),
         'Config file. --config.KEY=VALUE changes a key, also of the config that a workdir holds.',
     )
-except (AttributeError, KeyError, TypeError, ValueError, flags.Error) as error:
-    sys.exit(f'error: {nearest_key(str(error), sys.argv)}')
+except FLAG_ERRORS as error:
+    sys.exit(f'error: {explain(error, sys.argv)}')
 flags.DEFINE_string(
     'workdir', '', "The run's folder. In training the default is runs/<name of the config file>."
 )
@@ -62,6 +84,14 @@ flags.DEFINE_enum('checkpoint', 'best', ['best', 'last'], 'evaluate: which check
 flags.DEFINE_bool(
     'overwrite_config', False, 'train: go on although the workdir has another config.'
 )
+flags.DEFINE_string(
+    'coordinator',
+    '',
+    'Several processes: host:port of process 0; "auto" lets JAX find out, as on TPU '
+    'pods. Not needed under srun, mpirun or torchrun.',
+)
+flags.DEFINE_integer('num_processes', 0, 'Several processes: how many, with --coordinator.')
+flags.DEFINE_integer('process_id', -1, 'Several processes: which one this is, from 0.')
 flags.DEFINE_bool('debug', False, 'Show the whole traceback of an error.')
 
 
@@ -69,37 +99,49 @@ def parse_flags(argv: list[str]) -> list[str]:
     """Parses the command line; what is wrong with it is said in one line."""
     try:
         rest = FLAGS(argv)
-    except (flags.Error, AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-        sys.exit(f'error: {nearest_key(str(error), argv)}')
+        FLAGS.config.lock()  # raises here, not later, if the config file is not there
+    except SystemExit:  # --help, for which absl would exit with 1
+        sys.exit(0)
+    except FLAG_ERRORS as error:
+        sys.exit(f'error: {explain(error, argv)}')
     if len(rest) > 1:
         sys.exit(f'error: {rest[1]}: unexpected argument; options are written --name=value')
     return rest
 
 
 def run() -> None:
-    """Does what the flags say. Imports wait until here, so that --help is quick."""
-    import jax
+    """Does what the flags say. Imports wait until here, so that --help and errors are quick."""
+    from hybrid import workdir
 
-    from hybrid import datasets, evaluate, train, workdir
-
-    cache = os.environ.get('JAX_COMPILATION_CACHE_DIR', '~/.cache/hybrid/compiled')
-    jax.config.update('jax_compilation_cache_dir', os.path.expanduser(cache))
+    config = FLAGS.config
     folder = pathlib.Path(FLAGS.workdir).expanduser()
     if FLAGS.mode == 'evaluate':
         if not FLAGS.workdir:
             raise ValueError('--mode=evaluate needs --workdir, the folder of a training')
         config = workdir.load_config(folder)
         config.update_from_flattened_dict(config_flags.get_override_values(FLAGS['config']))
-        evaluate.evaluate(config, folder, FLAGS.split, FLAGS.checkpoint)
-        return
-    config = FLAGS.config
-    if FLAGS.mode == 'prepare':
-        datasets.prepare(evaluate.create_builder(config), config.data.manual_dir)
-        return
-    if not FLAGS.workdir:
+    elif not FLAGS.workdir:
         name = pathlib.Path(config_flags.get_config_filename(FLAGS['config'])).stem
         folder = pathlib.Path('runs') / name
-    train.train_and_evaluate(config, folder, FLAGS.overwrite_config)
+
+    import jax
+
+    from hybrid import datasets, evaluate, parallel, train
+
+    parallel.initialize(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
+    if not parallel.is_main_process():
+        logging.getLogger('hybrid').setLevel(logging.WARNING)
+    cache = os.environ.get('JAX_COMPILATION_CACHE_DIR', '~/.cache/hybrid/compiled')
+    jax.config.update('jax_compilation_cache_dir', os.path.expanduser(cache))
+    if FLAGS.mode == 'prepare':
+        datasets.prepare(evaluate.create_builder(config), config.data.manual_dir)
+    elif FLAGS.mode == 'evaluate':
+        evaluate.evaluate(config, folder, FLAGS.split, FLAGS.checkpoint)
+    else:
+        try:
+            train.train_and_evaluate(config, folder, FLAGS.overwrite_config)
+        except train.Stopped as stopped:
+            logging.getLogger('hybrid').info(stopped)
 
 
 def main(argv: list[str]) -> None:
@@ -115,6 +157,8 @@ def main(argv: list[str]) -> None:
     logger.propagate = False
     try:
         run()
+    except KeyboardInterrupt:
+        sys.exit('interrupted')
     except (ValueError, OSError, RuntimeError) as error:
         if FLAGS.debug:
             raise

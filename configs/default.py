@@ -98,4 +98,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.evaluate = ml_collections.ConfigDict()
     config.evaluate.batch_size = 128  # global
     config.evaluate.flip_average = False  # average over the image and its mirror image
-    return config
+    # A misspelt key in a config that starts from here is an error.
+    return config.lock()

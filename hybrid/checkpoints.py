@@ -1,16 +1,32 @@
 """Saving and restoring a run: the only file that knows Orbax.
 
-A checkpoint holds the state, the position in the data and the config. The best on validation
-and the latest are both kept. Saving happens in the background; a save that was cut off is not seen
-by readers.
+A checkpoint holds the state, the position in the data and the config. The best on validation and
+the two latest are kept, so that a damaged one is never the only one. Saving happens in the
+background; a save that was cut off is not seen by readers.
 """
 
+import contextlib
+import json
+import logging
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
+
+from hybrid import parallel
+
+_LOG = logging.getLogger(__name__)
+
+
+class SaveError(RuntimeError):
+    """A checkpoint could not be saved; names the one that is left."""
+
+
+class DamagedCheckpointError(RuntimeError):
+    """A checkpoint cannot be read, or not wholly."""
 
 
 def _score(metrics: dict[str, float]) -> float:
@@ -27,6 +43,12 @@ class Checkpoints:
 
     def __init__(self, workdir: str | pathlib.Path, *, read_only: bool = False):
         self._folder = pathlib.Path(workdir).resolve() / 'checkpoints'
+        self._read_only = read_only
+        self._manager: ocp.CheckpointManager | None = None
+        if read_only and not self._folder.is_dir():
+            return
+        if not read_only:
+            self._set_aside_unreadable()
         best = BestN(
             get_metric_fn=_score, reverse=True, n=1, keep_checkpoints_without_metrics=False
         )
@@ -34,15 +56,13 @@ class Checkpoints:
             # best_fn makes Orbax store the metrics; which ones are kept is the policy's business.
             best_fn=_score,
             best_mode='min',
-            preservation_policy=AnyPreservationPolicy([LatestN(1), best]),
+            preservation_policy=AnyPreservationPolicy([LatestN(2), best]),
             enable_async_checkpointing=True,
             cleanup_tmp_directories=not read_only,
             create=not read_only,
             read_only=read_only,
         )
-        self._manager = None
-        if not read_only or self._folder.is_dir():
-            self._manager = ocp.CheckpointManager(self._folder, options=options)
+        self._manager = ocp.CheckpointManager(self._folder, options=options)
 
     def save(
         self,
@@ -61,19 +81,21 @@ class Checkpoints:
           config: The run's config.
           score: What validation says of this state, the lower the better, if it was validated; the
             checkpoint may then become the best.
+
+        Raises:
+          SaveError: when this or the previous checkpoint could not be written.
         """
         assert self._manager is not None
-        if step in self._manager.all_steps():
-            return
-        self._manager.save(
-            step,
-            args=ocp.args.Composite(
-                state=ocp.args.StandardSave(state),
-                data=ocp.args.JsonSave(data_state),
-                config=ocp.args.JsonSave(config),
-            ),
-            metrics=None if score is None else {'score': score},
-        )
+        with self._saving():
+            self._manager.save(
+                step,
+                args=ocp.args.Composite(
+                    state=ocp.args.StandardSave(parallel.to_global(state)),
+                    data=ocp.args.JsonSave({'data': data_state, 'structure': _structure(state)}),
+                    config=ocp.args.JsonSave(config),
+                ),
+                metrics=None if score is None else {'score': score},
+            )
 
     def steps(self) -> list[int]:
         """Steps that have a complete checkpoint, in order."""
@@ -111,34 +133,117 @@ class Checkpoints:
           (state, data_state)
 
         Raises:
-          ValueError: when the checkpoint does not fit the target, naming the folder.
+          ValueError: when the checkpoint does not fit the target, naming folder and array.
+          DamagedCheckpointError: when it cannot be read.
         """
         assert self._manager is not None
-        try:
-            restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(
-                    state=ocp.args.StandardRestore(target), data=ocp.args.JsonRestore()
-                ),
-            )
-        except (ValueError, KeyError, TypeError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ValueError(
-                f'{self._folder / str(step)} does not fit this config: {reason}'
-            ) from error
-        return restored['state'], restored['data']
+        folder = self._folder / str(step)
+        with _reading(folder):
+            arguments = ocp.args.Composite(data=ocp.args.JsonRestore())
+            record = self._manager.restore(step, args=arguments)['data']
+            saved, data_state = record['structure'], record['data']
+        _check_structure(folder, saved, _structure(target))
+        with _reading(folder):
+            arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target))
+            return self._manager.restore(step, args=arguments)['state'], data_state
+
+    def restore_latest(self, target: Any) -> tuple[int, Any, dict[str, Any]] | None:
+        """Reads the latest checkpoint that can be read; damaged ones are renamed, and said so.
+
+        Returns:
+          (step, state, data_state), or None when there is no checkpoint.
+
+        Raises:
+          ValueError: when it does not fit the target.
+        """
+        for step in reversed(self.steps()):
+            try:
+                return step, *self.restore(step, target)
+            except DamagedCheckpointError as error:
+                _LOG.warning('%s; going back to the one before it', error)
+                self._set_aside(self._folder / str(step))
+        return None
 
     def wait(self) -> None:
-        """Returns once everything is on disk."""
+        """Returns once everything is on disk.
+
+        Raises:
+          SaveError: when something could not be written.
+        """
         if self._manager:
-            self._manager.wait_until_finished()
+            with self._saving():
+                self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Waits and lets go of the folder."""
         if self._manager:
             self._manager.close()
 
+    @contextlib.contextmanager
+    def _saving(self) -> Iterator[None]:
+        try:
+            yield
+        except (OSError, ValueError, RuntimeError) as error:
+            reason = _first_line(error)
+            if 'No space left' in str(error):
+                reason = 'no space left on the device'
+            assert self._manager is not None
+            left = sorted(self._manager.all_steps(read=True))
+            kept = f'the one of step {left[-1]} is whole' if left else 'there is none yet'
+            raise SaveError(
+                f'{self._folder}: a checkpoint could not be saved ({reason}); {kept}. '
+                'Once that is mended, the same command continues from there'
+            ) from error
+
+    def _set_aside_unreadable(self) -> None:
+        """Renames checkpoints whose metrics cannot be read, on which Orbax would not even open."""
+        for path in self._folder.glob('*/metrics/metrics'):
+            try:
+                json.loads(path.read_text())
+            except ValueError:
+                _LOG.warning('%s is damaged; passing over it', path.parents[1])
+                self._set_aside(path.parents[1])
+
+    def _set_aside(self, folder: pathlib.Path) -> None:
+        if parallel.is_main_process():
+            folder.rename(folder.with_name(f'damaged-{folder.name}'))
+        parallel.wait_for_all(f'set aside {folder.name}')
+        if self._manager:
+            self._manager.reload()
+
 
 def abstract(tree: Any, sharding: jax.sharding.Sharding) -> Any:
     """What `restore` needs to know of a tree of arrays."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
+
+
+def _structure(tree: Any) -> dict[str, str]:
+    """Path of every array to its type and shape."""
+    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator='/'): f'{x.dtype}{list(x.shape)}'
+        for path, x in leaves
+    }
+
+
+def _check_structure(folder: pathlib.Path, saved: dict[str, str], wanted: dict[str, str]) -> None:
+    for name in sorted(saved.keys() | wanted.keys()):
+        there, here = saved.get(name, 'absent'), wanted.get(name, 'absent')
+        if there != here:
+            raise ValueError(
+                f'{folder} does not fit this config: {name} is {there} there, and {here} by the '
+                'config. Leave config.model and config.optimizer as they were, or train anew'
+            )
+
+
+@contextlib.contextmanager
+def _reading(folder: pathlib.Path) -> Iterator[None]:
+    # TensorStore and Orbax have no error class of their own for what they cannot read.
+    try:
+        yield
+    except Exception as error:
+        raise DamagedCheckpointError(f'{folder} is damaged ({_first_line(error)})') from error
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__

@@ -1,6 +1,7 @@
 """Devices and processes: the only file that knows pmap, meshes and who writes."""
 
 import functools
+import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,6 +17,69 @@ AXIS = 'batch'
 @functools.cache
 def _mesh() -> Mesh:
     return Mesh(np.array(jax.devices()), (AXIS,))
+
+
+def cluster_from_environment(environment: Mapping[str, str]) -> dict[str, Any] | None:
+    """What the usual launchers say of the processes that they have started together.
+
+    Args:
+      environment: `os.environ`.
+
+    Returns:
+      Arguments of `jax.distributed.initialize`: those of torchrun and its like (`MASTER_ADDR`, ...)
+      in full, none where JAX finds out by itself (srun, mpirun, TPU pods); None for a lone process.
+    """
+
+    def number(name: str) -> int:
+        return int(environment.get(name) or 0)
+
+    if number('WORLD_SIZE') > 1 and environment.get('MASTER_ADDR'):
+        return {
+            'coordinator_address': f'{environment["MASTER_ADDR"]}:{environment["MASTER_PORT"]}',
+            'num_processes': number('WORLD_SIZE'),
+            'process_id': number('RANK'),
+        }
+    # Inside a step that srun started; a batch script alone has SLURM_NTASKS, but is one process.
+    by_slurm = 'SLURM_STEP_NODELIST' in environment and number('SLURM_STEP_NUM_TASKS') > 1
+    by_mpi = number('OMPI_COMM_WORLD_SIZE') > 1
+    on_pod = ',' in environment.get('TPU_WORKER_HOSTNAMES', '')
+    return {} if by_slurm or by_mpi or on_pod else None
+
+
+def initialize(coordinator: str = '', num_processes: int = 0, process_id: int = -1) -> None:
+    """Joins the other processes of this run, if there are any; call it before anything else.
+
+    Args:
+      coordinator: `host:port` of process 0, the same everywhere; 'auto' lets JAX find out, as on
+        TPU pods; '' takes what a launcher has put into the environment.
+      num_processes: How many processes there are.
+      process_id: Which one this is, from 0.
+
+    Raises:
+      ValueError: for a coordinator without the two numbers.
+    """
+    arguments: dict[str, Any] | None
+    if coordinator == 'auto':
+        arguments = {}
+    elif coordinator:
+        if not 0 <= process_id < num_processes:
+            raise ValueError(
+                f'--coordinator={coordinator} needs --num_processes (is {num_processes}) and '
+                f'--process_id (is {process_id}), from 0 to one less'
+            )
+        arguments = {
+            'coordinator_address': coordinator,
+            'num_processes': num_processes,
+            'process_id': process_id,
+        }
+    else:
+        arguments = cluster_from_environment(os.environ)
+    if arguments is None:
+        return
+    # SIGTERM is ours to handle, see interruption.py.
+    jax.config.update('jax_enable_preemption_service', False)
+    # A process that died is missed after so many seconds by those that wait for it.
+    jax.distributed.initialize(**arguments, heartbeat_timeout_seconds=30)
 
 
 def process_index() -> int:
@@ -50,6 +114,26 @@ def replicate(tree: Any) -> Any:
     """Places a tree of arrays, equal in all processes, on every device."""
     # Copies, because a donated state must not share a buffer with anything else.
     return jax.device_put(jax.tree.map(np.array, tree), replicated())
+
+
+def to_global(tree: Any) -> Any:
+    """The same arrays as seen by all processes together, which is how they are saved; no copies."""
+    if jax.process_count() == 1:
+        return tree
+    sharding = replicated()
+
+    def convert(x: jax.Array) -> jax.Array:
+        shards = [shard.data for shard in x.addressable_shards]
+        return jax.make_array_from_single_device_arrays(x.shape, sharding, shards)
+
+    return jax.tree.map(convert, tree)
+
+
+def any_process(flag: bool) -> bool:
+    """Whether the flag is up on any process; all have to ask at the same time."""
+    if jax.process_count() == 1:
+        return flag
+    return bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 
 def shard_batch(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:

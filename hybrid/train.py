@@ -1,5 +1,6 @@
 """Training: `train_and_evaluate(config, workdir)` reads top to bottom."""
 
+import contextlib
 import logging
 import pathlib
 import time
@@ -20,6 +21,7 @@ from hybrid import (
     plots,
 )
 from hybrid import workdir as workdir_lib
+from hybrid.interruption import Interruption
 from hybrid.models.hybrid import create_model
 from hybrid.optimizer import create_learning_rate_fn, create_optimizer
 from hybrid.train_state import TrainState, create_train_state, num_params
@@ -31,6 +33,10 @@ _LOG = logging.getLogger(__name__)
 
 class NonFiniteError(RuntimeError):
     """A loss or a gradient was not finite; names the step."""
+
+
+class Stopped(Exception):  # noqa: N818
+    """The run was asked to stop and has saved everything; no error."""
 
 
 def check_config(config: ConfigDict) -> None:
@@ -90,6 +96,8 @@ def train_and_evaluate(
     Raises:
       ValueError: for what is wrong with the config or the workdir.
       NonFiniteError: when the loss or the gradient was not finite at some step.
+      SaveError: when a checkpoint could not be written.
+      Stopped: when a signal asked for it; everything is saved.
     """
     check_config(config)
     if not overwrite_config:
@@ -123,10 +131,9 @@ def train_and_evaluate(
     saved = checkpoints.Checkpoints(workdir)
     iterator = create_train_iterator(builder, config)
     start_step = 0
-    if saved.steps():
-        start_step = saved.step('last')
-        target = checkpoints.abstract(state, parallel.replicated())
-        state, data_state = saved.restore(start_step, target)
+    target = checkpoints.abstract(state, parallel.replicated())
+    if restored := saved.restore_latest(target):
+        start_step, state, data_state = restored
         iterator.set_state(data_state)
         _LOG.info('%s: continuing after step %d of %d', workdir, start_step, num_steps)
     else:
@@ -141,50 +148,62 @@ def train_and_evaluate(
     batches = input_pipeline.prefetch_to_device(iterator, parallel.shard_batch, data.prefetch)
     pending: list[dict[str, Any]] = []
     clock = time.monotonic()
-    for step in range(start_step + 1, num_steps + 1):
-        batch, data_state = next(batches)
-        state, metrics = train_step(state, batch)
-        pending.append(metrics)
-        validate = step % eval_every == 0 or step == num_steps
-        save = validate or (save_every > 0 and step % save_every == 0)
-        # A row before every checkpoint, so that a continued run averages over the same steps.
-        if save or step % config.train.log_every_steps == 0:
-            row = summarize(pending)
-            if (bad := int(state.nonfinite_step)) >= 0:
-                progress.close()
-                raise NonFiniteError(
-                    f'{workdir}: the loss or the gradient was not finite at step {bad + 1}; the '
-                    'last checkpoint is from before. Try a smaller config.optimizer.learning_rate'
+    with Interruption() as interruption, contextlib.closing(batches):
+        for step in range(start_step + 1, num_steps + 1):
+            batch, data_state = next(batches)
+            state, metrics = train_step(state, batch)
+            pending.append(metrics)
+            log = step % config.train.log_every_steps == 0
+            validate = step % eval_every == 0 or step == num_steps
+            # Several processes have to agree to stop, which costs a round trip.
+            ask = log or parallel.process_count() == 1
+            stop = ask and parallel.any_process(interruption.requested)
+            save = validate or stop or (save_every > 0 and step % save_every == 0)
+            # A row before every checkpoint, so that a continued run averages over the same steps.
+            if log or save:
+                row = summarize(pending)
+                if (bad := int(state.nonfinite_step)) >= 0:
+                    progress.close()
+                    raise NonFiniteError(
+                        f'{workdir}: the loss or the gradient was not finite at step {bad + 1}, '
+                        'which was not saved. Try a smaller config.optimizer.learning_rate'
+                    )
+                row['train/learning_rate'] = float(learning_rate_fn(step - 1))
+                images = len(pending) * config.train.batch_size
+                row['train/images_per_second'] = images / (time.monotonic() - clock)
+                writers.write(step, row)
+                progress.show(step, row)
+                pending = []
+                clock = time.monotonic()
+            score = None
+            if validate and data.validation_split:
+                rows = evaluate.predict_split(
+                    eval_step, state.eval_variables, builder, data.validation_split, config
                 )
-            row['train/learning_rate'] = float(learning_rate_fn(step - 1))
-            images = len(pending) * config.train.batch_size
-            row['train/images_per_second'] = images / (time.monotonic() - clock)
-            writers.write(step, row)
-            progress.show(step, row)
-            pending = []
-            clock = time.monotonic()
-        score = None
-        if validate and data.validation_split:
-            rows = evaluate.predict_split(
-                eval_step, state.eval_variables, builder, data.validation_split, config
-            )
-            labels = columns[data.validation_split]
-            scores = evaluate.validation_metrics(rows, labels, config)
-            row = {f'validation/{name}': value for name, value in scores.items()}
-            writers.write(step, {'epoch': step / steps_per_epoch, **row})
-            progress.validated(row)
-            score = evaluate.selection_score(scores, labels)
-        if save:
-            saved.save(step, state, data_state, config.to_dict(), score)
-            clock = time.monotonic()
-    batches.close()
+                labels = columns[data.validation_split]
+                scores = evaluate.validation_metrics(rows, labels, config)
+                row = {f'validation/{name}': value for name, value in scores.items()}
+                writers.write(step, {'epoch': step / steps_per_epoch, **row})
+                progress.validated(row)
+                score = evaluate.selection_score(scores, labels)
+            if save:
+                saved.save(step, state, data_state, config.to_dict(), score)
+                clock = time.monotonic()
+            if stop and step < num_steps:
+                break
     progress.close()
     writers.close()
     saved.wait()
+    if int(state.step) < num_steps:
+        saved.close()
+        signal_name = interruption.name or 'a signal to another process'
+        raise Stopped(
+            f'{workdir}: stopped by {signal_name} and saved after step {int(state.step)} of '
+            f'{num_steps}; the same command continues from there'
+        )
 
     best_step = saved.step('best' if data.validation_split else 'last')
     _LOG.info('%s: evaluating the best checkpoint, step %d', workdir, best_step)
-    target = checkpoints.abstract(state, parallel.replicated())
     best, _ = saved.restore(best_step, target)
     saved.close()
     for split in splits[1:]:

@@ -20,13 +20,26 @@ def write_json(path: pathlib.Path, value: Any) -> None:
     partial.replace(path)
 
 
-def _read_json(path: pathlib.Path) -> Any:
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+    """Reads an object from a JSON file.
+
+    Raises:
+      FileNotFoundError: when there is none.
+      ValueError: when it holds something else.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f'{path} does not exist; --workdir must be the folder of a training'
+        )
     try:
-        return json.loads(path.read_text())
-    except json.JSONDecodeError as error:
+        value = json.loads(path.read_text())
+    except ValueError as error:  # no JSON, or no text
         raise ValueError(
             f'{path} is not valid JSON ({error}); is it from another program?'
         ) from None
+    if not isinstance(value, dict):
+        raise ValueError(f'{path} holds no JSON object; is it from another program?')
+    return value
 
 
 def flatten(config: dict[str, Any], prefix: str = '') -> dict[str, Any]:
@@ -40,6 +53,10 @@ def flatten(config: dict[str, Any], prefix: str = '') -> dict[str, Any]:
     return flat
 
 
+def _shown(flat: dict[str, Any], key: str) -> str:
+    return repr(flat[key]) if key in flat else 'absent'
+
+
 def check_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
     """Checks that a training may go on in this workdir, or begin in it.
 
@@ -49,17 +66,17 @@ def check_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> No
     path = workdir / CONFIG
     if not path.exists():
         return
-    old, new = flatten(_read_json(path)), flatten(config.to_dict())
-    absent = object()
+    # By way of JSON, as the old one went, which makes a list of a tuple.
+    new_config = json.loads(json.dumps(config.to_dict(), sort_keys=True))
+    old, new = flatten(_read_json(path)), flatten(new_config)
     keys = sorted(
         key
         for key in (old.keys() | new.keys()) - MACHINE_KEYS
-        if old.get(key, absent) != new.get(key, absent)
+        if _shown(old, key) != _shown(new, key)
     )
     if keys:
         shown = ', '.join(
-            f'{key} is {old.get(key, "absent")!r} there, {new.get(key, "absent")!r} now'
-            for key in keys[:3]
+            f'{key} is {_shown(old, key)} there, {_shown(new, key)} now' for key in keys[:3]
         )
         more = f' and {len(keys) - 3} more' if len(keys) > 3 else ''
         raise ValueError(
@@ -79,13 +96,9 @@ def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
 
     Raises:
       FileNotFoundError: when there is none.
+      ValueError: when it is damaged.
     """
-    path = workdir / CONFIG
-    if not path.exists():
-        raise FileNotFoundError(
-            f'{path} does not exist; --workdir must be the folder of a training'
-        )
-    return ml_collections.ConfigDict(_read_json(path))
+    return ml_collections.ConfigDict(_read_json(workdir / CONFIG))
 
 
 def ids_hash(ids: np.ndarray) -> str:
@@ -151,10 +164,6 @@ def load_dataset(workdir: pathlib.Path) -> dict[str, Any]:
 
     Raises:
       FileNotFoundError: when there is none.
+      ValueError: when it is damaged.
     """
-    path = workdir / DATASET
-    if not path.exists():
-        raise FileNotFoundError(
-            f'{path} does not exist; --workdir must be the folder of a training'
-        )
-    return _read_json(path)
+    return _read_json(workdir / DATASET)

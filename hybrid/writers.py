@@ -43,6 +43,13 @@ def format_duration(seconds: float) -> str:
     return f'{minutes}:{total % 60:02d}' if minutes else f'{total} s'
 
 
+def _columns(terminal: TextIO) -> int:
+    try:
+        return os.get_terminal_size(terminal.fileno()).columns or 80
+    except OSError:
+        return 80
+
+
 class Progress:
     """The one progress line: in place on a terminal, one line a call elsewhere.
 
@@ -84,6 +91,7 @@ class Progress:
             f'{format_duration(left)} left'
         )
         if self._stream.isatty():
+            line = line[: _columns(self._stream) - 1]  # A wrapped line could not be taken back.
             self._stream.write('\r' + line.ljust(self._width))
             self._width = len(line)
         else:
@@ -112,12 +120,16 @@ class Writers:
             return
         truncate_metrics(workdir / METRICS, start_step)
         self._file = (workdir / METRICS).open('a')
+        # TensorBoard then hides what was written beyond start_step before the run was killed.
         self._events = tensorboardX.SummaryWriter(
-            str(workdir / 'tensorboard'), purge_step=start_step + 1 if start_step else None
+            str(workdir / 'tensorboard'), purge_step=start_step + 1
         )
 
     def write(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Adds one row, on disk when this returns; a value that is not finite becomes null."""
+        """Adds one row, on disk when this returns.
+
+        A value that is not finite is null in metrics.jsonl, and absent from TensorBoard.
+        """
         if not self._active:
             return
         row = {'step': step} | {k: v if math.isfinite(v) else None for k, v in metrics.items()}
@@ -125,7 +137,8 @@ class Writers:
         self._file.flush()
         os.fsync(self._file.fileno())
         for name, value in metrics.items():
-            self._events.add_scalar(name, value, step)
+            if math.isfinite(value):
+                self._events.add_scalar(name, value, step)
         self._events.flush()
 
     def close(self) -> None:

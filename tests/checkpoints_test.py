@@ -1,3 +1,6 @@
+import shutil
+import subprocess
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +13,12 @@ def state(value):
     return parallel.replicate({'w': np.full((3, 4), value, np.float32), 'step': np.int32(value)})
 
 
+def restore_latest(saved, like):
+    restored = saved.restore_latest(checkpoints.abstract(like, parallel.replicated()))
+    assert restored is not None
+    return restored
+
+
 def save(saved, step, mae=None):
     saved.save(step, state(step), {'next_index': 8 * step}, {'seed': 1}, mae)
 
@@ -19,7 +28,7 @@ def test_best_and_latest_are_kept(tmp_path):
     for step, mae in [(1, 5.0), (2, 3.0), (3, None), (4, 4.0), (5, None), (6, 3.5)]:
         save(saved, step, mae)
     saved.wait()
-    assert saved.steps() == [2, 6]
+    assert saved.steps() == [2, 5, 6]
     assert (saved.step('best'), saved.step('last')) == (2, 6)
     saved.close()
 
@@ -70,13 +79,86 @@ def test_what_is_missing_is_said(tmp_path):
     saved.close()
 
 
+@pytest.mark.parametrize('part', ['state/manifest.ocdbt', 'data/metadata', 'metrics/metrics'])
+@pytest.mark.parametrize('how', ['empty', 'half'])
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, part, how, caplog):
+    saved = checkpoints.Checkpoints(tmp_path)
+    save(saved, 1, 1.0)
+    save(saved, 2, 0.5)
+    saved.close()
+    path = tmp_path / 'checkpoints' / '2' / part
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] if how == 'half' else b'')
+    saved = checkpoints.Checkpoints(tmp_path)
+    step, restored, data_state = restore_latest(saved, state(0))
+    assert (step, data_state) == (1, {'next_index': 8})
+    jax.tree.map(np.testing.assert_array_equal, restored, state(1))
+    assert 'checkpoints/2' in caplog.text
+    assert 'damaged' in caplog.text
+    # The step can be saved again, and what was damaged is still there to be looked at.
+    save(saved, 2, 0.5)
+    saved.wait()
+    assert restore_latest(saved, state(0))[0] == 2
+    assert (tmp_path / 'checkpoints' / 'damaged-2').is_dir()
+    saved.close()
+
+
+def test_a_save_that_was_cut_off_is_not_seen(tmp_path):
+    saved = checkpoints.Checkpoints(tmp_path)
+    save(saved, 1, 1.0)
+    saved.close()
+    cut_off = tmp_path / 'checkpoints' / '2.orbax-checkpoint-tmp'
+    shutil.copytree(tmp_path / 'checkpoints' / '1', cut_off)
+    saved = checkpoints.Checkpoints(tmp_path)
+    assert saved.steps() == [1]
+    saved.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 3 MiB; needs the right to mount."""
+    folder = tmp_path / 'small'
+    folder.mkdir()
+    command = ['mount', '-t', 'tmpfs', '-o', 'size=3m', 'tmpfs', str(folder)]
+    if shutil.which('mount') is None or subprocess.run(command, check=False).returncode:
+        pytest.skip('may not mount a small file system here')
+    yield folder
+    subprocess.run(['umount', str(folder)], check=True)
+
+
+def test_a_full_disk_leaves_the_last_checkpoint_usable_and_says_so(small_disk):
+    big = {'w': np.random.default_rng(0).random((700, 700), np.float32)}
+    saved = checkpoints.Checkpoints(small_disk)
+    saved.save(1, parallel.replicate(big), {'next_index': 8}, {}, 1.0)
+    saved.wait()
+    message = r'could not be saved \(no space left on the device\); the one of step 1 is whole'
+    saved.save(2, parallel.replicate(big), {}, {}, 0.5)
+    with pytest.raises(checkpoints.SaveError, match=message):
+        saved.wait()
+    saved.close()
+    again = checkpoints.Checkpoints(small_disk)
+    step, restored, data_state = restore_latest(again, parallel.replicate(big))
+    assert (step, data_state) == (1, {'next_index': 8})
+    np.testing.assert_array_equal(restored['w'], big['w'])
+    again.close()
+
+
+def test_nothing_to_restore(tmp_path):
+    saved = checkpoints.Checkpoints(tmp_path)
+    assert saved.restore_latest(checkpoints.abstract(state(0), parallel.replicated())) is None
+    saved.close()
+
+
 def test_a_checkpoint_that_does_not_fit_is_refused_by_name(tmp_path):
     saved = checkpoints.Checkpoints(tmp_path)
     save(saved, 1)
     saved.wait()
     other = {'w': np.zeros((3, 5), np.float32), 'step': np.int32(0)}
-    for wrong in (other, {'v': other['w']}):
+    for wrong, name in (
+        (other, r'w is float32\[3, 4\] there, and float32\[3, 5\] by the config'),
+        ({'v': other['w']}, r'step is int32\[\] there, and absent by'),
+    ):
         target = checkpoints.abstract(parallel.replicate(wrong), parallel.replicated())
-        with pytest.raises(ValueError, match=r'checkpoints/1 does not fit this config'):
+        with pytest.raises(ValueError, match=rf'checkpoints/1 does not fit this config: {name}'):
             saved.restore(1, target)
     saved.close()

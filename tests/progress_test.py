@@ -8,7 +8,10 @@ from hybrid.datasets.progress import ProgressBar
 class Stream(io.StringIO):
     def __init__(self, terminal):
         super().__init__()
-        self.isatty = lambda: terminal
+        self.terminal = terminal
+
+    def isatty(self):
+        return self.terminal
 
 
 @pytest.mark.parametrize(('terminal', 'interval'), [(True, 0.1), (False, 10.0)])

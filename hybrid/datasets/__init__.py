@@ -87,7 +87,8 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str = '') -> None:
     """Writes the dataset as ArrayRecord files into `builder.data_dir`, unless it is there already.
 
     The directory appears under its name only when it is complete: a preparation that is interrupted
-    leaves nothing that looks prepared.
+    leaves nothing that looks prepared, and what a killed one leaves is removed by the next. Prints
+    a line before and one after; nothing if the dataset is there.
 
     Args:
       builder: from `create_builder`.

@@ -1,0 +1,146 @@
+"""Finds image files and reads whatever they hold as upright RGB, or says why that cannot be."""
+
+import os
+import pathlib
+import stat
+
+import numpy as np
+from PIL import ExifTags, Image
+
+from hybrid.datasets.images import MAX_PIXELS
+
+EXTENSIONS = (
+    *('.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.png', '.gif', '.webp', '.avif', '.heic', '.heif'),
+    *('.tif', '.tiff', '.bmp', '.dib', '.jp2', '.j2k', '.ppm', '.pgm', '.pbm', '.pnm'),
+)
+Image.init()
+# Only plain image formats: Pillow would start an interpreter for others, such as PostScript.
+_FORMATS = tuple(
+    name
+    for name in ('JPEG', 'PNG', 'GIF', 'BMP', 'DIB', 'TIFF', 'WEBP', 'AVIF', 'JPEG2000', 'PPM')
+    if name in Image.OPEN
+)
+_TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+def find_images(
+    source: pathlib.Path, leave_out: pathlib.Path | None = None
+) -> tuple[list[pathlib.Path], int]:
+    """Lists the image files of a folder and of all folders in it.
+
+    Args:
+      source: A folder; or a file, which is listed whatever its name.
+      leave_out: A folder in it that is passed over.
+
+    Returns:
+      (sorted paths, number of files passed over). The extension decides. What cannot be an image
+      but has the name of one, such as a folder `x.jpg`, is listed too, and so are folders that
+      cannot be read: reading them says what is wrong. Names that begin with a dot are not looked
+      at, links to folders are not followed.
+    """
+    if not source.is_dir():
+        return [source], 0
+    found: list[pathlib.Path] = []
+    skipped = 0
+    refused: list[OSError] = []
+    for folder, folders, names in os.walk(source, onerror=refused.append):
+        here = pathlib.Path(folder)
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith('.')
+            and not (leave_out and (here / name).resolve() == leave_out.resolve())
+        ]
+        images = [name for name in folders + names if _looks_like_image(name)]
+        found += [here / name for name in images]
+        skipped += sum(not name.startswith('.') and not _looks_like_image(name) for name in names)
+    found += [pathlib.Path(error.filename) for error in refused]
+    return sorted(set(found)), skipped
+
+
+def _looks_like_image(name: str) -> bool:
+    return not name.startswith('.') and os.path.splitext(name)[1].lower() in EXTENSIONS
+
+
+def read_image(path: pathlib.Path) -> np.ndarray:
+    """Reads the first frame of an image file.
+
+    The EXIF orientation is applied, transparent parts are shown on white, 16-bit grey is scaled to
+    8 bits, and every other colour mode is converted to RGB.
+
+    Returns:
+      uint8 [H, W, 3]
+
+    Raises:
+      ValueError: with the reason in one line, for anything that is no readable image of at most
+        MAX_PIXELS pixels. Larger ones are refused before they are decoded.
+    """
+    try:
+        _check_file(path)
+        with Image.open(path, formats=_FORMATS) as image:
+            width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise ValueError(
+                    f'{width} x {height} pixels, more than the {MAX_PIXELS:,} that are read'
+                )
+            image.load()
+            return np.ascontiguousarray(_to_rgb(_upright(image)))
+    except Exception as error:  # Pillow raises all kinds of them on a damaged file.
+        raise ValueError(_reason(error)) from error
+
+
+def _check_file(path: pathlib.Path) -> None:
+    mode = path.stat().st_mode  # Of a link: of what it leads to.
+    if stat.S_ISDIR(mode):
+        os.scandir(path).close()  # Raises where it may not be listed.
+        raise ValueError('a folder, not a file')
+    if not stat.S_ISREG(mode):
+        raise ValueError('not a regular file')  # Opening a pipe would wait forever.
+    if not path.stat().st_size:
+        raise ValueError('the file is empty')
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return f'not an image in a known format ({", ".join(_FORMATS)})'
+    if isinstance(error, Image.DecompressionBombError):
+        return f'more than the {MAX_PIXELS:,} pixels that are read'
+    if isinstance(error, FileNotFoundError):
+        return 'no such file, or a link to one'
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = ' '.join(text.split()) or type(error).__name__
+    if isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno):
+        return text
+    return f'cannot be decoded: {text}'
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:  # Damaged EXIF data is no reason to refuse the pixels.
+        orientation = None
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
+
+
+def _to_rgb(image: Image.Image) -> np.ndarray:
+    if image.mode.startswith('I'):  # 16-bit grey, for which Pillow's convert would clip at 255.
+        values = np.asarray(image).astype(np.int64)
+        if values.min() < 0 or values.max() > 65535:
+            raise ValueError('32-bit grey with values outside 0..65535')
+        grey = ((values + 128) // 257).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    if image.mode == 'F':
+        raise ValueError('floating-point grey, of which nobody knows what is white')
+    if image.has_transparency_data:
+        image = image.convert('RGBA')
+        white = Image.new('RGBA', image.size, 'white')
+        image = Image.alpha_composite(white, image)
+    return np.asarray(image.convert('RGB'))
