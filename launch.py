@@ -1,6 +1,6 @@
 r"""Command line: flags and nothing else.
 
-Train and evaluate on drawn faces, prepare UTKFace, train on it, evaluate again:
+Train and evaluate on drawn faces, prepare UTKFace, train on it, evaluate again, predict:
 
   python launch.py
   python launch.py --mode=prepare --config=configs/utkface_resnet18_lstm.py \
@@ -8,6 +8,7 @@ Train and evaluate on drawn faces, prepare UTKFace, train on it, evaluate again:
   python launch.py --config=configs/utkface_resnet18_lstm.py --workdir=W \
       --config.train.batch_size=128
   python launch.py --mode=evaluate --workdir=W --split=test --checkpoint=best
+  python launch.py --mode=predict --workdir=W --input=PHOTOS --detect --output=faces.csv
 """
 
 import difflib
@@ -75,12 +76,17 @@ flags.DEFINE_string(
 flags.DEFINE_enum(
     'mode',
     'train',
-    ['prepare', 'train', 'evaluate'],
+    ['prepare', 'train', 'evaluate', 'predict'],
     'prepare: make the dataset ready. train: train or continue, then evaluate. '
-    "evaluate: evaluate a workdir's checkpoint on --split.",
+    "evaluate: evaluate a workdir's checkpoint on --split. "
+    'predict: age and gender for the image files of --input.',
 )
 flags.DEFINE_string('split', 'test', 'evaluate: which split of the dataset.')
-flags.DEFINE_enum('checkpoint', 'best', ['best', 'last'], 'evaluate: which checkpoint.')
+flags.DEFINE_enum('checkpoint', 'best', ['best', 'last'], 'evaluate, predict: which checkpoint.')
+flags.DEFINE_string('input', '', 'predict: an image file, or a folder that is searched for them.')
+flags.DEFINE_string('output', '', 'predict: the .csv or .jsonl file to write.')
+flags.DEFINE_bool('detect', False, 'predict: find the faces of photographs; else crops are meant.')
+flags.DEFINE_string('draw', '', 'predict: folder for pictures with boxes and predictions.')
 flags.DEFINE_bool(
     'overwrite_config', False, 'train: go on although the workdir has another config.'
 )
@@ -115,10 +121,12 @@ def run() -> None:
 
     config = FLAGS.config
     folder = pathlib.Path(FLAGS.workdir).expanduser()
-    if FLAGS.mode == 'evaluate':
+    if FLAGS.mode in ('evaluate', 'predict'):
         if not FLAGS.workdir:
-            raise ValueError('--mode=evaluate needs --workdir, the folder of a training')
+            raise ValueError(f'--mode={FLAGS.mode} needs --workdir, the folder of a training')
         config = workdir.load_config(folder)
+        if 'detect' not in config:  # of a run from before there was this key
+            config.detect = FLAGS.config.detect
         config.update_from_flattened_dict(config_flags.get_override_values(FLAGS['config']))
     elif not FLAGS.workdir:
         name = pathlib.Path(config_flags.get_config_filename(FLAGS['config'])).stem
@@ -126,7 +134,7 @@ def run() -> None:
 
     import jax
 
-    from hybrid import datasets, evaluate, parallel, train
+    from hybrid import datasets, evaluate, parallel, predict, train
 
     parallel.initialize(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
     if not parallel.is_main_process():
@@ -137,6 +145,16 @@ def run() -> None:
         datasets.prepare(evaluate.create_builder(config), config.data.manual_dir)
     elif FLAGS.mode == 'evaluate':
         evaluate.evaluate(config, folder, FLAGS.split, FLAGS.checkpoint)
+    elif FLAGS.mode == 'predict':
+        predict.predict(
+            config,
+            folder,
+            FLAGS.checkpoint,
+            FLAGS.input,
+            FLAGS.output,
+            detect=FLAGS.detect,
+            drawings=FLAGS.draw,
+        )
     else:
         try:
             train.train_and_evaluate(config, folder, FLAGS.overwrite_config)

@@ -98,5 +98,12 @@ def get_config() -> ml_collections.ConfigDict:
     config.evaluate = ml_collections.ConfigDict()
     config.evaluate.batch_size = 128  # global
     config.evaluate.flip_average = False  # average over the image and its mirror image
+
+    # Faces of photographs, --mode=predict --detect.
+    config.detect = ml_collections.ConfigDict()
+    # YuNet's face_detection_yunet_2023mar.onnx, from OpenCV Zoo.
+    config.detect.model = '~/.cache/hybrid/face_detection_yunet_2023mar.onnx'
+    config.detect.threshold = 0.7  # lowest score of a face, 0..1
+    config.detect.max_size = 1280  # longest side in pixels at which a photograph is searched
     # A misspelt key in a config that starts from here is an error.
     return config.lock()

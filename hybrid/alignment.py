@@ -48,8 +48,8 @@ def similarity_transform(source: np.ndarray, target: np.ndarray) -> np.ndarray:
 def align_face(image: np.ndarray, landmarks: np.ndarray, size: int) -> np.ndarray:
     """Cuts a face out of a photograph as UTKFace's crops are cut.
 
-    Beyond the photograph its edge continues. Faces that shrink are averaged over the area of a
-    pixel, those that grow are interpolated linearly.
+    Beyond the photograph all is black, as it is there. Faces that shrink are averaged over the area
+    of a pixel, those that grow are interpolated linearly.
 
     Args:
       image: uint8 [H, W, 3].
@@ -66,7 +66,8 @@ def align_face(image: np.ndarray, landmarks: np.ndarray, size: int) -> np.ndarra
     scale = math.hypot(matrix[0, 0], matrix[1, 0])
     if not scale > 0:
         raise ValueError('the landmarks do not form a face')
-    oversampling = min(max(math.ceil(1 / scale), 1), _MAX_OVERSAMPLING)
+    # A tenth of a pixel more than a whole factor is left to the interpolation.
+    oversampling = min(max(math.ceil(1 / scale - 0.1), 1), _MAX_OVERSAMPLING)
     matrix *= oversampling
     side = size * oversampling
 
@@ -82,9 +83,7 @@ def align_face(image: np.ndarray, landmarks: np.ndarray, size: int) -> np.ndarra
 
     # OpenCV counts from the middle of the first pixel, landmarks from its corner.
     matrix[:, 2] += matrix[:, :2] @ [0.5, 0.5] - 0.5
-    crop = cv2.warpAffine(
-        part, matrix, (side, side), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
-    )
+    crop = cv2.warpAffine(part, matrix, (side, side), flags=cv2.INTER_LINEAR)
     if oversampling > 1:
         crop = cv2.resize(crop, (size, size), interpolation=cv2.INTER_AREA)
     return crop

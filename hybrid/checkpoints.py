@@ -6,6 +6,7 @@ background; a save that was cut off is not seen by readers.
 """
 
 import contextlib
+import itertools
 import json
 import logging
 import pathlib
@@ -43,12 +44,10 @@ class Checkpoints:
 
     def __init__(self, workdir: str | pathlib.Path, *, read_only: bool = False):
         self._folder = pathlib.Path(workdir).resolve() / 'checkpoints'
-        self._read_only = read_only
         self._manager: ocp.CheckpointManager | None = None
         if read_only and not self._folder.is_dir():
             return
-        if not read_only:
-            self._set_aside_unreadable()
+        self._check_metrics(set_aside=not read_only)
         best = BestN(
             get_metric_fn=_score, reverse=True, n=1, keep_checkpoints_without_metrics=False
         )
@@ -148,21 +147,51 @@ class Checkpoints:
             return self._manager.restore(step, args=arguments)['state'], data_state
 
     def restore_latest(self, target: Any) -> tuple[int, Any, dict[str, Any]] | None:
-        """Reads the latest checkpoint that can be read; damaged ones are renamed, and said so.
+        """Reads the latest checkpoint that can be read; a damaged one is renamed, and said so.
 
         Returns:
           (step, state, data_state), or None when there is no checkpoint.
 
         Raises:
           ValueError: when it does not fit the target.
+          DamagedCheckpointError: when there are checkpoints and none can be read; none is touched.
         """
+        damaged: list[int] = []
         for step in reversed(self.steps()):
             try:
-                return step, *self.restore(step, target)
+                state, data_state = self.restore(step, target)
             except DamagedCheckpointError as error:
-                _LOG.warning('%s; going back to the one before it', error)
-                self._set_aside(self._folder / str(step))
+                _LOG.warning('%s', error)
+                damaged.append(step)
+                continue
+            for bad in damaged:
+                self._set_aside(self._folder / str(bad))
+            if damaged:
+                _LOG.warning('%s: going back to step %d', self._folder, step)
+            return step, state, data_state
+        if damaged:
+            raise DamagedCheckpointError(
+                f'{self._folder}: no checkpoint can be read (steps {damaged}). If that is '
+                'final, remove them or take another --workdir'
+            )
         return None
+
+    def restore_best(self, target: Any) -> tuple[int, Any]:
+        """Reads the best checkpoint that can be read; a damaged one is renamed, and said so.
+
+        Returns:
+          (step, state)
+
+        Raises:
+          FileNotFoundError: when none that was validated is left.
+        """
+        while True:
+            step = self.step('best')
+            try:
+                return step, self.restore(step, target)[0]
+            except DamagedCheckpointError as error:
+                _LOG.warning('%s; taking the best of the others', error)
+                self._set_aside(self._folder / str(step))
 
     def wait(self) -> None:
         """Returns once everything is on disk.
@@ -175,9 +204,10 @@ class Checkpoints:
                 self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Waits and lets go of the folder."""
+        """Waits for what is being saved and lets go of the folder."""
         if self._manager:
-            self._manager.close()
+            with self._saving():
+                self._manager.close()
 
     @contextlib.contextmanager
     def _saving(self) -> Iterator[None]:
@@ -195,21 +225,31 @@ class Checkpoints:
                 'Once that is mended, the same command continues from there'
             ) from error
 
-    def _set_aside_unreadable(self) -> None:
-        """Renames checkpoints whose metrics cannot be read, on which Orbax would not even open."""
-        for path in self._folder.glob('*/metrics/metrics'):
+    def _check_metrics(self, set_aside: bool) -> None:
+        """Finds checkpoints whose metrics cannot be read, on which Orbax would not even open."""
+        for path in sorted(self._folder.glob('[0-9]*/metrics/metrics')):
             try:
                 json.loads(path.read_text())
-            except ValueError:
-                _LOG.warning('%s is damaged; passing over it', path.parents[1])
+            except ValueError as error:
+                if not set_aside:
+                    raise DamagedCheckpointError(f'{path} is damaged ({error})') from None
+                _LOG.warning('%s is damaged; passing over that checkpoint', path)
                 self._set_aside(path.parents[1])
 
     def _set_aside(self, folder: pathlib.Path) -> None:
         if parallel.is_main_process():
-            folder.rename(folder.with_name(f'damaged-{folder.name}'))
+            names = (f'damaged-{folder.name}-{number}' for number in itertools.count())
+            free = (name for name in names if not folder.with_name(name).exists())
+            folder.rename(folder.with_name(next(free)))
         parallel.wait_for_all(f'set aside {folder.name}')
         if self._manager:
             self._manager.reload()
+
+    def __enter__(self) -> 'Checkpoints':
+        return self
+
+    def __exit__(self, *unused: object) -> None:
+        self.close()
 
 
 def abstract(tree: Any, sharding: jax.sharding.Sharding) -> Any:
@@ -246,4 +286,5 @@ def _reading(folder: pathlib.Path) -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+    line = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return line.split('. See full')[0][:200]

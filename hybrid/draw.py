@@ -1,45 +1,27 @@
-"""Draws boxes and predictions on photographs."""
+"""Draws boxes with labels on photographs."""
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Iterable
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 # Smaller pictures are enlarged, or nobody could read what is written on them.
 _MIN_SIDE = 480
-_COLOURS = {'female': (255, 170, 40), 'male': (70, 190, 255)}
+_COLOUR = (255, 190, 40)
 
 
-class Prediction(Protocol):
-    """What is drawn of one face: its box in pixels, years, and `female` or `male`."""
-
-    x: int | None
-    y: int | None
-    width: int | None
-    height: int | None
-    age: float | None
-    gender: str | None
-    female_probability: float | None
-
-
-def label(row: Prediction) -> str:
-    """Such as `34, female 97 %`: age in years, the likelier gender and its probability."""
-    assert row.age is not None
-    assert row.female_probability is not None
-    share = row.female_probability if row.gender == 'female' else 1 - row.female_probability
-    return f'{row.age:.0f}, {row.gender} {100 * share:.0f} %'
-
-
-def draw_predictions(image: np.ndarray, rows: Sequence[Prediction]) -> Image.Image:
-    """Draws a box and a label for every face.
+def draw_boxes(
+    image: np.ndarray, boxes: Iterable[tuple[int, int, int, int]], labels: Iterable[str]
+) -> Image.Image:
+    """Draws labelled boxes, in lines and letters that suit the size of picture and box.
 
     Args:
       image: uint8 [H, W, 3], RGB.
-      rows: One a face; those without a prediction are passed over.
+      boxes: Left, top, width and height in pixels.
+      labels: One a box.
 
     Returns:
-      The picture, enlarged if it is small.
+      The picture, enlarged by a whole factor if it is small.
     """
     picture = Image.fromarray(image)
     factor = max(-(-_MIN_SIDE // max(picture.size)), 1)
@@ -49,24 +31,19 @@ def draw_predictions(image: np.ndarray, rows: Sequence[Prediction]) -> Image.Ima
     draw = ImageDraw.Draw(picture)
     longest = max(picture.size)
     line = max(round(longest / 400), 2)
-    for row in rows:
-        if row.age is None:
-            continue
-        numbers = (row.x or 0, row.y or 0, row.width or 0, row.height or 0)
-        left, top, width, height = (value * factor for value in numbers)
-        colour = _COLOURS[row.gender or 'female']
-        draw.rectangle((left, top, left + width - 1, top + height - 1), outline=colour, width=line)
-        # As wide as the face, but neither too small for the picture nor too large.
+    for box, label in zip(boxes, labels, strict=True):
+        left, top, width, height = (value * factor for value in box)
+        corners = left, top, left + max(width, 1) - 1, top + max(height, 1) - 1
+        draw.rectangle(corners, outline=_COLOUR, width=line)
+        # As wide as the box, but neither too small for the picture nor too large.
         points = min(max(width / 7, longest / 70, 11), longest / 25)
         font = ImageFont.load_default(points)
-        text = label(row)
-        text_left, text_top, text_right, text_bottom = draw.textbbox((0, 0), text, font=font)
         pad = points / 4
-        box_width = text_right - text_left + 2 * pad
-        box_height = text_bottom - text_top + 2 * pad
+        ink = draw.textbbox((0, 0), label, font=font)
+        label_width, label_height = ink[2] - ink[0] + 2 * pad, ink[3] - ink[1] + 2 * pad
         # Above the box; inside it where there is no room.
-        x = min(max(left, 0), max(picture.width - box_width, 0))
-        y = top - box_height if top >= box_height else top
-        draw.rectangle((x, y, x + box_width, y + box_height), fill=colour)
-        draw.text((x + pad - text_left, y + pad - text_top), text, fill='black', font=font)
+        x = min(left, max(picture.width - label_width, 0))
+        y = top - label_height if top >= label_height else top
+        draw.rectangle((x, y, x + label_width, y + label_height), fill=_COLOUR)
+        draw.text((x + pad - ink[0], y + pad - ink[1]), label, fill='black', font=font)
     return picture

@@ -14,6 +14,7 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from hybrid import augment, checkpoints, datasets, input_pipeline, losses, parallel, report, workdir
+from hybrid.config_checks import check_config
 from hybrid.models.hybrid import create_model
 from hybrid.optimizer import create_learning_rate_fn, create_optimizer
 from hybrid.train_state import TrainState, create_train_state
@@ -118,8 +119,8 @@ def validation_metrics(
       config: Of the run.
 
     Returns:
-      `loss` (the training's, without smoothing out unknown labels), `age/mae` in years,
-      `gender/accuracy`; NaN where no label is known.
+      `loss` (the training's, over the whole split), `age/mae` in years and `gender/accuracy`; the
+      latter two are NaN where no label is known.
     """
     known = ~np.isnan(columns['age'])
     error = np.abs(rows['predicted_age'].astype(np.float64) - columns['age'])[known]
@@ -200,16 +201,29 @@ def evaluate_split(
     split: str,
     config: ConfigDict,
     folder: pathlib.Path,
+    source: dict[str, Any],
 ) -> dict[str, Any]:
-    """Evaluates one split and writes `evaluation/<split>/` in the workdir `folder`.
+    """Evaluates one split and writes `evaluation/<split>/` in a workdir.
+
+    Args:
+      eval_step: Compiled by `parallel.compile_eval_step`.
+      variables: Of the model, on every device.
+      builder: Prepared.
+      split: Its split.
+      config: Of the run.
+      folder: The workdir.
+      source: Where the variables are from: `checkpoint` (best or last) and `step`.
 
     Returns:
-      The metrics; on processes that do not write, too.
+      The metrics; empty on processes that do not write.
+
+    Raises:
+      ValueError: when the split does not hold the examples that the training saw under its name.
     """
     columns = input_pipeline.read_columns(builder, split)
     record = workdir.load_dataset(folder)
     known = record['splits'].get(split)
-    if known and known['ids_sha256'] != workdir.ids_hash(columns['id']):
+    if known and known['sha256'] != workdir.examples_hash(columns):
         raise ValueError(
             f'{builder.info.full_name}: split {split!r} does not hold the examples that '
             f'{folder / workdir.DATASET} names; is it another version of {record["name"]}?'
@@ -219,8 +233,11 @@ def evaluate_split(
     metrics = {}
     if parallel.is_main_process():
         output = folder / 'evaluation' / split.replace('/', '_')
-        title = f'{builder.info.full_name}, {split}'
+        dataset = builder.info.full_name
+        title = f'{dataset}, {split}, {source["checkpoint"]} checkpoint (step {source["step"]})'
         metrics = report.write_report(rows, output, title)
+        settings = {'dataset': dataset, 'split': split, **config.evaluate.to_dict()}
+        workdir.write_json(output / 'evaluation.json', source | settings)
         print(report.format_table(metrics, title))
         print(f'{output}: metrics.json, predictions.csv and pictures')
     parallel.wait_for_all(f'evaluated {split}')
@@ -244,13 +261,12 @@ def restore(
       FileNotFoundError: when there is no such checkpoint.
       ValueError: when it does not fit the config.
     """
-    saved = checkpoints.Checkpoints(folder, read_only=True)
-    step = saved.step(checkpoint)
     model = create_model(config.model)
     tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 1))
     target = jax.eval_shape(lambda: create_train_state(model, tx, config))
-    state, _ = saved.restore(step, checkpoints.abstract(target, parallel.replicated()))
-    saved.close()
+    with checkpoints.Checkpoints(folder, read_only=True) as saved:
+        step = saved.step(checkpoint)
+        state, _ = saved.restore(step, checkpoints.abstract(target, parallel.replicated()))
     _LOG.info('%s: %s checkpoint, step %d', folder, checkpoint, step)
     return model, state
 
@@ -269,10 +285,12 @@ def evaluate(
     Returns:
       The metrics.
     """
-    parallel.check_batch_size(config.evaluate.batch_size, 'config.evaluate.batch_size')
+    check_config(config)
     builder = create_builder(config)
     datasets.prepare(builder, config.data.manual_dir)
     input_pipeline.check_split(builder, split)
     model, state = restore(config, folder, checkpoint)
     eval_step = parallel.compile_eval_step(create_eval_step(model, config))
-    return evaluate_split(eval_step, state.eval_variables, builder, split, config, folder)
+    source = {'checkpoint': checkpoint, 'step': int(state.step)}
+    variables = state.eval_variables
+    return evaluate_split(eval_step, variables, builder, split, config, folder, source)

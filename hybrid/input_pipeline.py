@@ -60,6 +60,25 @@ def check_split(builder: tfds.core.DatasetBuilder, split: str) -> None:
         )
 
 
+def check_disjoint(columns: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Checks that splits share no example, by id.
+
+    Args:
+      columns: Split name to what `read_columns` gives.
+
+    Raises:
+      ValueError: when two do: a model must not be selected or tested on what it was trained on.
+    """
+    for one, other in itertools.combinations(columns, 2):
+        shared = np.intersect1d(columns[one]['id'], columns[other]['id'])
+        if len(shared):
+            raise ValueError(
+                f'splits {one!r} and {other!r} share {len(shared)} examples, such as '
+                f'{str(shared[0])!r}; change config.data.train_split, validation_split or '
+                "test_split ('' for none)"
+            )
+
+
 def resize(image: np.ndarray, size: int) -> np.ndarray:
     """Brings uint8 [H, W, 3] to [size, size, 3]: the middle square, resized."""
     height, width = image.shape[:2]

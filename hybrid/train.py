@@ -10,17 +10,9 @@ import tensorflow_datasets as tfds
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from hybrid import (
-    augment,
-    checkpoints,
-    datasets,
-    evaluate,
-    input_pipeline,
-    losses,
-    parallel,
-    plots,
-)
+from hybrid import checkpoints, datasets, evaluate, input_pipeline, parallel, plots
 from hybrid import workdir as workdir_lib
+from hybrid.config_checks import check_config
 from hybrid.interruption import Interruption
 from hybrid.models.hybrid import create_model
 from hybrid.optimizer import create_learning_rate_fn, create_optimizer
@@ -37,32 +29,6 @@ class NonFiniteError(RuntimeError):
 
 class Stopped(Exception):  # noqa: N818
     """The run was asked to stop and has saved everything; no error."""
-
-
-def check_config(config: ConfigDict) -> None:
-    """Raises ValueError for what would only fail once the step is compiled, or not at all."""
-    parallel.check_batch_size(config.train.batch_size, 'config.train.batch_size')
-    parallel.check_batch_size(config.evaluate.batch_size, 'config.evaluate.batch_size')
-    if not 0 < config.data.image_size <= config.data.resize_size:
-        raise ValueError(
-            f'config.data.image_size={config.data.image_size} must be at most '
-            f'config.data.resize_size={config.data.resize_size}, out of which it is cropped'
-        )
-    choices = {
-        'data.normalization': (config.data.normalization, augment.NORMALIZATIONS),
-        'loss.age': (config.loss.age, losses.AGE_LOSSES),
-    }
-    for key, (value, known) in choices.items():
-        if value not in known:
-            raise ValueError(f'config.{key}={value!r} is not one of {", ".join(known)}')
-    ranges = {
-        'train.log_every_steps': (config.train.log_every_steps, 1, float('inf')),
-        'loss.label_smoothing': (config.loss.label_smoothing, 0, 1),
-        'optimizer.ema_decay': (config.optimizer.ema_decay, 0, 1),
-    }
-    for key, (value, low, high) in ranges.items():
-        if not low <= value <= high:
-            raise ValueError(f'config.{key}={value} is not in {low}..{high}')
 
 
 def create_train_iterator(builder: tfds.core.DatasetBuilder, config: ConfigDict) -> Any:
@@ -100,15 +66,17 @@ def train_and_evaluate(
       Stopped: when a signal asked for it; everything is saved.
     """
     check_config(config)
-    if not overwrite_config:
-        workdir_lib.check_config(workdir, config)
+    workdir_lib.check_config(workdir, config, overwrite_config)
     builder = evaluate.create_builder(config)
     data = config.data
     datasets.prepare(builder, data.manual_dir)
-    splits = [
-        split for split in (data.train_split, data.validation_split, data.test_split) if split
-    ]
+    splits = [name for name in (data.train_split, data.validation_split, data.test_split) if name]
     columns = {split: input_pipeline.read_columns(builder, split) for split in splits}
+    if len(columns) < len(splits):
+        raise ValueError(f'config.data names a split twice: {", ".join(splits)}')
+    input_pipeline.check_disjoint(columns)
+    record = workdir_lib.describe_dataset(builder.info.full_name, columns, data.train_split)
+    workdir_lib.check_dataset(workdir, record)
     steps_per_epoch = len(columns[data.train_split]['id']) / config.train.batch_size
     num_steps = config.train.num_steps or round(config.train.num_epochs * steps_per_epoch)
     if num_steps < 1:
@@ -122,33 +90,34 @@ def train_and_evaluate(
     train_step = parallel.compile_train_step(create_train_step(model, tx, config))
     eval_step = parallel.compile_eval_step(evaluate.create_eval_step(model, config))
     state = create_train_state(model, tx, config)
-
-    if parallel.is_main_process():
-        workdir_lib.save_config(workdir, config)
-        record = workdir_lib.describe_dataset(builder.info.full_name, columns, data.train_split)
-        workdir_lib.save_dataset(workdir, record)
-    parallel.wait_for_all('workdir')
-    saved = checkpoints.Checkpoints(workdir)
     iterator = create_train_iterator(builder, config)
-    start_step = 0
-    target = checkpoints.abstract(state, parallel.replicated())
-    if restored := saved.restore_latest(target):
-        start_step, state, data_state = restored
-        iterator.set_state(data_state)
-        _LOG.info('%s: continuing after step %d of %d', workdir, start_step, num_steps)
-    else:
-        overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
-        _LOG.info('%s parameters\n%s', f'{num_params(state.params):,}', overview)
-        state = parallel.replicate(state)
 
-    if start_step < num_steps:
-        _LOG.info('training for %d steps; the first one compiles', num_steps - start_step)
-    writers = Writers(workdir, start_step, active=parallel.is_main_process())
-    progress = Progress(num_steps, start_step, active=parallel.is_main_process())
-    batches = input_pipeline.prefetch_to_device(iterator, parallel.shard_batch, data.prefetch)
-    pending: list[dict[str, Any]] = []
-    clock = time.monotonic()
-    with Interruption() as interruption, contextlib.closing(batches):
+    with contextlib.ExitStack() as stack:
+        main = parallel.is_main_process()
+        saved = stack.enter_context(checkpoints.Checkpoints(workdir))
+        start_step = 0
+        target = checkpoints.abstract(state, parallel.replicated())
+        if restored := saved.restore_latest(target):
+            start_step, state, data_state = restored
+            iterator.set_state(data_state)
+            _LOG.info('%s: continuing after step %d of %d', workdir, start_step, num_steps)
+        else:
+            overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
+            _LOG.info('%s parameters\n%s', f'{num_params(state.params):,}', overview)
+            state = parallel.replicate(state)
+        # Only now: what was refused above leaves a workdir as it was.
+        if main:
+            workdir_lib.save_config(workdir, config)
+            workdir_lib.save_dataset(workdir, record)
+        if start_step < num_steps:
+            _LOG.info('training for %d steps; the first one compiles', num_steps - start_step)
+        writers = stack.enter_context(Writers(workdir, start_step, active=main))
+        progress = stack.enter_context(Progress(num_steps, start_step, active=main))
+        batches = input_pipeline.prefetch_to_device(iterator, parallel.shard_batch, data.prefetch)
+        stack.enter_context(contextlib.closing(batches))
+        interruption = stack.enter_context(Interruption())
+        pending: list[dict[str, Any]] = []
+        clock = time.monotonic()
         for step in range(start_step + 1, num_steps + 1):
             batch, data_state = next(batches)
             state, metrics = train_step(state, batch)
@@ -157,13 +126,12 @@ def train_and_evaluate(
             validate = step % eval_every == 0 or step == num_steps
             # Several processes have to agree to stop, which costs a round trip.
             ask = log or parallel.process_count() == 1
-            stop = ask and parallel.any_process(interruption.requested)
+            stop = ask and step < num_steps and parallel.any_process(interruption.requested)
             save = validate or stop or (save_every > 0 and step % save_every == 0)
             # A row before every checkpoint, so that a continued run averages over the same steps.
             if log or save:
                 row = summarize(pending)
                 if (bad := int(state.nonfinite_step)) >= 0:
-                    progress.close()
                     raise NonFiniteError(
                         f'{workdir}: the loss or the gradient was not finite at step {bad + 1}, '
                         'which was not saved. Try a smaller config.optimizer.learning_rate'
@@ -174,7 +142,6 @@ def train_and_evaluate(
                 writers.write(step, row)
                 progress.show(step, row)
                 pending = []
-                clock = time.monotonic()
             score = None
             if validate and data.validation_split:
                 rows = evaluate.predict_split(
@@ -182,32 +149,30 @@ def train_and_evaluate(
                 )
                 labels = columns[data.validation_split]
                 scores = evaluate.validation_metrics(rows, labels, config)
-                row = {f'validation/{name}': value for name, value in scores.items()}
-                writers.write(step, {'epoch': step / steps_per_epoch, **row})
-                progress.validated(row)
+                validation = {f'validation/{name}': value for name, value in scores.items()}
+                writers.write(step, {'epoch': step / steps_per_epoch, **validation})
+                progress.show(step, validation)
                 score = evaluate.selection_score(scores, labels)
             if save:
                 saved.save(step, state, data_state, config.to_dict(), score)
+            if log or save:
                 clock = time.monotonic()
-            if stop and step < num_steps:
-                break
-    progress.close()
-    writers.close()
-    saved.wait()
-    if int(state.step) < num_steps:
-        saved.close()
-        signal_name = interruption.name or 'a signal to another process'
-        raise Stopped(
-            f'{workdir}: stopped by {signal_name} and saved after step {int(state.step)} of '
-            f'{num_steps}; the same command continues from there'
-        )
+            if stop:
+                saved.wait()
+                raise Stopped(
+                    f'{workdir}: stopped by {interruption.name or "another process"} and saved '
+                    f'after step {step} of {num_steps}; the same command continues from there'
+                )
+        saved.wait()
+        which = 'best' if data.validation_split else 'last'
+        best_step, best = saved.restore_best(target) if which == 'best' else (num_steps, state)
 
-    best_step = saved.step('best' if data.validation_split else 'last')
-    _LOG.info('%s: evaluating the best checkpoint, step %d', workdir, best_step)
-    best, _ = saved.restore(best_step, target)
-    saved.close()
-    for split in splits[1:]:
-        evaluate.evaluate_split(eval_step, best.eval_variables, builder, split, config, workdir)
-    if parallel.is_main_process():
+    if main:
         plots.plot_training_curves(workdir / METRICS, workdir / 'training_curves.png')
+    _LOG.info('%s: evaluating the %s checkpoint, step %d', workdir, which, best_step)
+    source = {'checkpoint': which, 'step': best_step}
+    for split in splits[1:]:
+        evaluate.evaluate_split(
+            eval_step, best.eval_variables, builder, split, config, workdir, source
+        )
     return state

@@ -24,7 +24,7 @@ class TrainState:
       params: Parameters, float32.
       batch_stats: Running statistics of the BatchNorms.
       opt_state: The optimiser's state.
-      ema_params: Moving average of the parameters, None if off.
+      ema: Moving averages of `params` and `batch_stats`, None if off.
       nonfinite_step: int32, the first step whose loss or gradient was not finite; -1 while there is
         none. From that step on nothing else changes any more.
     """
@@ -34,14 +34,13 @@ class TrainState:
     params: Any
     batch_stats: Any
     opt_state: optax.OptState
-    ema_params: Any
+    ema: dict[str, Any] | None
     nonfinite_step: jax.Array
 
     @property
     def eval_variables(self) -> dict[str, Any]:
-        """Variables to evaluate with: the averaged parameters if there are any."""
-        params = self.params if self.ema_params is None else self.ema_params
-        return {'params': params, 'batch_stats': self.batch_stats}
+        """Variables to evaluate with: the averages if there are any."""
+        return self.ema or {'params': self.params, 'batch_stats': self.batch_stats}
 
 
 def create_key(
@@ -75,14 +74,15 @@ def create_train_state(
     def initialize() -> TrainState:
         key = create_key(config.seed, 0, member, INITIALIZATION)
         variables = model.init(key, jnp.zeros((1, size, size, 3)), train=False)
-        params = variables['params']
+        params, batch_stats = variables['params'], variables['batch_stats']
+        averages = {'params': params, 'batch_stats': batch_stats}
         return TrainState(
             step=jnp.int32(0),
             member=jnp.int32(member),
             params=params,
-            batch_stats=variables.get('batch_stats', {}),
+            batch_stats=batch_stats,
             opt_state=tx.init(params),
-            ema_params=jax.tree.map(jnp.copy, params) if average else None,
+            ema=jax.tree.map(jnp.copy, averages) if average else None,
             nonfinite_step=jnp.int32(-1),
         )
 

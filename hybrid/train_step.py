@@ -68,17 +68,18 @@ def create_train_step(
         grad_norm = optax.tree.norm(grads)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        ema_params = state.ema_params
-        if ema_params is not None:
+        ema = state.ema
+        if ema is not None:
             # A short memory at first, so that the average does not hang on to the initialisation.
             decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
-            ema_params = optax.incremental_update(params, ema_params, 1 - decay)
+            variables = {'params': params, 'batch_stats': batch_stats}
+            ema = optax.incremental_update(variables, ema, 1 - decay)
         new_state = state.replace(
             step=state.step + 1,
             params=params,
             batch_stats=batch_stats,
             opt_state=opt_state,
-            ema_params=ema_params,
+            ema=ema,
         )
         # From the first step that is not finite on, nothing changes any more.
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)

@@ -10,7 +10,15 @@ import numpy as np
 
 CONFIG, DATASET = 'config.json', 'dataset.json'
 # Keys that say where and how fast, not what: a run may be continued with others.
-MACHINE_KEYS = {'data.data_dir', 'data.manual_dir', 'data.num_threads', 'data.prefetch'}
+MACHINE_KEYS = {
+    *('data.data_dir', 'data.manual_dir', 'data.num_threads', 'data.prefetch'),
+    *('detect.model', 'detect.threshold', 'detect.max_size'),
+}
+# Keys that decide which examples come in which order, or which checkpoint is the best.
+ORDER_KEYS = (
+    *('seed', 'train.batch_size', 'data.dataset', 'data.parameters'),
+    *('data.train_split', 'data.validation_split'),
+)
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
@@ -57,8 +65,16 @@ def _shown(flat: dict[str, Any], key: str) -> str:
     return repr(flat[key]) if key in flat else 'absent'
 
 
-def check_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+def check_config(
+    workdir: pathlib.Path, config: ml_collections.ConfigDict, overwrite: bool = False
+) -> None:
     """Checks that a training may go on in this workdir, or begin in it.
+
+    Args:
+      workdir: The run's folder.
+      config: Of the training.
+      overwrite: Whether it may differ from the one there, but for what decides the order of the
+        examples and which checkpoint is best: that cannot change once there is a checkpoint.
 
     Raises:
       ValueError: when it holds a config that differs in more than `MACHINE_KEYS`, naming the keys.
@@ -74,15 +90,22 @@ def check_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> No
         for key in (old.keys() | new.keys()) - MACHINE_KEYS
         if _shown(old, key) != _shown(new, key)
     )
+    if overwrite:
+        keys = [key for key in keys if key.startswith(ORDER_KEYS) and has_begun(workdir)]
     if keys:
         shown = ', '.join(
             f'{key} is {_shown(old, key)} there, {_shown(new, key)} now' for key in keys[:3]
         )
         more = f' and {len(keys) - 3} more' if len(keys) > 3 else ''
-        raise ValueError(
-            f'{path} is of another config ({shown}{more}); take another --workdir, or '
-            '--overwrite_config to go on with the new one'
-        )
+        remedy = 'take another --workdir'
+        if not overwrite:
+            remedy += ', or --overwrite_config to go on with the new one'
+        raise ValueError(f'{path} is of another config ({shown}{more}); {remedy}')
+
+
+def has_begun(workdir: pathlib.Path) -> bool:
+    """Whether there is a checkpoint."""
+    return any((workdir / 'checkpoints').glob('[0-9]*'))
 
 
 def save_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
@@ -101,9 +124,11 @@ def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
     return ml_collections.ConfigDict(_read_json(workdir / CONFIG))
 
 
-def ids_hash(ids: np.ndarray) -> str:
-    """sha256 of a split's ids, whatever their order: equal hashes mean the same examples."""
-    return hashlib.sha256('\n'.join(sorted(ids)).encode()).hexdigest()
+def examples_hash(columns: dict[str, np.ndarray]) -> str:
+    """sha256 of a split's ids and labels, whatever their order."""
+    rows = zip(columns['id'], columns['age'], columns['gender'], strict=True)
+    lines = sorted(f'{name} {np.float32(age)} {int(gender)}' for name, age, gender in rows)
+    return hashlib.sha256('\n'.join(lines).encode()).hexdigest()
 
 
 def describe_dataset(
@@ -119,7 +144,7 @@ def describe_dataset(
     Returns:
       `name`, `constant_age` (median of the training split in years, None without labels),
       `constant_gender` (its majority, -1 without labels), and `splits`: for each its `num_examples`
-      and `ids_sha256`.
+      and the `sha256` of `examples_hash`.
     """
     age, gender = columns[train_split]['age'], columns[train_split]['gender']
     age, gender = age[~np.isnan(age)], gender[gender >= 0]
@@ -128,35 +153,44 @@ def describe_dataset(
         'constant_age': float(np.median(age)) if age.size else None,
         'constant_gender': int(np.bincount(gender).argmax()) if gender.size else -1,
         'splits': {
-            split: {'num_examples': len(values['id']), 'ids_sha256': ids_hash(values['id'])}
+            split: {'num_examples': len(values['id']), 'sha256': examples_hash(values)}
             for split, values in columns.items()
         },
     }
 
 
-def save_dataset(workdir: pathlib.Path, record: dict[str, Any]) -> None:
-    """Writes dataset.json, or checks that the examples are those the run began with.
+def check_dataset(workdir: pathlib.Path, record: dict[str, Any]) -> None:
+    """Checks that a run that has begun goes on with the examples that it began with.
 
     Args:
       workdir: The run's folder.
       record: From `describe_dataset`.
 
     Raises:
-      ValueError: when dataset.json is there and differs.
+      ValueError: when the dataset, or a split of it, is another.
     """
     path = workdir / DATASET
-    if path.exists():
-        old = _read_json(path)
-        for split, now in record['splits'].items():
-            if old['splits'].get(split, now) != now:
-                before = old['splits'][split]['num_examples']
-                raise ValueError(
-                    f'{path}: split {split!r} of {old["name"]} had {before} examples when this run '
-                    f'began; {record["name"]} has {now["num_examples"]}, and they are not the '
-                    'same. Take another --workdir'
-                )
+    if not path.exists() or not has_begun(workdir):
         return
-    write_json(path, record)
+    old = _read_json(path)
+    if old['name'] != record['name']:
+        raise ValueError(
+            f'{path}: this run began with {old["name"]}, not {record["name"]}; take another '
+            '--workdir'
+        )
+    for split, now in record['splits'].items():
+        before = old['splits'].get(split, now)
+        if before != now:
+            raise ValueError(
+                f'{path}: split {split!r} of {old["name"]} had {before["num_examples"]} examples '
+                f'when this run began; now it has {now["num_examples"]}, and they or their labels '
+                'are not the same. Take another --workdir'
+            )
+
+
+def save_dataset(workdir: pathlib.Path, record: dict[str, Any]) -> None:
+    """Writes dataset.json; `record` is from `describe_dataset`."""
+    write_json(workdir / DATASET, record)
 
 
 def load_dataset(workdir: pathlib.Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import os
 import pathlib
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TextIO
 
 import tensorboardX
@@ -68,27 +68,17 @@ class Progress:
         self._stream = stream or sys.stderr
         self._start = time.monotonic()
         self._start_step = start_step
-        self._validation = ''
+        self._metrics: dict[str, float] = {}
+        self._warm: tuple[int, float] | None = None
         self._width = 0
 
-    def validated(self, metrics: Mapping[str, float]) -> None:
-        """Takes note of the newest validation scores, to be shown from now on."""
-        self._validation = (
-            f' | validation MAE {metrics["validation/age/mae"]:.2f} '
-            f'gender {100 * metrics["validation/gender/accuracy"]:.1f} %'
-        )
-
     def show(self, step: int, metrics: Mapping[str, float]) -> None:
-        """Writes the line for a step."""
+        """Writes the line for a step, with the newest of what was ever given."""
         if not self._active:
             return
-        done = step - self._start_step
-        left = (time.monotonic() - self._start) / max(done, 1) * (self._num_steps - step)
-        line = (
-            f'step {step}/{self._num_steps} | loss {metrics["train/loss"]:.3f} '
-            f'age {metrics["train/age_loss"]:.3f} gender {metrics["train/gender_loss"]:.3f}'
-            f'{self._validation} | {metrics["train/images_per_second"]:.0f} images/s, '
-            f'{format_duration(left)} left'
+        self._metrics |= metrics
+        line = ' | '.join(
+            [f'step {step}/{self._num_steps}, {self._time_left(step)} left', *self._parts()]
         )
         if self._stream.isatty():
             line = line[: _columns(self._stream) - 1]  # A wrapped line could not be taken back.
@@ -98,7 +88,34 @@ class Progress:
             self._stream.write(line + '\n')
         self._stream.flush()
 
-    def close(self) -> None:
+    def _parts(self) -> Iterator[str]:
+        m = self._metrics
+        if 'train/loss' in m:
+            yield (
+                f'loss {m["train/loss"]:.3f} age {m["train/age_loss"]:.3f} '
+                f'gender {m["train/gender_loss"]:.3f}'
+            )
+        if 'validation/age/mae' in m:
+            yield (
+                f'validation MAE {m["validation/age/mae"]:.2f} '
+                f'gender {100 * m["validation/gender/accuracy"]:.1f} %'
+            )
+        if 'train/images_per_second' in m:
+            yield f'{m["train/images_per_second"]:.0f} images/s'
+
+    def _time_left(self, step: int) -> str:
+        # The first steps compile, so time is taken from the first line on as soon as there are two.
+        now = time.monotonic()
+        since_step, since = self._warm or (self._start_step, self._start)
+        if step == since_step:
+            since_step, since = self._start_step, self._start
+        self._warm = self._warm or (step, now)
+        return format_duration((now - since) / (step - since_step) * (self._num_steps - step))
+
+    def __enter__(self) -> 'Progress':
+        return self
+
+    def __exit__(self, *unused: object) -> None:
         """Ends the line."""
         if self._stream.isatty() and self._width:
             self._stream.write('\n')
@@ -141,7 +158,10 @@ class Writers:
                 self._events.add_scalar(name, value, step)
         self._events.flush()
 
-    def close(self) -> None:
+    def __enter__(self) -> 'Writers':
+        return self
+
+    def __exit__(self, *unused: object) -> None:
         """Closes the files."""
         if self._active:
             self._file.close()

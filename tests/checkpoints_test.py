@@ -99,8 +99,54 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, part, how, caplog):
     save(saved, 2, 0.5)
     saved.wait()
     assert restore_latest(saved, state(0))[0] == 2
-    assert (tmp_path / 'checkpoints' / 'damaged-2').is_dir()
+    assert (tmp_path / 'checkpoints' / 'damaged-2-0').is_dir()
     saved.close()
+
+
+def damage(folder, step, part='state/manifest.ocdbt'):
+    (folder / 'checkpoints' / str(step) / part).write_bytes(b'')
+
+
+def test_when_nothing_can_be_read_nothing_is_touched(tmp_path):
+    saved = checkpoints.Checkpoints(tmp_path)
+    save(saved, 1, 1.0)
+    save(saved, 2, 2.0)
+    saved.close()
+    damage(tmp_path, 1)
+    damage(tmp_path, 2)
+    with checkpoints.Checkpoints(tmp_path) as again:
+        with pytest.raises(checkpoints.DamagedCheckpointError, match=r'can be read \(steps \[2, 1\]'):
+            restore_latest(again, state(0))
+        assert again.steps() == [1, 2]
+
+
+def test_damage_can_come_again(tmp_path):
+    for time in range(2):
+        with checkpoints.Checkpoints(tmp_path) as saved:
+            if not time:
+                save(saved, 1, 1.0)
+            save(saved, 2, 0.5)
+        damage(tmp_path, 2, 'metrics/metrics')
+        with pytest.raises(checkpoints.DamagedCheckpointError, match=r'2/metrics/metrics is damaged'):
+            checkpoints.Checkpoints(tmp_path, read_only=True)
+        with checkpoints.Checkpoints(tmp_path) as saved:
+            assert restore_latest(saved, state(0))[0] == 1
+    assert sorted(p.name for p in (tmp_path / 'checkpoints').glob('damaged*')) == [
+        'damaged-2-0',
+        'damaged-2-1',
+    ]
+
+
+def test_a_damaged_best_gives_way_to_the_next_best(tmp_path):
+    with checkpoints.Checkpoints(tmp_path) as saved:
+        for step, score in [(1, 1.0), (2, 3.0), (3, 2.0)]:
+            save(saved, step, score)
+        saved.wait()
+        damage(tmp_path, 1)
+        target = checkpoints.abstract(state(0), parallel.replicated())
+        step, restored = saved.restore_best(target)
+        assert step == 3
+        jax.tree.map(np.testing.assert_array_equal, restored, state(3))
 
 
 def test_a_save_that_was_cut_off_is_not_seen(tmp_path):

@@ -8,6 +8,8 @@ import pytest
 
 from hybrid import augment, evaluate, input_pipeline, metrics, parallel, report, workdir
 
+SOURCE = {'checkpoint': 'best', 'step': 3}
+
 
 class FixedModel(nn.Module):
     """Says what the first pixel of an image says: red is the age, green the female probability."""
@@ -133,12 +135,14 @@ def test_report_counts_the_split_and_can_be_recomputed(config, tiny_builder, tmp
     record = workdir.describe_dataset(tiny_builder.info.full_name, columns, 'train')
     workdir.save_dataset(tmp_path, record)
     step = parallel.compile_eval_step(evaluate.create_eval_step(FixedModel(), config))
-    result = evaluate.evaluate_split(step, {}, tiny_builder, 'test', config, tmp_path)
-    assert 'test: 41 examples' in capsys.readouterr().out
+    result = evaluate.evaluate_split(step, {}, tiny_builder, 'test', config, tmp_path, SOURCE)
+    assert 'test, best checkpoint (step 3): 41 examples' in capsys.readouterr().out
 
     folder = tmp_path / 'evaluation' / 'test'
     written = json.loads((folder / 'metrics.json').read_text())
     assert written['num_examples'] == 41 == tiny_builder.info.splits['test'].num_examples
+    about = json.loads((folder / 'evaluation.json').read_text())
+    assert (about['checkpoint'], about['step'], about['split']) == ('best', 3, 'test')
     rows = report.read_predictions(folder / 'predictions.csv')
     recomputed = metrics.compute_metrics(rows)
     assert json.loads(report.to_json(recomputed)) == written
@@ -153,11 +157,11 @@ def test_report_counts_the_split_and_can_be_recomputed(config, tiny_builder, tmp
 def test_a_split_with_other_examples_is_refused(config, tiny_builder, tmp_path):
     columns = {'test': input_pipeline.read_columns(tiny_builder, 'test')}
     record = workdir.describe_dataset('x', columns, 'test')
-    record['splits']['test']['ids_sha256'] = '0'
+    record['splits']['test']['sha256'] = '0'
     workdir.save_dataset(tmp_path, record)
     step = parallel.compile_eval_step(evaluate.create_eval_step(FixedModel(), config))
     with pytest.raises(ValueError, match="split 'test' does not hold the examples"):
-        evaluate.evaluate_split(step, {}, tiny_builder, 'test', config, tmp_path)
+        evaluate.evaluate_split(step, {}, tiny_builder, 'test', config, tmp_path, SOURCE)
 
 
 def test_selection_is_by_age_then_gender_and_never_by_what_is_not_finite():

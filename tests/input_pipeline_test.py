@@ -146,3 +146,22 @@ def test_resize_takes_the_middle_square():
     np.testing.assert_array_equal(input_pipeline.resize(image, 4), np.full((4, 4, 3), 100))
     np.testing.assert_array_equal(input_pipeline.resize(image, 2), np.full((2, 2, 3), 100))
     np.testing.assert_array_equal(input_pipeline.resize(image, 9), np.full((9, 9, 3), 100))
+
+
+def test_shrinking_averages_over_the_area():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (12, 12, 3)).astype(np.uint8)
+    means = image.reshape(4, 3, 4, 3, 3).astype(float).mean(axis=(1, 3))
+    np.testing.assert_allclose(input_pipeline.resize(image, 4), means, atol=0.51)
+
+
+def test_splits_that_share_examples_are_refused():
+    columns = {
+        'train': {'id': np.array(['a', 'b', 'c'])},
+        'validation': {'id': np.array(['d', 'b', 'c'])},
+        'test': {'id': np.array(['e'])},
+    }
+    with pytest.raises(ValueError, match="'train' and 'validation' share 2 examples, such as 'b'"):
+        input_pipeline.check_disjoint(columns)
+    del columns['validation']
+    input_pipeline.check_disjoint(columns)

@@ -76,14 +76,24 @@ def test_interrupted_and_continued_ends_bit_for_bit_the_same(config, tmp_path, m
     assert reported['age/mae'] == pytest.approx(maes[best], rel=1e-6)
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(config, tmp_path):
-    config.optimizer.learning_rate = 1e30
-    config.optimizer.gradient_clip = 0.0
-    config.optimizer.warmup = 0.0
-    with pytest.raises(train.NonFiniteError, match=r'not finite at step \d+'):
-        train.train_and_evaluate(config, tmp_path)
-    for step in checkpoints.Checkpoints(tmp_path, read_only=True).steps():
-        assert step < 3
+def test_a_refused_overwrite_leaves_the_workdir_as_it_was(config, tmp_path):
+    config.train.num_steps = 3
+    train.train_and_evaluate(config, tmp_path)
+    before = {name: (tmp_path / name).read_bytes() for name in ('config.json', 'dataset.json')}
+    for changes, message in (
+        ({'model.recurrent.cell': 'gru'}, 'does not fit this config'),
+        ({'train.batch_size': 4}, r'train\.batch_size is 8 there, 4 now'),
+        ({'data.train_split': 'validation', 'data.validation_split': ''}, 'data.train_split is'),
+    ):
+        other = config.copy_and_resolve_references()
+        other.update_from_flattened_dict(changes)
+        with pytest.raises(ValueError, match=message):
+            train.train_and_evaluate(other, tmp_path, overwrite_config=True)
+        for name, content in before.items():
+            assert (tmp_path / name).read_bytes() == content
+    config.train.num_steps = 4
+    train.train_and_evaluate(config, tmp_path, overwrite_config=True)
+    assert json.loads((tmp_path / 'config.json').read_text())['train']['num_steps'] == 4
 
 
 @pytest.mark.parametrize(
@@ -93,10 +103,15 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(config, tmp_
         ('evaluate.batch_size', 3, r'config\.evaluate\.batch_size=3 cannot'),
         ('data.image_size', 40, r'image_size=40 must be at most config\.data\.resize_size=36'),
         ('train.log_every_steps', 0, 'log_every_steps=0'),
+        ('data.image_size', 33, 'image_size=33 must be .* less by an even number'),
+        ('data.validation_split', 'train', 'names a split twice'),
+        ('data.train_split', '', "train_split='' must name a split"),
+        ('seed', -1, r'config\.seed=-1 must be in 0'),
+        ('optimizer.gradient_clip', -1.0, r'gradient_clip=-1\.0 must be 0 or more'),
         ('data.validation_split', 'val', "no split 'val'; it has test, train, validation"),
         ('data.normalization', 'x', "normalization='x'"),
         ('loss.age', 'l2', r"config\.loss\.age='l2' is not one of mse, l1, huber"),
-        ('loss.label_smoothing', 1.5, 'label_smoothing=1.5 is not in 0..1'),
+        ('loss.label_smoothing', 1.5, r'label_smoothing=1\.5 must be in 0\.\.1'),
     ],
 )
 def test_wrong_values_are_refused_before_anything_is_written(config, tmp_path, key, value, message):

@@ -11,7 +11,7 @@ from hybrid import workdir
 
 @pytest.fixture
 def config():
-    return default.get_config()
+    return default.get_config().unlock()
 
 
 def test_config_comes_back_as_it_was(tmp_path, config):
@@ -78,7 +78,7 @@ def test_keys_that_say_where_and_how_fast_may_change(tmp_path, config):
         'data.num_threads': 9,
         'data.prefetch': 5,
     }
-    assert set(new) == workdir.MACHINE_KEYS <= workdir.flatten(config.to_dict()).keys()
+    assert set(new) <= workdir.MACHINE_KEYS <= workdir.flatten(config.to_dict()).keys()
     config.update_from_flattened_dict(new)
     workdir.check_config(tmp_path, config)
 
@@ -128,9 +128,12 @@ def test_dataset_record_holds_the_constant_predictor_of_the_training_split():
         'splits': {
             'train': {
                 'num_examples': 4,
-                'ids_sha256': hashlib.sha256(b'a\nb\nc\nd').hexdigest(),
+                'sha256': hashlib.sha256(b'a nan 1\nb 50.0 -1\nc 31.0 0\nd 20.0 1').hexdigest(),
             },
-            'test': {'num_examples': 2, 'ids_sha256': hashlib.sha256(b'x\ny').hexdigest()},
+            'test': {
+                'num_examples': 2,
+                'sha256': hashlib.sha256(b'x 90.0 0\ny 90.0 0').hexdigest(),
+            },
         },
     }
     assert json.loads(json.dumps(record)) == record
@@ -142,27 +145,55 @@ def test_dataset_record_without_known_labels():
     assert (record['constant_age'], record['constant_gender']) == (None, -1)
 
 
-def test_ids_hash_depends_on_the_ids_and_not_on_their_order():
-    ids = np.array(['b.jpg', 'a.jpg', 'ä.jpg'])
-    assert workdir.ids_hash(ids) == workdir.ids_hash(ids[::-1])
-    assert workdir.ids_hash(ids) != workdir.ids_hash(ids[:2])
-    assert workdir.ids_hash(np.array(['ab', 'c'])) != workdir.ids_hash(np.array(['a', 'bc']))
+def test_examples_hash_depends_on_ids_and_labels_and_not_on_their_order():
+    base = columns(['b', 'a', 'ä'], [1, 2, float('nan')], [0, 1, -1])
+    turned = {name: values[::-1] for name, values in base.items()}
+    assert workdir.examples_hash(base) == workdir.examples_hash(turned)
+    others = [
+        columns(['b', 'a', 'c'], [1, 2, float('nan')], [0, 1, -1]),
+        columns(['b', 'a', 'ä'], [2, 1, float('nan')], [0, 1, -1]),
+        columns(['b', 'a', 'ä'], [1, 2, float('nan')], [1, 0, -1]),
+        columns(['b', 'a'], [1, 2], [0, 1]),
+    ]
+    hashes = {workdir.examples_hash(x) for x in [base, *others]}
+    assert len(hashes) == 5
 
 
-def test_other_examples_than_at_the_start_are_refused(tmp_path):
-    def record(**ids):
+def begin(folder):
+    (folder / 'checkpoints' / '3').mkdir(parents=True)
+
+
+def test_other_examples_than_at_the_start_are_refused_once_there_is_a_checkpoint(tmp_path):
+    def record(name='faces/default/1.0.0', **ids):
         splits = {
-            name: columns(list(members), [1.0] * len(members), [0] * len(members))
-            for name, members in ids.items()
+            split: columns(list(members), [1.0] * len(members), [0] * len(members))
+            for split, members in ids.items()
         }
-        return workdir.describe_dataset('faces/default/1.0.0', splits, 'train')
+        return workdir.describe_dataset(name, splits, 'train')
 
+    workdir.check_dataset(tmp_path, record(train='abc', test='xy'))
     workdir.save_dataset(tmp_path, record(train='abc', test='xy'))
-    workdir.save_dataset(tmp_path, record(train='cba', test='yx'))
-    assert workdir.load_dataset(tmp_path) == record(train='abc', test='xy')
-    workdir.save_dataset(tmp_path, record(train='abc'))  # a run without the test split
+    workdir.check_dataset(tmp_path, record(train='abd', test='xyz'))
+    begin(tmp_path)
+    workdir.check_dataset(tmp_path, record(train='cba', test='yx'))
+    workdir.check_dataset(tmp_path, record(train='abc'))  # a run without the test split
     with pytest.raises(ValueError, match=r"split 'test' .* had 2 examples .* has 3"):
-        workdir.save_dataset(tmp_path, record(train='abc', test='xyz'))
-    with pytest.raises(ValueError, match=r"'train' .* had 3 .* has 3, and they are not the same"):
-        workdir.save_dataset(tmp_path, record(train='abd', test='xy'))
+        workdir.check_dataset(tmp_path, record(train='abc', test='xyz'))
+    with pytest.raises(ValueError, match=r"'train' .* had 3 .* has 3, and they or their labels"):
+        workdir.check_dataset(tmp_path, record(train='abd', test='xy'))
+    with pytest.raises(ValueError, match=r'began with faces/default/1\.0\.0, not other/1'):
+        workdir.check_dataset(tmp_path, record('other/1', train='abc', test='xy'))
     assert workdir.load_dataset(tmp_path) == record(train='abc', test='xy')
+
+
+def test_overwriting_may_change_all_but_the_order_of_what_has_begun(tmp_path, config):
+    workdir.save_config(tmp_path, config)
+    config.optimizer.learning_rate = 0.5
+    workdir.check_config(tmp_path, config, overwrite=True)
+    config.train.batch_size = 32
+    workdir.check_config(tmp_path, config, overwrite=True)
+    begin(tmp_path)
+    with pytest.raises(ValueError, match=r'train\.batch_size is 64 there, 32 now\); take another'):
+        workdir.check_config(tmp_path, config, overwrite=True)
+    config.train.batch_size = 64
+    workdir.check_config(tmp_path, config, overwrite=True)

@@ -50,7 +50,7 @@ def test_rows_go_to_metrics_jsonl_and_tensorboard(tmp_path):
     written.write(10, {'train/loss': 1.5, 'train/age_loss': 0.1})
     assert rows(tmp_path) == [{'step': 10, 'train/loss': 1.5, 'train/age_loss': 0.1}]
     written.write(20, {'validation/age/mae': 7.25})
-    written.close()
+    written.__exit__()
     assert rows(tmp_path)[1:] == [{'step': 20, 'validation/age/mae': 7.25}]
     (path,) = (tmp_path / 'tensorboard').glob('events.out.tfevents.*')
     events = read_events(path)
@@ -65,7 +65,7 @@ def test_rows_go_to_metrics_jsonl_and_tensorboard(tmp_path):
 def test_what_is_not_finite_is_null_and_not_in_tensorboard(tmp_path, caplog):
     written = Writers(tmp_path, 0)
     written.write(1, {'a': math.nan, 'b': math.inf, 'c': 2.0})
-    written.close()
+    written.__exit__()
     assert (tmp_path / METRICS).read_text() == '{"step": 1, "a": null, "b": null, "c": 2.0}\n'
     (path,) = (tmp_path / 'tensorboard').glob('*')
     assert scalars(read_events(path)) == [(1, 'c', 2.0)]
@@ -79,10 +79,10 @@ def test_a_continued_run_takes_back_what_lay_beyond_its_checkpoint(tmp_path, mon
     first = Writers(tmp_path, 0)
     for step in (2, 4, 6):
         first.write(step, {'loss': float(step)})
-    first.close()
+    first.__exit__()
     second = Writers(tmp_path, restored)
     second.write(restored + 2, {'loss': 0.5})
-    second.close()
+    second.__exit__()
     kept = [{'step': step, 'loss': float(step)} for step in (2, 4) if step <= restored]
     assert rows(tmp_path) == [*kept, {'step': restored + 2, 'loss': 0.5}]
     # TensorBoard drops the first file's events from the step of the second file's START on.
@@ -114,19 +114,19 @@ def test_a_row_follows_a_torn_line_on_a_line_of_its_own(tmp_path):
     (tmp_path / METRICS).write_text('{"step": 2, "loss": 1.0}\n{"step": 4, "lo')
     written = Writers(tmp_path, 2)
     written.write(4, {'loss': 2.0})
-    written.close()
+    written.__exit__()
     assert rows(tmp_path) == [{'step': 2, 'loss': 1.0}, {'step': 4, 'loss': 2.0}]
 
 
 def test_an_inactive_process_writes_nothing(tmp_path):
     written = Writers(tmp_path, 0, active=False)
     written.write(1, {'loss': 1.0})
-    written.close()
+    written.__exit__()
     assert list(tmp_path.iterdir()) == []
     stream = io.StringIO()
     progress = Progress(10, 0, stream, active=False)
     progress.show(1, TRAIN)
-    progress.close()
+    progress.__exit__()
     assert stream.getvalue() == ''
 
 
@@ -165,31 +165,33 @@ def clock(monkeypatch):
 
 def test_progress_off_a_terminal_is_one_line_a_call(clock):
     stream = io.StringIO()
-    progress = Progress(100, 20, stream)
-    clock[0] += 30  # 10 steps, 70 to go
-    progress.show(30, TRAIN)
-    progress.validated({'validation/age/mae': 6.543, 'validation/gender/accuracy': 0.9512})
-    clock[0] += 30
-    progress.show(100, TRAIN)
-    progress.close()
+    with Progress(100, 20, stream) as progress:
+        clock[0] += 100  # 10 steps, of which the first compiled
+        progress.show(30, TRAIN)
+        clock[0] += 30  # 20 steps more, 50 to go
+        progress.show(50, TRAIN)
+        progress.show(50, {'validation/age/mae': 6.543, 'validation/gender/accuracy': 0.9512})
+        clock[0] += 30
+        progress.show(100, TRAIN)
     assert stream.getvalue() == (
-        f'step 30/100 | {LOSSES} | 100 images/s, 3:30 left\n'
-        f'step 100/100 | {LOSSES} | validation MAE 6.54 gender 95.1 % | 100 images/s, 0 s left\n'
+        f'step 30/100, 11:40 left | {LOSSES} | 100 images/s\n'
+        f'step 50/100, 1:15 left | {LOSSES} | 100 images/s\n'
+        f'step 50/100, 1:15 left | {LOSSES} | validation MAE 6.54 gender 95.1 % | 100 images/s\n'
+        f'step 100/100, 0 s left | {LOSSES} | validation MAE 6.54 gender 95.1 % | 100 images/s\n'
     )
 
 
 def test_progress_on_a_terminal_stays_in_its_line(clock, columns):
     stream = Terminal()
-    progress = Progress(100, 0, stream)
-    clock[0] += 600
-    progress.show(50, TRAIN)
-    first = f'step 50/100 | {LOSSES} | 100 images/s, 10:00 left'
-    assert stream.getvalue() == f'\r{first}'
-    progress.show(100, TRAIN)
-    second = f'step 100/100 | {LOSSES} | 100 images/s, 0 s left'
-    assert len(second) < len(first)  # so what is left of the first is blanked
-    assert stream.getvalue() == f'\r{first}\r{second.ljust(len(first))}'
-    progress.close()
+    with Progress(100, 0, stream) as progress:
+        clock[0] += 600
+        progress.show(50, TRAIN)
+        first = f'step 50/100, 10:00 left | {LOSSES} | 100 images/s'
+        assert stream.getvalue() == f'\r{first}'
+        progress.show(100, TRAIN)
+        second = f'step 100/100, 0 s left | {LOSSES} | 100 images/s'
+        assert len(second) < len(first)  # so what is left of the first is blanked
+        assert stream.getvalue() == f'\r{first}\r{second.ljust(len(first))}'
     assert stream.getvalue().endswith('\n')
 
 
@@ -198,7 +200,7 @@ def test_progress_does_not_wrap_on_a_narrow_terminal(clock, columns):
     progress = Progress(100, 0, stream)
     columns[0] = 20
     progress.show(50, TRAIN)
-    assert stream.getvalue() == '\rstep 50/100 | loss '
+    assert stream.getvalue() == '\rstep 50/100, 0 s le'
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,59 @@
+"""What a config may say: everything that would otherwise fail late, or not at all."""
+
+import math
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from hybrid import augment, losses, parallel
+
+_INFINITY = math.inf
+# Key to lowest and highest value; models and optimisers check their own names.
+_RANGES: dict[str, tuple[float, float]] = {
+    'seed': (0, 2**32 - 1),
+    'data.num_threads': (1, 1024),
+    'data.prefetch': (1, 1024),
+    'loss.huber_delta': (1e-9, _INFINITY),
+    'loss.age_weight': (0, _INFINITY),
+    'loss.gender_weight': (0, _INFINITY),
+    'loss.label_smoothing': (0, 1),
+    'optimizer.learning_rate': (0, _INFINITY),
+    'optimizer.weight_decay': (0, _INFINITY),
+    'optimizer.momentum': (0, 1),
+    'optimizer.gradient_clip': (0, _INFINITY),
+    'optimizer.ema_decay': (0, 1),
+    'train.num_epochs': (0, 1e9),
+    'train.num_steps': (0, 2**31 - 1),
+    'train.log_every_steps': (1, _INFINITY),
+    'train.eval_every_steps': (0, _INFINITY),
+    'train.checkpoint_every_steps': (0, _INFINITY),
+}
+
+
+def check_config(config: ConfigDict) -> None:
+    """Raises ValueError naming key, value and what it may be."""
+    for key, (low, high) in _RANGES.items():
+        value = _get(config, key)
+        if not low <= value <= high:
+            wanted = f'{low} or more' if high == _INFINITY else f'in {low}..{high}'
+            raise ValueError(f'config.{key}={value} must be {wanted}')
+    choices = {'data.normalization': augment.NORMALIZATIONS, 'loss.age': losses.AGE_LOSSES}
+    for key, known in choices.items():
+        if (value := _get(config, key)) not in known:
+            raise ValueError(f'config.{key}={value!r} is not one of {", ".join(known)}')
+    if not config.data.train_split:
+        raise ValueError("config.data.train_split='' must name a split")
+    for key in ('train.batch_size', 'evaluate.batch_size'):
+        parallel.check_batch_size(_get(config, key), f'config.{key}')
+    size, resized = config.data.image_size, config.data.resize_size
+    if not 0 < size <= resized or (resized - size) % 2:
+        raise ValueError(
+            f'config.data.image_size={size} must be at most config.data.resize_size={resized}, out '
+            'of whose middle it is cropped, and less by an even number'
+        )
+
+
+def _get(config: Any, key: str) -> Any:
+    for name in key.split('.'):
+        config = config[name]
+    return config
