@@ -162,6 +162,22 @@ def run() -> None:
             logging.getLogger('hybrid').info(stopped)
 
 
+def leave(error: Exception) -> None:
+    """Ends the program with one line about an error."""
+    if 'jax' in sys.modules:
+        from hybrid import parallel
+
+        if parallel.lost_process(error):
+            reason = str(error).splitlines()[0]
+            print(
+                f'error: another process of this run has gone ({reason}); start all of them again, '
+                'and the run continues after its last checkpoint',
+                file=sys.stderr,
+            )
+            os._exit(1)  # An ordinary exit would wait for the others.
+    sys.exit(f'error: {error}')
+
+
 def main(argv: list[str]) -> None:
     """Runs, and says in one line what went wrong if it can be mended by the user."""
     del argv
@@ -180,7 +196,7 @@ def main(argv: list[str]) -> None:
     except (ValueError, OSError, RuntimeError) as error:
         if FLAGS.debug:
             raise
-        sys.exit(f'error: {error}')
+        leave(error)
 
 
 if __name__ == '__main__':

@@ -1,5 +1,6 @@
 """Devices and processes: the only file that knows pmap, meshes and who writes."""
 
+import faulthandler
 import functools
 import os
 from collections.abc import Callable, Mapping
@@ -76,10 +77,19 @@ def initialize(coordinator: str = '', num_processes: int = 0, process_id: int = 
         arguments = cluster_from_environment(os.environ)
     if arguments is None:
         return
+    # When another process dies JAX ends this one with a message, to which absl would have every
+    # thread's stack added.
+    faulthandler.disable()
     # SIGTERM is ours to handle, see interruption.py.
     jax.config.update('jax_enable_preemption_service', False)
     # A process that died is missed after so many seconds by those that wait for it.
     jax.distributed.initialize(**arguments, heartbeat_timeout_seconds=30)
+
+
+def lost_process(error: BaseException) -> bool:
+    """Whether an error means that another process of this run has gone."""
+    signs = ('gloo', 'nccl', 'connection', 'coordination', 'unavailable', 'socket', 'barrier')
+    return jax.process_count() > 1 and any(sign in str(error).lower() for sign in signs)
 
 
 def process_index() -> int:

@@ -115,7 +115,9 @@ def test_when_nothing_can_be_read_nothing_is_touched(tmp_path):
     damage(tmp_path, 1)
     damage(tmp_path, 2)
     with checkpoints.Checkpoints(tmp_path) as again:
-        with pytest.raises(checkpoints.DamagedCheckpointError, match=r'can be read \(steps \[2, 1\]'):
+        with pytest.raises(
+            checkpoints.DamagedCheckpointError, match=r'can be read \(steps \[2, 1\]'
+        ):
             restore_latest(again, state(0))
         assert again.steps() == [1, 2]
 
@@ -127,7 +129,9 @@ def test_damage_can_come_again(tmp_path):
                 save(saved, 1, 1.0)
             save(saved, 2, 0.5)
         damage(tmp_path, 2, 'metrics/metrics')
-        with pytest.raises(checkpoints.DamagedCheckpointError, match=r'2/metrics/metrics is damaged'):
+        with pytest.raises(
+            checkpoints.DamagedCheckpointError, match=r'2/metrics/metrics is damaged'
+        ):
             checkpoints.Checkpoints(tmp_path, read_only=True)
         with checkpoints.Checkpoints(tmp_path) as saved:
             assert restore_latest(saved, state(0))[0] == 1

@@ -2,42 +2,15 @@
 
 import json
 import os
-import pathlib
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
+from launching import ROOT, launch, tiny_flags
 
 from hybrid import metrics, report
 
-ROOT = pathlib.Path(__file__).resolve().parents[1]
 pytestmark = pytest.mark.end_to_end
-
-# Runs launch.py in a process of its own and says which modules of interest it has imported.
-RUNNER = """
-import atexit, runpy, sys
-unwanted = ('tensorflow', 'torch')
-loaded = lambda: print('LOADED', [name for name in unwanted if name in sys.modules])
-atexit.register(loaded)
-sys.argv[0] = 'launch.py'
-runpy.run_path('launch.py', run_name='__main__')
-"""
-
-
-def launch(*arguments, env=None):
-    variables = {**os.environ, **(env or {})}
-    variables.pop('XLA_FLAGS', None)  # One CPU device, as users have.
-    return subprocess.run(
-        [sys.executable, '-c', RUNNER, *arguments],
-        cwd=ROOT,
-        env=variables,
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
 
 
 @pytest.fixture
@@ -51,22 +24,12 @@ def fake_tensorflow(tmp_path):
 
 def test_train_continue_evaluate(tiny_data_dir, tmp_path, fake_tensorflow):
     workdir = tmp_path / 'run'
-    flags = [
-        f'--workdir={workdir}',
-        '--config.data.dataset=synthetic_faces/tiny',
-        f'--config.data.data_dir={tiny_data_dir}',
-        '--config.data.image_size=32',
-        '--config.data.resize_size=36',
-        '--config.model.encoder.width=4',
-        '--config.train.batch_size=8',
-        '--config.train.num_steps=6',
-        '--config.train.log_every_steps=2',
-    ]
+    flags = tiny_flags(tiny_data_dir, workdir)
     first = launch(*flags, env=fake_tensorflow)
-    assert first.returncode == 0, first.stderr
-    assert 'LOADED []' in first.stdout
-    assert re.search(r'step 6/6, 0 s left \| loss \d+\.\d+ age .* images/s', first.stderr)
-    assert 'Total: ' in first.stderr  # the parameter overview
+    assert first[0] == 0, first[2]
+    assert 'LOADED []' in first[1]
+    assert re.search(r'step 6/6, 0 s left \| loss \d+\.\d+ age .* images/s', first[2])
+    assert 'Total: ' in first[2]  # the parameter overview
     for name in (
         'config.json',
         'dataset.json',
@@ -89,7 +52,7 @@ def test_train_continue_evaluate(tiny_data_dir, tmp_path, fake_tensorflow):
 
     # Started again it has nothing to train and evaluates the same.
     again = launch(*flags, env=fake_tensorflow)
-    assert again.returncode == 0, again.stderr
+    assert again[0] == 0, again[2]
     assert json.loads((workdir / 'evaluation/test/metrics.json').read_text()) == scores
 
     # Evaluation needs the workdir alone, and another batch size changes nothing.
@@ -101,19 +64,19 @@ def test_train_continue_evaluate(tiny_data_dir, tmp_path, fake_tensorflow):
         '--config.evaluate.batch_size=5',
         env=fake_tensorflow,
     )
-    assert evaluated.returncode == 0, evaluated.stderr
-    assert 'LOADED []' in evaluated.stdout
-    assert 'test, best checkpoint (step 6): 41 examples' in evaluated.stdout
+    assert evaluated[0] == 0, evaluated[2]
+    assert 'LOADED []' in evaluated[1]
+    assert 'test, best checkpoint (step 6): 41 examples' in evaluated[1]
     repeated = json.loads((workdir / 'evaluation/test/metrics.json').read_text())
     assert repeated['age/mae'] == pytest.approx(scores['age/mae'], rel=1e-5)
     assert repeated['gender/accuracy'] == scores['gender/accuracy']
 
     other = launch(*flags, '--config.model.recurrent.cell=gru')
-    assert other.returncode == 1
+    assert other[0] == 1
     assert re.fullmatch(
         r"error: .*config\.json is of another config \(model\.recurrent\.cell is 'lstm' there, "
         r"'gru' now\).*\n",
-        other.stderr,
+        other[2],
     )
 
 
@@ -125,7 +88,7 @@ def test_it_learns(tmp_path):
         '--config.data.parameters={"num_train": 3000, "num_validation": 100, "num_test": 400}',
         '--config.train.num_epochs=4',
     )
-    assert result.returncode == 0, result.stderr
+    assert result[0] == 0, result[2]
     scores = json.loads((tmp_path / 'run/evaluation/test/metrics.json').read_text())
     assert scores['num_examples'] == 400
     assert scores['age/mae'] < 0.5 * scores['constant/age/mae']

@@ -1,0 +1,18 @@
+import importlib
+import pathlib
+
+import pytest
+
+from configs import default
+from hybrid import workdir
+from hybrid.config_checks import check_config
+
+FOLDER = pathlib.Path(default.__file__).parent
+
+
+@pytest.mark.parametrize('name', sorted(path.stem for path in FOLDER.glob('*.py')))
+def test_every_config_has_the_keys_of_the_default_and_may_be_trained(name):
+    config = importlib.import_module(f'configs.{name}').get_config()
+    keys = workdir.flatten(default.get_config().to_dict()).keys()
+    assert workdir.flatten(config.to_dict()).keys() == keys
+    check_config(config)

@@ -1,0 +1,68 @@
+"""Starts launch.py in processes of its own, for tests of the whole program."""
+
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+
+# Says at the end which modules that must not be there were imported.
+RUNNER = """
+import atexit, runpy, sys
+unwanted = ('tensorflow', 'torch')
+loaded = lambda: print('LOADED', [name for name in unwanted if name in sys.modules])
+atexit.register(loaded)
+sys.argv[0] = 'launch.py'
+runpy.run_path('launch.py', run_name='__main__')
+"""
+
+
+def tiny_flags(data_dir, workdir):
+    """Flags of a run that takes seconds."""
+    return [
+        f'--workdir={workdir}',
+        '--config.data.dataset=synthetic_faces/tiny',
+        f'--config.data.data_dir={data_dir}',
+        '--config.data.image_size=32',
+        '--config.data.resize_size=36',
+        '--config.model.encoder.width=4',
+        '--config.model.recurrent.features=8',
+        '--config.train.batch_size=8',
+        '--config.train.num_steps=6',
+        '--config.train.log_every_steps=2',
+    ]
+
+
+def start(*arguments, devices=1, env=None, stderr=subprocess.PIPE):
+    """Starts launch.py on CPU devices, one as users have it unless told otherwise."""
+    variables = {**os.environ, **(env or {})}
+    variables['XLA_FLAGS'] = f'--xla_force_host_platform_device_count={devices}'
+    return subprocess.Popen(
+        [sys.executable, '-c', RUNNER, *arguments],
+        cwd=ROOT,
+        env=variables,
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
+    )
+
+
+def launch(*arguments, **kwargs):
+    """Runs launch.py to its end; (exit status, standard output, standard error)."""
+    process = start(*arguments, **kwargs)
+    out, err = process.communicate(timeout=600)
+    return process.returncode, out, err
+
+
+def wait_until(condition, process, seconds=300):
+    """Waits until the condition holds; says why if the process ends before."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if process.poll() is not None:
+            raise AssertionError(f'ended with {process.returncode}: {process.communicate()}')
+        if time.monotonic() > end:
+            process.kill()
+            raise AssertionError(f'nothing after {seconds} s: {process.communicate()}')
+        time.sleep(0.02)
