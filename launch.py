@@ -11,65 +11,28 @@ Train and evaluate on drawn faces, prepare UTKFace, train on it, evaluate again,
   python launch.py --mode=predict --workdir=W --input=PHOTOS --detect --output=faces.csv
 """
 
-import difflib
 import logging
 import os
 import pathlib
-import re
 import sys
-from collections.abc import Iterable
 
 from absl import app, flags
 from absl import logging as absl_logging
 from ml_collections import config_flags
 
-ROOT = pathlib.Path(__file__).resolve().parent
+from hybrid import flag_errors
+
+CONFIGS = pathlib.Path(__file__).resolve().parent / 'configs'
 FLAGS = flags.FLAGS
-# What absl and ml_collections raise for a wrong flag, or a config file that is none.
-FLAG_ERRORS = (AttributeError, KeyError, OSError, SyntaxError, TypeError, ValueError, flags.Error)
-
-
-def explain(error: Exception, argv: list[str]) -> str:
-    """Says what is wrong with the command line in one line, with the nearest key or file."""
-    from configs import default
-    from hybrid.workdir import flatten
-
-    message = str(error)
-    keys = flatten(default.get_config().to_dict())
-    for argument in argv[1:]:
-        match = re.fullmatch(r'--?(?:no)?config\.([\w.]+)(?:=.*)?', argument, re.DOTALL)
-        if match and match[1] not in keys and not any(k.startswith(match[1] + '.') for k in keys):
-            return f'{argument}: no such key; the nearest is --config.{nearest(match[1], keys)}'
-    if match := re.match(r'flag (--config\.([\w.]+)=.*?): ', message, re.DOTALL):
-        if match[2] not in keys:
-            members = [key for key in keys if key.startswith(match[2] + '.')]
-            return f'{match[1]}: a group of keys; set one of {", ".join(members)}'
-        value = keys[match[2]]
-        return f'{match[1]}: must be of type {type(value).__name__}, as the default {value!r} is'
-    if match := re.search("Failed loading config file.*No such file.*'(.*)'", message, re.DOTALL):
-        files = [os.path.relpath(path) for path in sorted((ROOT / 'configs').glob('*.py'))]
-        return f'--config={match[1]}: no such file; the nearest is {nearest(match[1], files)}'
-    if 'before a value for --config' in message:
-        return f'{message}: put --config first'
-    if 'Traceback' in message:  # of the config file's own code
-        message = message.strip().splitlines()[-1]
-    return ' '.join(message.split())
-
-
-def nearest(wrong: str, known: Iterable[str]) -> str:
-    """Returns the known name that looks most like the wrong one."""
-    return difflib.get_close_matches(wrong, known, n=1, cutoff=0.0)[0]
-
-
 # Overrides are checked against the default config as soon as the flag is defined.
 try:
     config_flags.DEFINE_config_file(
         'config',
-        str(ROOT / 'configs' / 'quickstart.py'),
+        str(CONFIGS / 'quickstart.py'),
         'Config file. --config.KEY=VALUE changes a key, also of the config that a workdir holds.',
     )
-except FLAG_ERRORS as error:
-    sys.exit(f'error: {explain(error, sys.argv)}')
+except flag_errors.FLAG_ERRORS as error:
+    sys.exit(f'error: {flag_errors.explain(error, sys.argv, CONFIGS)}')
 flags.DEFINE_string(
     'workdir', '', "The run's folder. In training the default is runs/<name of the config file>."
 )
@@ -108,8 +71,8 @@ def parse_flags(argv: list[str]) -> list[str]:
         FLAGS.config.lock()  # raises here, not later, if the config file is not there
     except SystemExit:  # --help, for which absl would exit with 1
         sys.exit(0)
-    except FLAG_ERRORS as error:
-        sys.exit(f'error: {explain(error, argv)}')
+    except flag_errors.FLAG_ERRORS as error:
+        sys.exit(f'error: {flag_errors.explain(error, argv, CONFIGS)}')
     if len(rest) > 1:
         sys.exit(f'error: {rest[1]}: unexpected argument; options are written --name=value')
     return rest
@@ -136,13 +99,16 @@ def run() -> None:
 
     from hybrid import datasets, evaluate, parallel, predict, train
 
+    if config.get('deterministic', False):
+        parallel.require_determinism()
     parallel.initialize(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
     if not parallel.is_main_process():
         logging.getLogger('hybrid').setLevel(logging.WARNING)
     cache = os.environ.get('JAX_COMPILATION_CACHE_DIR', '~/.cache/hybrid/compiled')
     jax.config.update('jax_compilation_cache_dir', os.path.expanduser(cache))
     if FLAGS.mode == 'prepare':
-        datasets.prepare(evaluate.create_builder(config), config.data.manual_dir)
+        builder = evaluate.create_prepared_builder(config)
+        print(f'{builder.info.full_name} is in {builder.data_dir}: {datasets.sizes(builder)}')
     elif FLAGS.mode == 'evaluate':
         evaluate.evaluate(config, folder, FLAGS.split, FLAGS.checkpoint)
     elif FLAGS.mode == 'predict':

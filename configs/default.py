@@ -12,6 +12,9 @@ def get_config() -> ml_collections.ConfigDict:
 
     # Initialisation, data order, augmentation and dropout all follow from this one number.
     config.seed = 0
+    # Only deterministic kernels on GPUs, so that a continued run ends bit for bit the same there
+    # too, as it always does on CPUs. Slower; by how much has not been measured yet.
+    config.deterministic = False
 
     config.data = ml_collections.ConfigDict()
     # TFDS name, with the builder's config: 'utkface', 'utkface/coral_21_60', 'synthetic_faces'.
@@ -23,7 +26,8 @@ def get_config() -> ml_collections.ConfigDict:
     # Parameters of the builder that differ from its config's defaults, by name.
     config.data.parameters = ml_collections.ConfigDict()
     config.data.train_split = 'train'
-    # Decides which checkpoint is the best one.
+    # Decides which checkpoint is the best one; '' for none: the last is evaluated, as in a run of
+    # fixed length on all training data.
     config.data.validation_split = 'validation'
     # Read once, at the end of a training. '' skips it.
     config.data.test_split = 'test'

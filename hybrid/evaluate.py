@@ -29,6 +29,18 @@ def create_builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
     )
 
 
+def create_prepared_builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
+    """The dataset that a config names, prepared if it was not; one process goes first."""
+    builder = create_builder(config)
+    if parallel.is_main_process():
+        datasets.prepare(builder, config.data.manual_dir)
+    parallel.wait_for_all('dataset')
+    if not parallel.is_main_process():
+        builder = create_builder(config)
+        datasets.prepare(builder, config.data.manual_dir)  # on a disk of its own
+    return builder
+
+
 def create_eval_step(model: nn.Module, config: ConfigDict) -> Callable:
     """Returns the per-device `step(variables, batch) -> rows`.
 
@@ -286,8 +298,7 @@ def evaluate(
       The metrics.
     """
     check_config(config)
-    builder = create_builder(config)
-    datasets.prepare(builder, config.data.manual_dir)
+    builder = create_prepared_builder(config)
     input_pipeline.check_split(builder, split)
     model, state = restore(config, folder, checkpoint)
     eval_step = parallel.compile_eval_step(create_eval_step(model, config))

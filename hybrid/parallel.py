@@ -86,6 +86,12 @@ def initialize(coordinator: str = '', num_processes: int = 0, process_id: int = 
     jax.distributed.initialize(**arguments, heartbeat_timeout_seconds=30)
 
 
+def require_determinism() -> None:
+    """Lets XLA use deterministic GPU kernels only; call it before anything else."""
+    flags = os.environ.get('XLA_FLAGS', '')
+    os.environ['XLA_FLAGS'] = f'{flags} --xla_gpu_deterministic_ops=true'.strip()
+
+
 def lost_process(error: BaseException) -> bool:
     """Whether an error means that another process of this run has gone."""
     signs = ('gloo', 'nccl', 'connection', 'coordination', 'unavailable', 'socket', 'barrier')

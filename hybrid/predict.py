@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrid import alignment, detection, draw, evaluate, input_pipeline, parallel
+from hybrid import evaluate, input_pipeline, parallel
 from hybrid.datasets import image_files
 from hybrid.datasets.progress import ProgressBar
 from hybrid.interruption import Interruption
+from hybrid.photos import alignment, detection, draw
 
 # One row a face, or one with the error of a file: `face` counts from the left, from 0; the box is
 # in pixels of the upright picture, and is the whole picture without detection; `age` is in years,

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from hybrid import checkpoints, datasets, evaluate, input_pipeline, parallel, plots
+from hybrid import checkpoints, evaluate, input_pipeline, parallel, plots
 from hybrid import workdir as workdir_lib
 from hybrid.config_checks import check_config
 from hybrid.interruption import Interruption
@@ -67,9 +67,8 @@ def train_and_evaluate(
     """
     check_config(config)
     workdir_lib.check_config(workdir, config, overwrite_config)
-    builder = evaluate.create_builder(config)
+    builder = evaluate.create_prepared_builder(config)
     data = config.data
-    datasets.prepare(builder, data.manual_dir)
     splits = [name for name in (data.train_split, data.validation_split, data.test_split) if name]
     columns = {split: input_pipeline.read_columns(builder, split) for split in splits}
     if len(columns) < len(splits):
@@ -77,12 +76,16 @@ def train_and_evaluate(
     input_pipeline.check_disjoint(columns)
     record = workdir_lib.describe_dataset(builder.info.full_name, columns, data.train_split)
     workdir_lib.check_dataset(workdir, record)
-    steps_per_epoch = len(columns[data.train_split]['id']) / config.train.batch_size
+    num_examples = len(columns[data.train_split]['id'])
+    steps_per_epoch = num_examples / config.train.batch_size
     num_steps = config.train.num_steps or round(config.train.num_epochs * steps_per_epoch)
     if num_steps < 1:
         raise ValueError('config.train.num_steps or num_epochs must come to at least one step')
-    eval_every = config.train.eval_every_steps or max(round(steps_per_epoch), 1)
+    eval_every = config.train.eval_every_steps
     save_every = config.train.checkpoint_every_steps
+
+    def epoch(step: int) -> int:
+        return step * config.train.batch_size // num_examples
 
     learning_rate_fn = create_learning_rate_fn(config.optimizer, num_steps)
     tx = create_optimizer(config.optimizer, learning_rate_fn)
@@ -123,7 +126,8 @@ def train_and_evaluate(
             state, metrics = train_step(state, batch)
             pending.append(metrics)
             log = step % config.train.log_every_steps == 0
-            validate = step % eval_every == 0 or step == num_steps
+            ended = step % eval_every == 0 if eval_every else epoch(step) > epoch(step - 1)
+            validate = ended or step == num_steps
             # Several processes have to agree to stop, which costs a round trip.
             ask = log or parallel.process_count() == 1
             stop = ask and step < num_steps and parallel.any_process(interruption.requested)

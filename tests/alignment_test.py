@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hybrid import alignment, detection
+from hybrid.photos import alignment, detection
 
 
 def similarity(scale, degrees, shift):

@@ -5,8 +5,8 @@ import cv2
 import numpy as np
 import pytest
 
-from hybrid import detection
 from hybrid.datasets import image_files
+from hybrid.photos import detection
 
 # Where the eyes and the mouth of the people on the photographs are, read off by eye, in pixels.
 OBAMA_AND_BIDEN = [

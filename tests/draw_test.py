@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import ImageDraw
 
-from hybrid import draw
+from hybrid.photos import draw
 
 
 @pytest.mark.parametrize(('size', 'factor'), [((600, 800), 1), ((200, 150), 3), ((900, 300), 1)])

@@ -15,10 +15,11 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from configs import default
-from hybrid import checkpoints, detection, evaluate, input_pipeline, parallel, predict, workdir
+from hybrid import checkpoints, evaluate, input_pipeline, parallel, predict, workdir
 from hybrid.datasets import image_files
 from hybrid.models.hybrid import create_model
 from hybrid.optimizer import create_learning_rate_fn, create_optimizer
+from hybrid.photos import detection
 from hybrid.train_state import create_train_state
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -117,8 +117,13 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str = '') -> None:
         )
     finally:
         tfds.display_progress_bar(True)
-    sizes = (f'{split} {info.num_examples:,}' for split, info in builder.info.splits.items())
-    print(f'prepared: {", ".join(sizes)} examples', flush=True)
+    print(f'prepared: {sizes(builder)}', flush=True)
+
+
+def sizes(builder: tfds.core.DatasetBuilder) -> str:
+    """The splits of a prepared dataset and their sizes, for people."""
+    splits = builder.info.splits.items()
+    return ', '.join(f'{split} {info.num_examples:,}' for split, info in splits) + ' examples'
 
 
 def _remove_left_over(builder: tfds.core.DatasetBuilder) -> None:
