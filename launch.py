@@ -14,7 +14,10 @@ Train and evaluate on drawn faces, prepare UTKFace, train on it, evaluate again,
 import logging
 import os
 import pathlib
+import signal
 import sys
+import threading
+import types
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -128,38 +131,52 @@ def run() -> None:
             logging.getLogger('hybrid').info(stopped)
 
 
-def leave(error: Exception) -> None:
+def leave(error: BaseException) -> None:
     """Ends the program with one line about an error."""
+    text = str(error)
+    if isinstance(error, OSError) and error.filename is None:
+        text += ': make room if the disk is full; the same command then continues'
+    if isinstance(error, KeyboardInterrupt):
+        text = 'interrupted; the same command begins this again, or continues a training'
     if 'jax' in sys.modules:
         from hybrid import parallel
 
         if parallel.lost_process(error):
-            reason = str(error).splitlines()[0]
-            print(
-                f'error: another process of this run has gone ({reason}); start all of them again, '
-                'and the run continues after its last checkpoint',
-                file=sys.stderr,
+            text = (
+                f'another process of this run has gone ({text.splitlines()[0]}); start all of them '
+                'again, and the run continues after its last checkpoint'
             )
-            os._exit(1)  # An ordinary exit would wait for the others.
-    sys.exit(f'error: {error}')
+    sys.stdout.flush()
+    print(f'error: {text}', file=sys.stderr, flush=True)
+    # An ordinary exit would wait for other processes, and let threads and exit hooks of libraries
+    # print tracebacks of what has been said.
+    os._exit(1)
+
+
+def interrupt(number: int, frame: types.FrameType | None) -> None:
+    """Makes SIGTERM do what Ctrl-C does, so that what is half done is tidied up."""
+    del number, frame
+    raise KeyboardInterrupt
 
 
 def main(argv: list[str]) -> None:
     """Runs, and says in one line what went wrong if it can be mended by the user."""
     del argv
     if not FLAGS.debug:
-        absl_logging.set_verbosity(absl_logging.ERROR)  # Libraries tell every file they write.
+        # Libraries tell every file they write, and every thread that could not.
+        absl_logging.set_verbosity(absl_logging.FATAL)
+        logging.getLogger('asyncio').setLevel(logging.CRITICAL)
+        threading.excepthook = lambda arguments: None
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter('%(message)s'))
     logger = logging.getLogger('hybrid')
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
+    signal.signal(signal.SIGTERM, interrupt)
     try:
         run()
-    except KeyboardInterrupt:
-        sys.exit('interrupted')
-    except (ValueError, OSError, RuntimeError) as error:
+    except (KeyboardInterrupt, ValueError, OSError, RuntimeError) as error:
         if FLAGS.debug:
             raise
         leave(error)

@@ -161,6 +161,8 @@ def check_paths(source: pathlib.Path, output: pathlib.Path, drawings: pathlib.Pa
         raise ValueError(f'--output={output}: the name must end in .csv or .jsonl')
     if not output.parent.is_dir():
         raise FileNotFoundError(f'--output={output}: there is no folder {output.parent}')
+    if output.exists() and output.samefile(source):
+        raise ValueError(f'--output={output} would overwrite --input')
     if output.is_dir():
         raise IsADirectoryError(f'--output={output} is a folder; name a file in it')
     if not os.access(output.parent, os.W_OK):
@@ -179,8 +181,9 @@ def format_row(row: Row, suffix: str) -> str:
     if suffix == '.jsonl':
         return json.dumps({name: row.get(name) for name in COLUMNS}, allow_nan=False) + '\n'
     line = io.StringIO()
-    csv.DictWriter(line, COLUMNS, lineterminator='\n').writerow(row)
-    return line.getvalue()
+    # With this line end csv quotes a carriage return in a name too.
+    csv.DictWriter(line, COLUMNS, lineterminator='\r\n').writerow(row)
+    return line.getvalue().removesuffix('\r\n') + '\n'
 
 
 def drawing_names(paths: list[pathlib.Path], root: pathlib.Path) -> dict[str, pathlib.Path]:

@@ -97,6 +97,8 @@ def train_and_evaluate(
 
     with contextlib.ExitStack() as stack:
         main = parallel.is_main_process()
+        if main:
+            stack.enter_context(workdir_lib.lock(workdir))
         saved = stack.enter_context(checkpoints.Checkpoints(workdir))
         start_step = 0
         target = checkpoints.abstract(state, parallel.replicated())
@@ -112,13 +114,13 @@ def train_and_evaluate(
         if main:
             workdir_lib.save_config(workdir, config)
             workdir_lib.save_dataset(workdir, record)
+        interruption = stack.enter_context(Interruption())
         if start_step < num_steps:
             _LOG.info('training for %d steps; the first one compiles', num_steps - start_step)
         writers = stack.enter_context(Writers(workdir, start_step, active=main))
         progress = stack.enter_context(Progress(num_steps, start_step, active=main))
         batches = input_pipeline.prefetch_to_device(iterator, parallel.shard_batch, data.prefetch)
         stack.enter_context(contextlib.closing(batches))
-        interruption = stack.enter_context(Interruption())
         pending: list[dict[str, Any]] = []
         clock = time.monotonic()
         for step in range(start_step + 1, num_steps + 1):
@@ -168,6 +170,11 @@ def train_and_evaluate(
                     f'after step {step} of {num_steps}; the same command continues from there'
                 )
         saved.wait()
+        if interruption.requested:
+            raise Stopped(
+                f'{workdir}: stopped by {interruption.name} after the last step; the same command '
+                'evaluates'
+            )
         which = 'best' if data.validation_split else 'last'
         best_step, best = saved.restore_best(target) if which == 'best' else (num_steps, state)
 

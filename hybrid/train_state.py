@@ -44,7 +44,7 @@ class TrainState:
 
 
 def create_key(
-    seed: int, step: jax.Array | int, member: jax.Array | int, purpose: int
+    seed: jax.Array | int, step: jax.Array | int, member: jax.Array | int, purpose: int
 ) -> jax.Array:
     """The key of one purpose at one step of one member, by fold_in from the seed (Threefry)."""
     key = jax.random.key(seed, impl='threefry2x32')
@@ -71,14 +71,16 @@ def create_train_state(
     """
     size, average = config.data.image_size, config.optimizer.ema_decay > 0
 
-    def initialize() -> TrainState:
-        key = create_key(config.seed, 0, member, INITIALIZATION)
+    # Seed and member are arguments, so that others do not compile anew.
+    @jax.jit
+    def initialize(seed: jax.Array, member: jax.Array) -> TrainState:
+        key = create_key(seed, 0, member, INITIALIZATION)
         variables = model.init(key, jnp.zeros((1, size, size, 3)), train=False)
         params, batch_stats = variables['params'], variables['batch_stats']
         averages = {'params': params, 'batch_stats': batch_stats}
         return TrainState(
             step=jnp.int32(0),
-            member=jnp.int32(member),
+            member=member,
             params=params,
             batch_stats=batch_stats,
             opt_state=tx.init(params),
@@ -86,7 +88,7 @@ def create_train_state(
             nonfinite_step=jnp.int32(-1),
         )
 
-    return jax.jit(initialize)()
+    return initialize(np.uint32(config.seed), np.int32(member))
 
 
 def num_params(params: Any) -> int:

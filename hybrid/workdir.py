@@ -1,8 +1,11 @@
 """The files of a run that are neither checkpoints nor figures: config.json and dataset.json."""
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 import ml_collections
@@ -101,6 +104,22 @@ def check_config(
         if not overwrite:
             remedy += ', or --overwrite_config to go on with the new one'
         raise ValueError(f'{path} is of another config ({shown}{more}); {remedy}')
+
+
+@contextlib.contextmanager
+def lock(workdir: pathlib.Path) -> Iterator[None]:
+    """Keeps other trainings out of a workdir; gone with the process, however that ends.
+
+    Raises:
+      ValueError: when another process trains there.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / 'lock').open('w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f'{workdir}: another process is training there') from None
+        yield
 
 
 def has_begun(workdir: pathlib.Path) -> bool:

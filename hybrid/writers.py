@@ -1,6 +1,8 @@
 """Where a training's figures go: the console, metrics.jsonl and TensorBoard."""
 
+import contextlib
 import json
+import logging
 import math
 import os
 import pathlib
@@ -10,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from typing import TextIO
 
 import tensorboardX
+
+_LOG = logging.getLogger(__name__)
 
 METRICS = 'metrics.jsonl'
 
@@ -25,9 +29,10 @@ def truncate_metrics(path: pathlib.Path, last_step: int) -> None:
     for line in path.read_text().splitlines():
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+            belongs = row['step'] <= last_step
+        except (json.JSONDecodeError, KeyError, TypeError):
             continue
-        if row['step'] <= last_step:
+        if belongs:
             kept.append(line + '\n')
     partial = path.with_name(path.name + '.partial')
     partial.write_text(''.join(kept))
@@ -153,10 +158,13 @@ class Writers:
         self._file.write(json.dumps(row) + '\n')
         self._file.flush()
         os.fsync(self._file.fileno())
-        for name, value in metrics.items():
-            if math.isfinite(value):
-                self._events.add_scalar(name, value, step)
-        self._events.flush()
+        try:
+            for name, value in metrics.items():
+                if math.isfinite(value):
+                    self._events.add_scalar(name, value, step)
+            self._events.flush()
+        except OSError as error:  # Everything is in metrics.jsonl too.
+            _LOG.warning('TensorBoard events could not be written: %s', error)
 
     def __enter__(self) -> 'Writers':
         return self
@@ -164,5 +172,8 @@ class Writers:
     def __exit__(self, *unused: object) -> None:
         """Closes the files."""
         if self._active:
-            self._file.close()
-            self._events.close()
+            # What could not be written has been said when it was.
+            with contextlib.suppress(OSError):
+                self._file.close()
+            with contextlib.suppress(OSError):
+                self._events.close()

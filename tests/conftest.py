@@ -1,6 +1,8 @@
 """Settings that must stand before JAX is imported, the options --slow and --quick, real data."""
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -108,3 +110,15 @@ def tiny_config(tiny_data_dir: Path):
     config.train.eval_every_steps = 4
     config.evaluate.batch_size = 16
     return config
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A file system of 12 MiB, for a test of a full disk; needs the right to mount."""
+    folder = tmp_path / 'small'
+    folder.mkdir()
+    command = ['mount', '-t', 'tmpfs', '-o', 'size=12m', 'tmpfs', str(folder)]
+    if shutil.which('mount') is None or subprocess.run(command, check=False).returncode:
+        pytest.skip('may not mount a small file system here')
+    yield folder
+    subprocess.run(['umount', str(folder)], check=True)

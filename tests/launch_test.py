@@ -125,5 +125,7 @@ def test_overrides_without_config_change_the_default(tmp_path):
     assert result.stdout.splitlines() == [
         f'preparing synthetic_faces/tiny/1.0.0 in {tmp_path}/data',
         'prepared: train 67, validation 23, test 41 examples',
+        f'synthetic_faces/tiny/1.0.0 is in {tmp_path}/data/synthetic_faces/tiny/1.0.0: '
+        'train 67, validation 23, test 41 examples',
     ]
     assert [path.name for path in tmp_path.iterdir()] == ['data']

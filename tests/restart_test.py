@@ -105,8 +105,8 @@ def test_killed_twenty_times(undisturbed, tiny_data_dir, tmp_path):
     assert_same(tmp_path, undisturbed)
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
-def test_signals_save_and_leave(undisturbed, tiny_data_dir, tmp_path, number):
+def test_sigterm_saves_and_leaves(undisturbed, tiny_data_dir, tmp_path):
+    number = signal.SIGTERM
     process = start(*flags(tiny_data_dir, tmp_path))
     wait_until(lambda: (tmp_path / 'checkpoints' / '3').exists(), process)
     process.send_signal(number)
@@ -128,6 +128,28 @@ def test_signals_save_and_leave(undisturbed, tiny_data_dir, tmp_path, number):
     evaluated = [row for row in rows(tmp_path) if 'epoch' in row]
     assert evaluated == [row for row in rows(undisturbed) if 'epoch' in row]
     jax.tree.map(np.testing.assert_array_equal, final_state(tmp_path), final_state(undisturbed))
+
+
+def test_a_second_run_on_the_same_workdir_is_refused(tiny_data_dir, tmp_path):
+    with workdir.lock(tmp_path):
+        status, _, err = launch(*flags(tiny_data_dir, tmp_path))
+    assert (status, err) == (1, f'error: {tmp_path}: another process is training there\n')
+
+
+def test_a_full_disk_is_said_in_one_line_and_the_run_continues(
+    undisturbed, tiny_data_dir, small_disk
+):
+    (small_disk / 'ballast').write_bytes(b'x' * 10_000_000)
+    status, _, err = launch(*flags(tiny_data_dir, small_disk))
+    assert status == 1
+    assert 'Traceback' not in err
+    errors = [line for line in err.splitlines() if line.startswith('error:')]
+    assert errors == [err.splitlines()[-1]]
+    assert re.search('no space left on the device|make room if the disk is full', errors[0])
+    (small_disk / 'ballast').unlink()
+    status, _, err = launch(*flags(tiny_data_dir, small_disk))
+    assert status == 0, err
+    assert_same(small_disk, undisturbed)
 
 
 def test_a_run_that_diverges_says_so_in_one_line_and_keeps_what_was_saved(tiny_data_dir, tmp_path):

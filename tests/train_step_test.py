@@ -89,6 +89,7 @@ def test_one_two_and_four_devices_train_the_same(config):
         assert distance(after.params, one_step.params) < 1e-5
         assert distance(after.batch_stats, one_step.batch_stats) < 1e-5
         _, others = runner.run(runner.initial, batches)
+        assert others[0]['train/loss'] == pytest.approx(rows[0]['train/loss'], rel=1e-6)
         np.testing.assert_allclose(
             [r['train/loss'] for r in others], [r['train/loss'] for r in rows], rtol=1e-5
         )

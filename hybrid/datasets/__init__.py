@@ -115,6 +115,11 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str = '') -> None:
             file_format='array_record',
             download_config=tfds.download.DownloadConfig(manual_dir=manual_dir),
         )
+    except Exception:
+        # Another process may have prepared it meanwhile, and only one can move it into place.
+        if not builder.data_path.exists():
+            raise
+        builder.read_from_directory(builder.data_path)
     finally:
         tfds.display_progress_bar(True)
     print(f'prepared: {sizes(builder)}', flush=True)

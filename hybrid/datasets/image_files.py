@@ -9,6 +9,8 @@ from PIL import ExifTags, Image
 
 from hybrid.datasets.images import MAX_PIXELS
 
+MAX_FILE_BYTES = 512 * 2**20
+
 EXTENSIONS = (
     *('.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.png', '.gif', '.webp', '.avif', '.heic', '.heif'),
     *('.tif', '.tiff', '.bmp', '.dib', '.jp2', '.j2k', '.ppm', '.pgm', '.pbm', '.pnm'),
@@ -106,6 +108,9 @@ def _check_file(path: pathlib.Path) -> None:
         raise ValueError('not a regular file')  # Opening a pipe would wait forever.
     if not path.stat().st_size:
         raise ValueError('the file is empty')
+    # Some decoders read a whole file before they look at its first bytes.
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise ValueError(f'more than the {MAX_FILE_BYTES:,} bytes that are read')
 
 
 def _reason(error: Exception) -> str:

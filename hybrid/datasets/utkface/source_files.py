@@ -2,6 +2,7 @@
 
 import csv
 import gzip
+import io
 import pathlib
 import tarfile
 import zlib
@@ -13,14 +14,16 @@ from hybrid.datasets.progress import ProgressBar
 ARCHIVE = 'UTKFace.tar.gz'
 FOLDER = 'UTKFace'
 MAX_FILE_BYTES = 64 * 2**20
+# Of all that an archive holds, which is kept in memory; UTKFace itself has a tenth of it.
+MAX_TOTAL_BYTES = 2**30
 
 
 def find_source(manual_dir: pathlib.Path) -> pathlib.Path | None:
     """Returns the archive, else the folder, else None."""
-    for path in (manual_dir / ARCHIVE, manual_dir / FOLDER):
-        if path.exists():
-            return path
-    return None
+    archive, folder = manual_dir / ARCHIVE, manual_dir / FOLDER
+    if archive.is_file():
+        return archive
+    return folder if folder.is_dir() else None
 
 
 def read_files(source: pathlib.Path, dropped: quarantine.Quarantine) -> Iterator[tuple[str, bytes]]:
@@ -59,6 +62,25 @@ def _read_folder(folder: pathlib.Path) -> Iterator[tuple[str, bytes | None]]:
         yield f'{FOLDER}/{path.relative_to(folder)}', path.read_bytes() if regular else None
 
 
+class _TooLargeError(Exception):
+    """An archive unpacks to more than its memory is worth."""
+
+
+class _Bounded(io.RawIOBase):
+    """A stream that ends in an error after `MAX_TOTAL_BYTES`."""
+
+    def __init__(self, stream: io.BufferedIOBase):
+        self._stream = stream
+        self._left = MAX_TOTAL_BYTES
+
+    def read(self, size: int = -1) -> bytes:
+        content = self._stream.read(size)
+        self._left -= len(content)
+        if self._left < 0:
+            raise _TooLargeError(f'it unpacks to more than {MAX_TOTAL_BYTES:,} bytes')
+        return content
+
+
 def _read_archive(archive: pathlib.Path) -> Iterator[tuple[str, bytes | None]]:
     """Yields (path, content), content None for what is no regular file of a sane size."""
     size = archive.stat().st_size
@@ -69,7 +91,8 @@ def _read_archive(archive: pathlib.Path) -> Iterator[tuple[str, bytes | None]]:
                 raw, 'read', size, desc=f'reading {archive}', unit='B', unit_divisor=1024
             ) as counted,
             # Not tarfile's own 'r|gz', which takes a truncated stream for the end of the archive.
-            gzip.GzipFile(fileobj=counted) as stream,
+            gzip.GzipFile(fileobj=counted) as unpacked,
+            _Bounded(unpacked) as stream,
             tarfile.open(fileobj=stream, mode='r|') as tar,
         ):
             for member in tar:
@@ -78,8 +101,10 @@ def _read_archive(archive: pathlib.Path) -> Iterator[tuple[str, bytes | None]]:
                 regular = member.isreg() and member.size <= MAX_FILE_BYTES
                 file = tar.extractfile(member) if regular else None
                 yield member.name, file.read() if file else None
-            while stream.read(2**20):  # up to the checksum at the end
+            while unpacked.read(2**20):  # up to the checksum at the end
                 pass
+    except _TooLargeError as error:
+        raise ValueError(f'{archive} is not UTKFace: {error}') from None
     except (EOFError, gzip.BadGzipFile, tarfile.TarError, zlib.error) as error:
         raise ValueError(
             f'{archive} ({size} bytes) is truncated or damaged ({error}): get it again'
