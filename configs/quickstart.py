@@ -27,5 +27,5 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.head.age_scale = 25.0
     config.optimizer.learning_rate = 2e-3
     config.train.batch_size = 64
-    config.train.num_epochs = 6.0
+    config.train.num_epochs = 8.0
     return config
