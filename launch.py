@@ -167,6 +167,7 @@ def main(argv: list[str]) -> None:
         absl_logging.set_verbosity(absl_logging.FATAL)
         logging.getLogger('asyncio').setLevel(logging.CRITICAL)
         threading.excepthook = lambda arguments: None
+        sys.unraisablehook = lambda arguments: None
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter('%(message)s'))
     logger = logging.getLogger('hybrid')

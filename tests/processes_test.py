@@ -6,11 +6,13 @@ import signal
 import socket
 import time
 
+import jax
 import numpy as np
+import optax
 import pytest
 from launching import launch, start, tiny_flags, wait_until
 
-from hybrid import parallel
+from hybrid import evaluate, parallel, workdir
 
 end_to_end = pytest.mark.end_to_end
 
@@ -59,9 +61,9 @@ def start_two(flags, **kwargs):
 def flags(data_dir, folder):
     return [
         *tiny_flags(data_dir, folder),
-        '--config.train.num_steps=40',
+        '--config.train.num_steps=14',
         '--config.train.log_every_steps=1',
-        '--config.train.eval_every_steps=20',
+        '--config.train.eval_every_steps=7',
         '--config.train.checkpoint_every_steps=4',
         '--config.model.head.dropout=0.5',
         '--config.evaluate.batch_size=16',
@@ -123,3 +125,22 @@ def test_two_processes_train_and_evaluate_the_same_and_survive_a_loss(tiny_data_
     for name in ('metrics.json', 'predictions.csv'):
         path = f'evaluation/test/{name}'
         assert (folder / path).read_bytes() == (tmp_path / 'two' / path).read_bytes()
+
+
+@pytest.mark.slow
+@end_to_end
+def test_one_step_of_two_processes_is_that_of_one(tiny_data_dir, tmp_path):
+    step = ['--config.train.num_steps=1', '--config.data.test_split=']
+    status, _, err = launch(*flags(tiny_data_dir, tmp_path / 'one'), *step)
+    assert status == 0, err
+    finish(start_two([*flags(tiny_data_dir, tmp_path / 'two'), *step]))
+    one, two = (read(tmp_path / name)[0]['train/loss'] for name in ('one', 'two'))
+    assert two == pytest.approx(one, rel=1e-6)
+
+    def params(folder):
+        config = workdir.load_config(folder)
+        return jax.device_get(evaluate.restore(config, folder, 'last')[1].params)
+
+    a, b = params(tmp_path / 'one'), params(tmp_path / 'two')
+    difference = optax.tree.norm(jax.tree.map(lambda x, y: x - y, a, b))
+    assert float(difference / optax.tree.norm(a)) < 1e-5

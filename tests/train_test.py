@@ -44,6 +44,7 @@ def config(tiny_config):
     return tiny_config
 
 
+@pytest.mark.slow  # restart_test.py does the same from outside
 def test_interrupted_and_continued_ends_bit_for_bit_the_same(config, tmp_path, monkeypatch):
     whole = train.train_and_evaluate(config, tmp_path / 'whole')
     for step in (5, 4):  # after the checkpoint at step 4 (validation), then right at the start
