@@ -11,6 +11,7 @@ Train and evaluate on drawn faces, prepare UTKFace, train on it, evaluate again,
   python launch.py --mode=predict --workdir=W --input=PHOTOS --detect --output=faces.csv
 """
 
+import errno
 import logging
 import os
 import pathlib
@@ -134,8 +135,8 @@ def run() -> None:
 def leave(error: BaseException) -> None:
     """Ends the program with one line about an error."""
     text = str(error)
-    if isinstance(error, OSError) and error.filename is None:
-        text += ': make room if the disk is full; the same command then continues'
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        text += ': the disk is full; make room, and the same command continues'
     if isinstance(error, KeyboardInterrupt):
         text = 'interrupted; the same command begins this again, or continues a training'
     if 'jax' in sys.modules:

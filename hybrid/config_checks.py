@@ -7,26 +7,25 @@ from ml_collections import ConfigDict
 
 from hybrid import augment, losses, parallel
 
-_INFINITY = math.inf
 # Key to lowest and highest value; models and optimisers check their own names.
 _RANGES: dict[str, tuple[float, float]] = {
     'seed': (0, 2**32 - 1),
     'data.num_threads': (1, 1024),
     'data.prefetch': (1, 1024),
-    'loss.huber_delta': (1e-9, _INFINITY),
-    'loss.age_weight': (0, _INFINITY),
-    'loss.gender_weight': (0, _INFINITY),
+    'loss.huber_delta': (1e-9, math.inf),
+    'loss.age_weight': (0, math.inf),
+    'loss.gender_weight': (0, math.inf),
     'loss.label_smoothing': (0, 1),
-    'optimizer.learning_rate': (0, _INFINITY),
-    'optimizer.weight_decay': (0, _INFINITY),
+    'optimizer.learning_rate': (0, math.inf),
+    'optimizer.weight_decay': (0, math.inf),
     'optimizer.momentum': (0, 1),
-    'optimizer.gradient_clip': (0, _INFINITY),
+    'optimizer.gradient_clip': (0, math.inf),
     'optimizer.ema_decay': (0, 1),
     'train.num_epochs': (0, 1e9),
     'train.num_steps': (0, 2**31 - 1),
-    'train.log_every_steps': (1, _INFINITY),
-    'train.eval_every_steps': (0, _INFINITY),
-    'train.checkpoint_every_steps': (0, _INFINITY),
+    'train.log_every_steps': (1, math.inf),
+    'train.eval_every_steps': (0, math.inf),
+    'train.checkpoint_every_steps': (0, math.inf),
 }
 
 
@@ -35,7 +34,7 @@ def check_config(config: ConfigDict) -> None:
     for key, (low, high) in _RANGES.items():
         value = _get(config, key)
         if not low <= value <= high:
-            wanted = f'{low} or more' if high == _INFINITY else f'in {low}..{high}'
+            wanted = f'{low} or more' if high == math.inf else f'in {low}..{high}'
             raise ValueError(f'config.{key}={value} must be {wanted}')
     choices = {'data.normalization': augment.NORMALIZATIONS, 'loss.age': losses.AGE_LOSSES}
     for key, known in choices.items():
