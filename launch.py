@@ -84,6 +84,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 
 def run() -> None:
     """Does what the flags say. Imports wait until here, so that --help and errors are quick."""
+    from configs import default
     from hybrid import workdir
 
     config = FLAGS.config
@@ -91,9 +92,7 @@ def run() -> None:
     if FLAGS.mode in ('evaluate', 'predict'):
         if not FLAGS.workdir:
             raise ValueError(f'--mode={FLAGS.mode} needs --workdir, the folder of a training')
-        config = workdir.load_config(folder)
-        if 'detect' not in config:  # of a run from before there was this key
-            config.detect = FLAGS.config.detect
+        config = workdir.load_config(folder, default.get_config())
         config.update_from_flattened_dict(config_flags.get_override_values(FLAGS['config']))
     elif not FLAGS.workdir:
         name = pathlib.Path(config_flags.get_config_filename(FLAGS['config'])).stem
@@ -103,7 +102,8 @@ def run() -> None:
 
     from hybrid import datasets, evaluate, parallel, predict, train
 
-    if config.get('deterministic', False):
+    parallel.keep_freed_memory()
+    if config.deterministic:
         parallel.require_determinism()
     parallel.initialize(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id)
     if not parallel.is_main_process():

@@ -41,6 +41,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.num_threads = 4
     # Batches read ahead of the step.
     config.data.prefetch = 2
+    # Memory in bytes, of each process, in which the training images are kept once they are decoded,
+    # at resize_size, if the whole split fits; else each is decoded again in every epoch.
+    config.data.cache_bytes = 2 << 30
 
     # Augmentation of the training images, drawn per example. A zero switches that part off.
     config.augment = ml_collections.ConfigDict()

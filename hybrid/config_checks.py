@@ -12,6 +12,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     'seed': (0, 2**32 - 1),
     'data.num_threads': (1, 1024),
     'data.prefetch': (1, 1024),
+    'data.cache_bytes': (0, math.inf),
     'loss.huber_delta': (1e-9, math.inf),
     'loss.age_weight': (0, math.inf),
     'loss.gender_weight': (0, math.inf),

@@ -7,6 +7,7 @@ Evaluation sees every example once: the last batch is padded, and `mask` says wh
 
 import collections
 import itertools
+import math
 from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent import futures
 from typing import Any
@@ -92,6 +93,48 @@ def resize(image: np.ndarray, size: int) -> np.ndarray:
     return cv2.resize(image, (size, size), interpolation=interpolation)
 
 
+class TrainExamples:
+    """A split's images and labels at training size, by index; decoded once if they fit in memory.
+
+    Args:
+      builder: A prepared builder.
+      split: Its split.
+      resize_size: Side R in pixels of the images.
+      cache_bytes: Memory that the images of the whole split may take; if they need more, every one
+        is read and decoded again whenever it is asked for.
+    """
+
+    def __init__(
+        self, builder: tfds.core.DatasetBuilder, split: str, resize_size: int, cache_bytes: int = 0
+    ):
+        self._source = builder.as_data_source(split)
+        self._size = resize_size
+        shape = (len(self._source), resize_size, resize_size, 3)
+        self.cached = math.prod(shape) <= cache_bytes
+        if self.cached:
+            # Memory is taken page by page, as the examples come.
+            self._images = np.empty(shape, np.uint8)
+            self._labels = np.empty((len(self._source), 2), np.float32)
+            self._filled = np.zeros(len(self._source), bool)
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """`image` uint8 [R, R, 3], `age` float32 years, `gender` int32 of one example."""
+        if self.cached and self._filled[index]:
+            age, gender = self._labels[index]
+            return {'image': self._images[index], 'age': age, 'gender': np.int32(gender)}
+        example = self._source[index]
+        image = resize(example['image'], self._size)
+        age, gender = np.float32(example['age']), np.int32(example['gender'])
+        if self.cached:
+            # Two threads may do this for the same example: they write the same.
+            self._images[index], self._labels[index] = image, (age, gender)
+            self._filled[index] = True
+        return {'image': image, 'age': age, 'gender': gender}
+
+
 def create_train_iterator(
     builder: tfds.core.DatasetBuilder,
     split: str,
@@ -103,6 +146,7 @@ def create_train_iterator(
     process_count: int = 1,
     num_threads: int = 4,
     prefetch: int = 2,
+    cache_bytes: int = 0,
 ) -> grain.DatasetIterator:
     """An endless iterator over this process's share of shuffled batches.
 
@@ -116,6 +160,7 @@ def create_train_iterator(
       process_count: Of how many.
       num_threads: Reading and decoding side by side.
       prefetch: Batches read ahead.
+      cache_bytes: See `TrainExamples`.
 
     Returns:
       A Grain iterator, with `get_state` and `set_state`, of dicts: `image` uint8 [B, R, R, 3],
@@ -123,15 +168,13 @@ def create_train_iterator(
       ones, `position` int32 [B], the place in the global batch.
     """
     check_split(builder, split)
-    source = builder.as_data_source(split)
+    source = TrainExamples(builder, split, resize_size, cache_bytes)
     if not len(source):
         raise ValueError(f'{builder.info.full_name}: split {split!r} is empty')
 
     def prepare(index: int, example: Mapping[str, Any]) -> dict[str, Any]:
         return {
-            'image': resize(example['image'], resize_size),
-            'age': np.float32(example['age']),
-            'gender': np.int32(example['gender']),
+            **example,
             'mask': np.float32(1),
             'position': np.int32(index % batch_size),
         }

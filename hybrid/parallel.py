@@ -1,5 +1,6 @@
 """Devices and processes: the only file that knows pmap, meshes and who writes."""
 
+import ctypes
 import faulthandler
 import functools
 import os
@@ -84,6 +85,22 @@ def initialize(coordinator: str = '', num_processes: int = 0, process_id: int = 
     jax.config.update('jax_enable_preemption_service', False)
     # A process that died is missed after so many seconds by those that wait for it.
     jax.distributed.initialize(**arguments, heartbeat_timeout_seconds=30)
+
+
+def keep_freed_memory() -> None:
+    """Lets the C library keep what is freed; call it before the first computation.
+
+    XLA allocates a step's scratch memory, hundreds of megabytes, at every step. glibc would map it
+    afresh each time, and on a CPU a good part of the step would go into page faults. Other C
+    libraries are left as they are.
+    """
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return
+    # From malloc.h: M_ARENA_MAX, M_MMAP_MAX, M_TRIM_THRESHOLD.
+    for option, value in ((-8, 1), (-4, 0), (-1, 2**31 - 1)):
+        mallopt(option, value)
 
 
 def require_determinism() -> None:

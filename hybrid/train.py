@@ -43,6 +43,7 @@ def create_train_iterator(builder: tfds.core.DatasetBuilder, config: ConfigDict)
         process_count=parallel.process_count(),
         num_threads=config.data.num_threads,
         prefetch=config.data.prefetch,
+        cache_bytes=config.data.cache_bytes,
     )
 
 

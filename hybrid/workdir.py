@@ -15,6 +15,7 @@ CONFIG, DATASET = 'config.json', 'dataset.json'
 # Keys that say where and how fast, not what: a run may be continued with others.
 MACHINE_KEYS = {
     *('data.data_dir', 'data.manual_dir', 'data.num_threads', 'data.prefetch'),
+    'data.cache_bytes',
     *('detect.model', 'detect.threshold', 'detect.max_size'),
 }
 # Keys that decide which examples come in which order, or which checkpoint is the best.
@@ -133,14 +134,30 @@ def save_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Non
     write_json(workdir / CONFIG, config.to_dict())
 
 
-def load_config(workdir: pathlib.Path) -> ml_collections.ConfigDict:
+def load_config(
+    workdir: pathlib.Path, defaults: ml_collections.ConfigDict | None = None
+) -> ml_collections.ConfigDict:
     """Reads config.json.
+
+    Args:
+      workdir: The run's folder.
+      defaults: What holds for keys that were not there yet when the run began, and what types
+        values have.
 
     Raises:
       FileNotFoundError: when there is none.
-      ValueError: when it is damaged.
+      ValueError: when it is damaged, or a value has another type than its default.
     """
-    return ml_collections.ConfigDict(_read_json(workdir / CONFIG))
+    saved = ml_collections.ConfigDict(_read_json(workdir / CONFIG))
+    if defaults is None:
+        return saved
+    config = defaults.copy_and_resolve_references()
+    try:
+        with config.unlocked():
+            config.update(saved)
+    except TypeError as error:
+        raise ValueError(f'{workdir / CONFIG}: {error}') from error
+    return config
 
 
 def examples_hash(columns: dict[str, np.ndarray]) -> str:

@@ -165,3 +165,38 @@ def test_splits_that_share_examples_are_refused():
         input_pipeline.check_disjoint(columns)
     del columns['validation']
     input_pipeline.check_disjoint(columns)
+
+
+def test_examples_are_decoded_once_if_all_of_them_fit(tiny_builder, monkeypatch):
+    count = len(input_pipeline.read_columns(tiny_builder, 'train')['id'])
+    steps = 3 * count // BATCH
+    plain, decoded = train_iterator(tiny_builder), []
+    expected = [next(plain) for _ in range(steps)]
+    resize = input_pipeline.resize
+
+    def counted(image, size):
+        decoded.append(size)
+        return resize(image, size)
+
+    monkeypatch.setattr(input_pipeline, 'resize', counted)
+    bytes_needed = count * SIZE * SIZE * 3
+    iterator = train_iterator(tiny_builder, cache_bytes=bytes_needed)
+    for batch in expected:
+        equal(next(iterator), batch)
+    # At the end of the first epoch the second has been begun by what is read ahead.
+    assert count <= len(decoded) <= count + 5 * BATCH < 3 * count - BATCH
+    decoded.clear()
+    iterator = train_iterator(tiny_builder, cache_bytes=bytes_needed - 1)
+    for batch in expected:
+        equal(next(iterator), batch)
+    assert len(decoded) >= 3 * count - BATCH
+
+
+def test_a_cached_iterator_goes_on_from_its_state(tiny_builder):
+    plain = train_iterator(tiny_builder)
+    for _ in range(5):
+        next(plain)
+    restored = train_iterator(tiny_builder, cache_bytes=1 << 30)
+    restored.set_state(plain.get_state())
+    for _ in range(20):
+        equal(next(restored), next(plain))

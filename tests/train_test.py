@@ -77,6 +77,7 @@ def test_interrupted_and_continued_ends_bit_for_bit_the_same(config, tmp_path, m
     assert reported['age/mae'] == pytest.approx(maes[best], rel=1e-6)
 
 
+@pytest.mark.slow  # two trainings; workdir_test.py and checkpoints_test.py have the refusals alone
 def test_a_refused_overwrite_leaves_the_workdir_as_it_was(config, tmp_path):
     config.train.num_steps = 3
     train.train_and_evaluate(config, tmp_path)

@@ -197,3 +197,22 @@ def test_overwriting_may_change_all_but_the_order_of_what_has_begun(tmp_path, co
         workdir.check_config(tmp_path, config, overwrite=True)
     config.train.batch_size = 64
     workdir.check_config(tmp_path, config, overwrite=True)
+
+
+def test_a_config_of_before_a_key_was_there_takes_its_default(tmp_path):
+    config = default.get_config()
+    old = config.to_dict()
+    del old['data']['cache_bytes'], old['detect']
+    old['seed'] = 7
+    (tmp_path / 'config.json').write_text(json.dumps(old))
+    loaded = workdir.load_config(tmp_path, default.get_config())
+    config.seed = 7
+    assert loaded == config
+
+
+def test_a_value_of_another_type_than_its_default_is_refused(tmp_path):
+    old = default.get_config().to_dict()
+    old['train']['batch_size'] = 'many'
+    (tmp_path / 'config.json').write_text(json.dumps(old))
+    with pytest.raises(ValueError, match=r'config\.json: .*batch_size'):
+        workdir.load_config(tmp_path, default.get_config())

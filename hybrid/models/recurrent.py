@@ -1,13 +1,13 @@
 """LSTM, GRU or nothing over the patch sequence, by `nn.scan`."""
 
-from typing import Any
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-CELLS = ('lstm', 'gru', 'none')
+from hybrid.models import cells
+
+CELLS = (*cells.CELLS, 'none')
 REDUCTIONS = ('last', 'mean')
 
 
@@ -51,19 +51,19 @@ class Recurrent(nn.Module):
 
     def _read(self, sequence: jax.Array, *, reverse: bool) -> jax.Array:
         """Scans [B, T, C] in one direction: [B, F]."""
-        cell_class = nn.OptimizedLSTMCell if self.cell == 'lstm' else nn.GRUCell
-        cell = nn.scan(
-            cell_class,
+        cell = cells.CELLS[self.cell](
+            self.features, self.dtype, name='backward' if reverse else 'forward'
+        )
+        scan = nn.scan(
+            lambda cell, carry, projected: cell(carry, projected),
             variable_broadcast='params',
             split_rngs={'params': False},
             in_axes=1,
             out_axes=1,
             reverse=reverse,
-        )(self.features, dtype=self.dtype, name='backward' if reverse else 'forward')
-        zeros = jnp.zeros((sequence.shape[0], self.features), jnp.float32)
-        # The LSTM's carry is (c, h), the GRU's is h; the output of both is h.
-        carry: Any = (zeros, zeros) if self.cell == 'lstm' else zeros
-        carry, outputs = cell(carry, sequence)
+        )
+        carry, outputs = scan(cell, cell.initial(sequence.shape[0]), cell.project(sequence))
         if self.reduce == 'mean':
             return outputs.mean(axis=1)
+        # The LSTM's carry is (c, h), the GRU's is h.
         return carry[1] if self.cell == 'lstm' else carry

@@ -12,6 +12,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from hybrid.models import convolution, pooling
+
 # Name -> (blocks per stage, kind of block).
 ENCODERS: dict[str, tuple[tuple[int, ...], str]] = {
     'resnet18': ((2, 2, 2, 2), 'basic'),
@@ -27,11 +29,8 @@ STEMS: dict[str, tuple[int, int, bool]] = {
     'small': (3, 1, False),
 }
 
-# All convolutions and the max-pool come from here: another lowering of them is a change of these.
 Conv = functools.partial(
-    nn.Conv,
-    use_bias=False,
-    kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal'),
+    convolution.Conv, kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 )
 BatchNorm = functools.partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
 
@@ -50,11 +49,6 @@ def conv(features: int, kernel_size: int, stride: int, *, dtype: DTypeLike, name
         dtype=dtype,
         name=name,
     )
-
-
-def max_pool(x: jax.Array) -> jax.Array:
-    """Maximum over 3x3 windows at stride 2, -inf around: [B, H, W, C] -> [B, h, w, C]."""
-    return nn.max_pool(x, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
 
 
 class BasicBlock(nn.Module):
@@ -156,7 +150,7 @@ class ResNet(nn.Module):
         )(x)
         x = nn.relu(x)
         if pooled:
-            x = max_pool(x)
+            x = pooling.max_pool(x)
         for stage, size in enumerate(self.stage_sizes):
             for index in range(size):
                 x = BLOCKS[self.block](

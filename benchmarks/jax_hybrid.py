@@ -1,0 +1,65 @@
+"""Our side of the benchmarks: a config, and the steps of its run on one fixed batch."""
+
+import pathlib
+import runpy
+import sys
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from report import Step
+
+from hybrid import evaluate, parallel, train_state, train_step
+from hybrid.models.hybrid import create_model
+from hybrid.optimizer import create_learning_rate_fn, create_optimizer
+
+CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def load_config(path: str | pathlib.Path) -> ConfigDict:
+    """What `get_config()` of a config file returns."""
+    # Config files import `configs.default`; the folder is no part of the installed package.
+    if str(CHECKOUT) not in sys.path:
+        sys.path.insert(0, str(CHECKOUT))
+    return runpy.run_path(str(path))['get_config']()
+
+
+def create_steps(config: ConfigDict) -> tuple[Step, Step, float]:
+    """The steps of a run, compiled as the run compiles them, on one batch of noise.
+
+    Args:
+      config: Of the run; `config.train.batch_size` is that of both steps.
+
+    Returns:
+      The training step, the inference step, and the arithmetic operations of the former (0 on a
+      CPU, where our convolutions are not counted as such).
+    """
+    batch_size, size = config.train.batch_size, config.data.resize_size
+    model = create_model(config.model, axis_name=parallel.AXIS)
+    tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 1000))
+    state = parallel.replicate(train_state.create_train_state(model, tx, config))
+    rng = np.random.default_rng(0)
+    examples: dict[str, np.ndarray] = {
+        'image': rng.integers(0, 256, (batch_size, size, size, 3), dtype=np.uint8),
+        'age': rng.uniform(0, 80, batch_size).astype(np.float32),
+        'gender': rng.integers(0, 2, batch_size, dtype=np.int32),
+        'mask': np.ones(batch_size, np.float32),
+    }
+    numbers = np.arange(batch_size, dtype=np.int32)
+    batch = parallel.shard_batch({**examples, 'position': numbers})
+    inputs = parallel.shard_batch({**examples, 'index': numbers})
+    step: Any = parallel.compile_train_step(train_step.create_train_step(model, tx, config))
+    eval_step = parallel.compile_eval_step(evaluate.create_eval_step(model, config))
+    on_cpu = jax.default_backend() == 'cpu'
+    flops = 0.0 if on_cpu else (step.lower(state, batch).cost_analysis() or {}).get('flops', 0.0)
+    box = [state]
+
+    def train() -> None:
+        box[0], metrics = step(box[0], batch)
+        jax.block_until_ready(metrics)
+
+    def infer() -> None:
+        jax.block_until_ready(eval_step(box[0].eval_variables, inputs))
+
+    return train, infer, flops

@@ -1,0 +1,147 @@
+"""Convolutions with the parameters and the mathematics of `nn.Conv`, lowered to what is fast.
+
+On GPUs and TPUs that is XLA's own convolution. On CPUs, where XLA's is slow at some shapes and very
+slow at others, it is Winograd's filtering or a product over gathered patches, whichever takes less
+arithmetic: matrix products, which stay fast when ensembles add a member axis to the kernels.
+`benchmarks/convolution.py` measures all of them.
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import DTypeLike
+
+from hybrid.models import im2col, winograd
+from hybrid.models.im2col import Padding, Strides
+
+# Transforming a kernel costs Winograd as much as so many more tiles.
+_KERNEL_TILES = 64
+
+
+def xla_convolution(
+    x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding
+) -> jax.Array:
+    """XLA's own convolution: [B, H, W, C] and [kh, kw, C, N] to [B, h, w, N]."""
+    return lax.conv_general_dilated(
+        x, kernel, strides, padding, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    )
+
+
+def suits_winograd(
+    shape: Sequence[int], kernel_shape: Sequence[int], strides: Strides, padding: Padding
+) -> bool:
+    """Whether Winograd's form knows a convolution, and does it with less than half the arithmetic.
+
+    Args:
+      shape: [B, H, W, C] of the inputs.
+      kernel_shape: [kh, kw, C, N].
+      strides: Of both axes.
+      padding: Before and after, of both axes.
+    """
+    if (*kernel_shape[:2], *strides) != (3, 3, 1, 1) or padding != ((1, 1), (1, 1)):
+        return False
+    batch, height, width, _ = shape
+    places, tiles = winograd.count(height, width)
+    return places * (batch * tiles + _KERNEL_TILES) <= 9 * batch * height * width
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def convolution(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding) -> jax.Array:
+    """Cross-correlates [B, H, W, C] with [kh, kw, C, N]: [B, h, w, N].
+
+    Args:
+      x: Inputs, of the same dtype as the kernel.
+      kernel: Filters.
+      strides: Of both axes.
+      padding: Zeros before and after, of both axes.
+    """
+
+    def on_cpu(x, kernel):
+        if suits_winograd(x.shape, kernel.shape, strides, padding):
+            return winograd.forward(x, kernel)
+        return im2col.forward(x, kernel, strides, padding)
+
+    def elsewhere(x, kernel):
+        return xla_convolution(x, kernel, strides, padding)
+
+    return _by_platform(on_cpu, elsewhere, x, kernel)
+
+
+def _forward(x, kernel, strides, padding):
+    return convolution(x, kernel, strides, padding), (x, kernel)
+
+
+def _backward(strides, padding, saved, dy):
+    x, kernel = saved
+
+    def input_gradient_on_cpu(dy, kernel):
+        if suits_winograd(x.shape, kernel.shape, strides, padding):
+            return winograd.input_gradient(dy, kernel)
+        return im2col.input_gradient(dy, kernel, x.shape, strides, padding)
+
+    def input_gradient_elsewhere(dy, kernel):
+        return _transpose(lambda x: xla_convolution(x, kernel, strides, padding), x, dy)
+
+    def kernel_gradient_on_cpu(dy, x):
+        if suits_winograd(x.shape, kernel.shape, strides, padding):
+            return winograd.kernel_gradient(x, dy)
+        return im2col.kernel_gradient(x, dy, kernel.shape, strides, padding)
+
+    def kernel_gradient_elsewhere(dy, x):
+        return _transpose(lambda kernel: xla_convolution(x, kernel, strides, padding), kernel, dy)
+
+    return (
+        _by_platform(input_gradient_on_cpu, input_gradient_elsewhere, dy, kernel),
+        _by_platform(kernel_gradient_on_cpu, kernel_gradient_elsewhere, dy, x),
+    )
+
+
+convolution.defvjp(_forward, _backward)
+
+
+def _transpose(linear: Callable[[jax.Array], jax.Array], like: jax.Array, dy: jax.Array):
+    return jax.linear_transpose(linear, jax.ShapeDtypeStruct(like.shape, like.dtype))(dy)[0]
+
+
+def _by_platform(on_cpu: Callable, elsewhere: Callable, *arrays: jax.Array) -> jax.Array:
+    """Lowers one function or the other. On CPUs all arithmetic is float32: bfloat16 is emulated."""
+
+    def in_float32(*arrays):
+        dtype = arrays[0].dtype
+        return on_cpu(*(a.astype(jnp.float32) for a in arrays)).astype(dtype)
+
+    return lax.platform_dependent(*arrays, cpu=in_float32, default=elsewhere)
+
+
+class Conv(nn.Module):
+    """A drop-in for a two-dimensional `nn.Conv` with explicit padding and no bias.
+
+    Attributes:
+      features: N, channels of the output.
+      kernel_size: Height and width.
+      strides: Of both axes.
+      padding: Zeros before and after, of both axes.
+      dtype: of the computation; the kernel, [kh, kw, C, N] under the name `kernel`, is float32.
+      kernel_init: initialiser of the kernel.
+    """
+
+    features: int
+    kernel_size: tuple[int, int]
+    strides: Strides = (1, 1)
+    padding: Padding = ((0, 0), (0, 0))
+    dtype: DTypeLike = jnp.float32
+    kernel_init: Any = nn.initializers.lecun_normal()
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        """Maps [B, H, W, C] to [B, h, w, features]."""
+        shape = (*self.kernel_size, x.shape[-1], self.features)
+        kernel = self.param('kernel', self.kernel_init, shape, jnp.float32)
+        return convolution(
+            x.astype(self.dtype), kernel.astype(self.dtype), self.strides, self.padding
+        )
