@@ -25,8 +25,6 @@ os.environ.setdefault('MPLBACKEND', 'Agg')
 # Grain reads absl flags, which nobody parses under pytest.
 flags.FLAGS.mark_as_parsed()
 
-_deselected = {'slow': 0, 'end_to_end': 0}
-
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption('--slow', action='store_true', help='also run the tests marked slow')
@@ -51,17 +49,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             kept.append(item)
         else:
             left_out.append(item)
-            _deselected[marker] += 1
     items[:] = kept
     config.hook.pytest_deselected(items=left_out)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Says why tests were deselected, which pytest's closing line only counts."""
-    remedies = {'slow': 'run them with --slow', 'end_to_end': 'run them without --quick'}
-    for marker, count in _deselected.items():
-        if count:
-            terminalreporter.write_line(f'{count} deselected, marked {marker}: {remedies[marker]}')
+    """Says which tests were left out: collecting is the workers' business, and they do not say."""
+    if not terminalreporter.config.getoption('--slow'):
+        terminalreporter.write_line('left out: tests marked slow, run them with --slow')
+    if terminalreporter.config.getoption('--quick'):
+        terminalreporter.write_line('left out: tests marked end_to_end, run without --quick')
 
 
 @pytest.fixture(scope='session')
