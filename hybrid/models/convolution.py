@@ -35,7 +35,7 @@ def xla_convolution(
 def suits_winograd(
     shape: Sequence[int], kernel_shape: Sequence[int], strides: Strides, padding: Padding
 ) -> bool:
-    """Whether Winograd's form knows a convolution, and does it with less than half the arithmetic.
+    """Whether Winograd's form knows a convolution and needs fewer products for it than im2col.
 
     Args:
       shape: [B, H, W, C] of the inputs.
@@ -60,15 +60,11 @@ def convolution(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padd
       strides: Of both axes.
       padding: Zeros before and after, of both axes.
     """
-
-    def on_cpu(x, kernel):
-        if suits_winograd(x.shape, kernel.shape, strides, padding):
-            return winograd.forward(x, kernel)
-        return im2col.forward(x, kernel, strides, padding)
-
-    def elsewhere(x, kernel):
-        return xla_convolution(x, kernel, strides, padding)
-
+    if suits_winograd(x.shape, kernel.shape, strides, padding):
+        on_cpu = winograd.forward
+    else:
+        on_cpu = functools.partial(im2col.forward, strides=strides, padding=padding)
+    elsewhere = functools.partial(xla_convolution, strides=strides, padding=padding)
     return _by_platform(on_cpu, elsewhere, x, kernel)
 
 
@@ -78,26 +74,23 @@ def _forward(x, kernel, strides, padding):
 
 def _backward(strides, padding, saved, dy):
     x, kernel = saved
+    settings = {'strides': strides, 'padding': padding}
+    if suits_winograd(x.shape, kernel.shape, strides, padding):
+        of_input, of_kernel = winograd.input_gradient, winograd.kernel_gradient
+    else:
+        of_input = functools.partial(im2col.input_gradient, shape=x.shape, **settings)
+        of_kernel = functools.partial(im2col.kernel_gradient, kernel_shape=kernel.shape, **settings)
 
-    def input_gradient_on_cpu(dy, kernel):
-        if suits_winograd(x.shape, kernel.shape, strides, padding):
-            return winograd.input_gradient(dy, kernel)
-        return im2col.input_gradient(dy, kernel, x.shape, strides, padding)
-
-    def input_gradient_elsewhere(dy, kernel):
-        return _transpose(lambda x: xla_convolution(x, kernel, strides, padding), x, dy)
-
-    def kernel_gradient_on_cpu(dy, x):
-        if suits_winograd(x.shape, kernel.shape, strides, padding):
-            return winograd.kernel_gradient(x, dy)
-        return im2col.kernel_gradient(x, dy, kernel.shape, strides, padding)
-
-    def kernel_gradient_elsewhere(dy, x):
-        return _transpose(lambda kernel: xla_convolution(x, kernel, strides, padding), kernel, dy)
+    def xla(x, kernel):
+        return xla_convolution(x, kernel, strides, padding)
 
     return (
-        _by_platform(input_gradient_on_cpu, input_gradient_elsewhere, dy, kernel),
-        _by_platform(kernel_gradient_on_cpu, kernel_gradient_elsewhere, dy, x),
+        _by_platform(
+            of_input, lambda dy, kernel: _transpose(lambda x: xla(x, kernel), x, dy), dy, kernel
+        ),
+        _by_platform(
+            of_kernel, lambda x, dy: _transpose(lambda kernel: xla(x, kernel), kernel, dy), x, dy
+        ),
     )
 
 

@@ -19,7 +19,8 @@ import numpy as np
 from jax import lax
 
 # Where the polynomials are evaluated, besides infinity. With 1/2 and -2, rather than 2 and -2, the
-# rounding errors are a third (measured: 1e-6 of the largest output).
+# rounding errors of F(4, 3) are about half: against float64, in NumPy, 64 to 512 channels, 1.0e-6
+# to 1.2e-6 of the largest output, not 2.3e-6 to 2.9e-6.
 _POINTS = {2: (0, 1, -1), 3: (0, 1, -1, 2), 4: (0, 1, -1, Fraction(1, 2), -2)}
 TAPS = 3
 
