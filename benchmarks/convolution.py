@@ -17,7 +17,7 @@ import numpy as np
 from report import Step, alternate, compile_step, write
 
 from hybrid import parallel
-from hybrid.models import convolution, im2col, pooling, winograd
+from hybrid.models import convolution, im2col, pooling, shifts, winograd
 
 try:
     import torch
@@ -54,8 +54,13 @@ def create_convolution(
         ],
         'im2col': [
             lambda x, k, dy: im2col.forward(x, k, strides, padding),
-            lambda x, k, dy: im2col.input_gradient(dy, k, x.shape, strides, padding),
+            lambda x, k, dy: shifts.input_gradient(dy, k, x.shape, strides, padding),
             lambda x, k, dy: im2col.kernel_gradient(x, dy, k.shape, strides, padding),
+        ],
+        'shifts': [
+            lambda x, k, dy: shifts.forward(x, k, strides, padding),
+            lambda x, k, dy: shifts.input_gradient(dy, k, x.shape, strides, padding),
+            lambda x, k, dy: shifts.kernel_gradient(x, dy, k.shape, strides, padding),
         ],
     }
     if (taps, stride) == (3, 1):
@@ -66,12 +71,11 @@ def create_convolution(
         ]
     for functions in forms.values():
         functions.append(lambda *arrays, fs=tuple(functions[1:]): [f(*arrays) for f in fs])
-    suits = convolution.suits_winograd(inputs, kernel, strides, padding)
     return Operation(
         f'{side} px {channels}->{features} {taps}x{taps}/{stride}',
         [inputs, kernel, (batch, out, out, features)],
         forms,
-        'winograd' if suits else 'im2col',
+        convolution.choose(inputs, kernel, strides, padding),
         lambda x, k: torch.nn.functional.conv2d(x, k, stride=stride, padding=pad),
     )
 
@@ -147,7 +151,7 @@ def main() -> None:
     for size in map(int, options.image_size.split(',')):
         for operation in resnet18(options.batch_size, size, options.width):
             rows += measure(operation, options.rounds)
-    columns = ['xla', 'im2col', 'winograd', 'taps', 'torch']
+    columns = ['xla', 'im2col', 'shifts', 'winograd', 'taps', 'torch']
     write(rows, columns, f'ms, batch {options.batch_size}', options.json)
 
 

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hybrid.models import convolution, im2col, pooling, resnet, winograd
-from hybrid.models.convolution import Conv, suits_winograd, xla_convolution
+from hybrid.models import convolution, im2col, pooling, resnet, shifts, winograd
+from hybrid.models.convolution import Conv, choose, xla_convolution
 
 
 def error(got, expected):
@@ -39,11 +39,12 @@ def passes(function, strides, padding):
 
 
 def shapes():
-    """Twenty drawn convolutions, and ten at the edges."""
+    """Twenty drawn convolutions, every other without padding, and ten at the edges."""
     rng = np.random.default_rng(0)
-    for _ in range(20):
+    for n in range(20):
         size = tuple(int(n) for n in rng.integers(1, 5, 2))
-        pads = tuple(tuple(int(n) for n in rng.integers(0, 3, 2)) for _ in range(2))
+        most = 3 if n % 2 else 1
+        pads = tuple(tuple(int(n) for n in rng.integers(0, most, 2)) for _ in range(2))
         area = [int(rng.integers(max(1, k - sum(p)), 12)) for k, p in zip(size, pads, strict=True)]
         batch, channels, features = (int(n) for n in rng.integers(1, 9, 3))
         strides = tuple(int(n) for n in rng.integers(1, 4, 2))
@@ -70,9 +71,9 @@ def test_equals_xla_in_outputs_and_gradients(case):
     assert error(got[2], expected[2]) <= 1e-4
 
 
-def test_both_forms_were_among_the_shapes():
-    chosen = [suits_winograd(*case) for case in CASES]
-    assert 6 <= sum(chosen) <= len(chosen) - 20
+def test_all_forms_were_among_the_shapes():
+    chosen = [choose(*case) for case in CASES]
+    assert min(chosen.count(form) for form in ('winograd', 'shifts', 'im2col')) >= 5
 
 
 def test_a_chunk_keeps_within_the_limit_and_divides_the_batch():
@@ -114,14 +115,24 @@ def test_winograd_tiles():
 
 def test_winograd_needs_a_stride_of_one_and_work_to_share_a_kernel():
     one = ((1, 1), (1, 1))
-    assert suits_winograd((32, 16, 16, 64), (3, 3, 64, 64), (1, 1), one)
-    assert not suits_winograd((32, 16, 16, 64), (3, 3, 64, 64), (2, 2), one)
-    assert not suits_winograd((32, 16, 16, 64), (3, 3, 64, 64), (1, 1), ((0, 0), (0, 0)))
-    assert not suits_winograd((32, 16, 16, 64), (5, 5, 64, 64), (1, 1), one)
-    assert not suits_winograd((1, 2, 2, 512), (3, 3, 512, 512), (1, 1), one)
+    wide = (3, 3, 64, 64)
+    assert choose((32, 16, 16, 64), wide, (1, 1), one) == 'winograd'
+    assert choose((32, 16, 16, 64), wide, (2, 2), one) != 'winograd'
+    assert choose((32, 16, 16, 64), wide, (1, 1), ((0, 0), (0, 0))) == 'im2col'
+    assert choose((32, 16, 16, 64), (5, 5, 64, 64), (1, 1), one) != 'winograd'
+    assert choose((1, 2, 2, 512), (3, 3, 512, 512), (1, 1), one) == 'shifts'
+
+
+def test_what_taps_see():
+    one = ((1, 1), (1, 1))
+    # The middle tap sees 4, four see 2, the corners 1 each; with a stride only four see any.
+    assert shifts.count((1, 2, 2, 5), (3, 3, 5, 5), (1, 1), one) == 4 + 4 * 2 + 4
+    assert shifts.count((1, 2, 2, 5), (3, 3, 5, 5), (2, 2), one) == 4
+    assert shifts.count((1, 4, 4, 5), (1, 1, 5, 5), (2, 2), ((0, 0), (0, 0))) == 4
 
 
 VMAPPED = [
+    ((6, 2, 2, 4), (3, 3, 4, 5), (1, 1), ((1, 1), (1, 1))),
     ((40, 6, 6, 4), (3, 3, 4, 5), (1, 1), ((1, 1), (1, 1))),
     ((4, 9, 9, 3), (3, 3, 3, 6), (2, 2), ((1, 1), (1, 1))),
     ((4, 8, 8, 5), (1, 1, 5, 6), (2, 2), ((0, 0), (0, 0))),

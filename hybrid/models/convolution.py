@@ -1,9 +1,9 @@
 """Convolutions with the parameters and the mathematics of `nn.Conv`, lowered to what is fast.
 
 On GPUs and TPUs that is XLA's own convolution. On CPUs, where XLA's is slow at some shapes and very
-slow at others, it is Winograd's filtering or a product over gathered patches, whichever takes less
-arithmetic: matrix products, which stay fast when ensembles add a member axis to the kernels.
-`benchmarks/convolution.py` measures all of them.
+slow at others, it is Winograd's filtering, a sum of products tap by tap or one product over
+gathered patches, whichever takes less arithmetic: matrix products, which stay fast when ensembles
+add a member axis to the kernels. `benchmarks/convolution.py` measures all of them.
 """
 
 import functools
@@ -16,11 +16,13 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import DTypeLike
 
-from hybrid.models import im2col, winograd
+from hybrid.models import im2col, shifts, winograd
 from hybrid.models.im2col import Padding, Strides
 
 # Transforming a kernel costs Winograd as much as so many more tiles.
 _KERNEL_TILES = 64
+# Sums over taps read and write their outputs once for each: im2col may do that much more.
+_SEEN = 0.9
 
 
 def xla_convolution(
@@ -32,10 +34,10 @@ def xla_convolution(
     )
 
 
-def suits_winograd(
+def choose(
     shape: Sequence[int], kernel_shape: Sequence[int], strides: Strides, padding: Padding
-) -> bool:
-    """Whether Winograd's form knows a convolution and needs fewer products for it than im2col.
+) -> str:
+    """The form for CPUs that needs the fewest products: 'winograd', 'shifts' or 'im2col'.
 
     Args:
       shape: [B, H, W, C] of the inputs.
@@ -43,11 +45,15 @@ def suits_winograd(
       strides: Of both axes.
       padding: Before and after, of both axes.
     """
-    if (*kernel_shape[:2], *strides) != (3, 3, 1, 1) or padding != ((1, 1), (1, 1)):
-        return False
     batch, height, width, _ = shape
-    places, tiles = winograd.count(height, width)
-    return places * (batch * tiles + _KERNEL_TILES) <= 9 * batch * height * width
+    seen = batch * shifts.count(shape, kernel_shape, strides, padding)
+    if (*kernel_shape[:2], *strides) == (3, 3, 1, 1) and padding == ((1, 1), (1, 1)):
+        places, tiles = winograd.count(height, width)
+        if places * (batch * tiles + _KERNEL_TILES) <= seen:
+            return 'winograd'
+    rows, columns = im2col.output_size(shape, kernel_shape, strides, padding)
+    gathered = batch * rows * columns * kernel_shape[0] * kernel_shape[1]
+    return 'shifts' if seen <= _SEEN * gathered else 'im2col'
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
@@ -60,10 +66,11 @@ def convolution(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padd
       strides: Of both axes.
       padding: Zeros before and after, of both axes.
     """
-    if suits_winograd(x.shape, kernel.shape, strides, padding):
-        on_cpu = winograd.forward
-    else:
-        on_cpu = functools.partial(im2col.forward, strides=strides, padding=padding)
+    form = choose(x.shape, kernel.shape, strides, padding)
+    on_cpu: Callable = winograd.forward
+    if form != 'winograd':
+        module = shifts if form == 'shifts' else im2col
+        on_cpu = functools.partial(module.forward, strides=strides, padding=padding)
     elsewhere = functools.partial(xla_convolution, strides=strides, padding=padding)
     return _by_platform(on_cpu, elsewhere, x, kernel)
 
@@ -75,11 +82,14 @@ def _forward(x, kernel, strides, padding):
 def _backward(strides, padding, saved, dy):
     x, kernel = saved
     settings = {'strides': strides, 'padding': padding}
-    if suits_winograd(x.shape, kernel.shape, strides, padding):
-        of_input, of_kernel = winograd.input_gradient, winograd.kernel_gradient
-    else:
-        of_input = functools.partial(im2col.input_gradient, shape=x.shape, **settings)
-        of_kernel = functools.partial(im2col.kernel_gradient, kernel_shape=kernel.shape, **settings)
+    form = choose(x.shape, kernel.shape, strides, padding)
+    of_input: Callable = winograd.input_gradient
+    of_kernel: Callable = winograd.kernel_gradient
+    if form != 'winograd':
+        module = shifts if form == 'shifts' else im2col
+        # Patches' gradients would have to be written and read again: tap by tap in either case.
+        of_input = functools.partial(shifts.input_gradient, shape=x.shape, **settings)
+        of_kernel = functools.partial(module.kernel_gradient, kernel_shape=kernel.shape, **settings)
 
     def xla(x, kernel):
         return xla_convolution(x, kernel, strides, padding)

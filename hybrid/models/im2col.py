@@ -83,25 +83,6 @@ def forward(x: jax.Array, kernel: jax.Array, strides: Strides, padding: Padding)
     return y.reshape(-1, *y.shape[2:])
 
 
-def input_gradient(
-    dy: jax.Array, kernel: jax.Array, shape: Sequence[int], strides: Strides, padding: Padding
-) -> jax.Array:
-    """Gradient [B, h, w, N] of the outputs to that of the inputs, of the given shape."""
-    matrix = kernel.reshape(-1, kernel.shape[-1])
-
-    def apply(dy):
-        p = (dy.reshape(-1, dy.shape[-1]) @ matrix.T).reshape(*dy.shape[:3], -1)
-        like = jax.ShapeDtypeStruct((dy.shape[0], *shape[1:]), dy.dtype)
-        gather = jax.linear_transpose(lambda x: patches(x, kernel.shape, strides, padding), like)
-        return gather(p)[0]
-
-    n = num_chunks(shape[0], dy.shape[1] * dy.shape[2], kernel.shape)
-    if n == 1:
-        return apply(dy)
-    dx = lax.map(apply, dy.reshape(n, -1, *dy.shape[1:]))
-    return dx.reshape(-1, *dx.shape[2:])
-
-
 def kernel_gradient(
     x: jax.Array, dy: jax.Array, kernel_shape: Sequence[int], strides: Strides, padding: Padding
 ) -> jax.Array:
