@@ -147,8 +147,13 @@ class Examples:
         for place, example in zip(places, examples, strict=True):
             data = np.frombuffer(example['image'], np.uint8)
             # TFDS's own flag; the colours are turned around once they are few.
-            image = resize(cv2.imdecode(data, cv2.IMREAD_UNCHANGED), self._size)
-            cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=images[place])
+            decoded = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+            if decoded is None:
+                raise ValueError(
+                    f'{example["id"].decode()}: its image in the prepared dataset cannot be '
+                    'decoded; remove that folder of config.data.data_dir and prepare it again'
+                )
+            images[place] = cv2.cvtColor(resize(decoded, self._size), cv2.COLOR_BGR2RGB)
             labels[place] = example['age'], example['gender']
         if self.cached:
             # Two threads may do this for the same example: they write the same.
