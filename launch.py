@@ -9,6 +9,12 @@ Train and evaluate on drawn faces, prepare UTKFace, train on it, evaluate again,
       --config.train.batch_size=128
   python launch.py --mode=evaluate --workdir=W --split=test --checkpoint=best
   python launch.py --mode=predict --workdir=W --input=PHOTOS --detect --output=faces.csv
+
+An ensemble, finished runs combined, an ensemble taken apart:
+
+  python launch.py --config=configs/ensemble_quickstart.py --workdir=E
+  python launch.py --mode=evaluate --workdir=A,B,C
+  python launch.py --mode=unstack --workdir=E --output=members
 """
 
 import errno
@@ -38,20 +44,30 @@ try:
 except flag_errors.FLAG_ERRORS as error:
     sys.exit(f'error: {flag_errors.explain(error, sys.argv, CONFIGS)}')
 flags.DEFINE_string(
-    'workdir', '', "The run's folder. In training the default is runs/<name of the config file>."
+    'workdir',
+    '',
+    "The run's folder. In training the default is runs/<name of the config file>. evaluate, "
+    'predict, stack: also several, separated by commas, whose models are combined.',
 )
 flags.DEFINE_enum(
     'mode',
     'train',
-    ['prepare', 'train', 'evaluate', 'predict'],
+    ['prepare', 'train', 'evaluate', 'predict', 'unstack', 'stack'],
     'prepare: make the dataset ready. train: train or continue, then evaluate. '
     "evaluate: evaluate a workdir's checkpoint on --split. "
-    'predict: age and gender for the image files of --input.',
+    'predict: age and gender for the image files of --input. '
+    'unstack: each member of an ensemble to a workdir of its own in --output. '
+    'stack: the models of several workdirs to one ensemble, the workdir --output.',
 )
 flags.DEFINE_string('split', 'test', 'evaluate: which split of the dataset.')
 flags.DEFINE_enum('checkpoint', 'best', ['best', 'last'], 'evaluate, predict: which checkpoint.')
 flags.DEFINE_string('input', '', 'predict: an image file, or a folder that is searched for them.')
-flags.DEFINE_string('output', '', 'predict: the .csv or .jsonl file to write.')
+flags.DEFINE_string(
+    'output',
+    '',
+    'predict: the .csv or .jsonl file to write. evaluate: folder for the results, by default the '
+    'workdir. unstack, stack: the folder to make.',
+)
 flags.DEFINE_bool('detect', False, 'predict: find the faces of photographs; else crops are meant.')
 flags.DEFINE_string('draw', '', 'predict: folder for pictures with boxes and predictions.')
 flags.DEFINE_bool(
@@ -88,19 +104,26 @@ def run() -> None:
     from hybrid import workdir
 
     config = FLAGS.config
-    folder = pathlib.Path(FLAGS.workdir).expanduser()
-    if FLAGS.mode in ('evaluate', 'predict'):
-        if not FLAGS.workdir:
+    configs = [config]
+    folders = [pathlib.Path(name).expanduser() for name in FLAGS.workdir.split(',')]
+    if FLAGS.mode not in ('prepare', 'train'):
+        if not all(FLAGS.workdir.split(',')):
             raise ValueError(f'--mode={FLAGS.mode} needs --workdir, the folder of a training')
-        config = workdir.load_config(folder, default.get_config())
-        config.update_from_flattened_dict(config_flags.get_override_values(FLAGS['config']))
+        overrides = config_flags.get_override_values(FLAGS['config'])
+        configs = [workdir.load_config(folder, default.get_config()) for folder in folders]
+        for config in configs:
+            config.update_from_flattened_dict(overrides)
     elif not FLAGS.workdir:
         name = pathlib.Path(config_flags.get_config_filename(FLAGS['config'])).stem
-        folder = pathlib.Path('runs') / name
+        folders = [pathlib.Path('runs') / name]
+    if len(folders) > 1 and FLAGS.mode not in ('evaluate', 'predict', 'stack'):
+        raise ValueError(f'--mode={FLAGS.mode} takes one --workdir, not {len(folders)}')
+    config, folder = configs[0], folders[0]
+    output = pathlib.Path(FLAGS.output).expanduser() if FLAGS.output else None
 
     import jax
 
-    from hybrid import datasets, evaluate, parallel, predict, train
+    from hybrid import datasets, evaluate, parallel, predict, stacking, train
 
     parallel.keep_freed_memory()
     if config.deterministic:
@@ -114,11 +137,15 @@ def run() -> None:
         builder = evaluate.create_prepared_builder(config)
         print(f'{builder.info.full_name} is in {builder.data_dir}: {datasets.sizes(builder)}')
     elif FLAGS.mode == 'evaluate':
-        evaluate.evaluate(config, folder, FLAGS.split, FLAGS.checkpoint)
+        evaluate.evaluate(configs, folders, FLAGS.split, FLAGS.checkpoint, output)
+    elif FLAGS.mode == 'unstack':
+        stacking.unstack(config, folder, FLAGS.checkpoint, output)
+    elif FLAGS.mode == 'stack':
+        stacking.stack(configs, folders, FLAGS.checkpoint, output)
     elif FLAGS.mode == 'predict':
         predict.predict(
-            config,
-            folder,
+            configs,
+            folders,
             FLAGS.checkpoint,
             FLAGS.input,
             FLAGS.output,

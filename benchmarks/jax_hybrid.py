@@ -10,7 +10,8 @@ import numpy as np
 from ml_collections import ConfigDict
 from report import Step
 
-from hybrid import evaluate, parallel, train_state, train_step
+from hybrid import parallel, train_state, train_step
+from hybrid.eval_step import create_eval_step
 from hybrid.models.hybrid import create_model
 from hybrid.optimizer import create_learning_rate_fn, create_optimizer
 
@@ -25,6 +26,21 @@ def load_config(path: str | pathlib.Path) -> ConfigDict:
     return runpy.run_path(str(path))['get_config']()
 
 
+def create_batch(config: ConfigDict) -> dict[str, jax.Array]:
+    """A training batch of noise on the devices, of the run's size."""
+    batch_size, size = config.train.batch_size, config.data.resize_size
+    rng = np.random.default_rng(0)
+    return parallel.shard_batch(
+        {
+            'image': rng.integers(0, 256, (batch_size, size, size, 3), dtype=np.uint8),
+            'age': rng.uniform(0, 80, batch_size).astype(np.float32),
+            'gender': rng.integers(0, 2, batch_size, dtype=np.int32),
+            'mask': np.ones(batch_size, np.float32),
+            'position': np.arange(batch_size, dtype=np.int32),
+        }
+    )
+
+
 def create_steps(config: ConfigDict) -> tuple[Step, Step, float]:
     """The steps of a run, compiled as the run compiles them, on one batch of noise.
 
@@ -35,22 +51,14 @@ def create_steps(config: ConfigDict) -> tuple[Step, Step, float]:
       The training step, the inference step, and the arithmetic operations of the former (0 on a
       CPU, where our convolutions are not counted as such).
     """
-    batch_size, size = config.train.batch_size, config.data.resize_size
     model = create_model(config.model, axis_name=parallel.AXIS)
     tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 1000))
     state = parallel.replicate(train_state.create_train_state(model, tx, config))
-    rng = np.random.default_rng(0)
-    examples: dict[str, np.ndarray] = {
-        'image': rng.integers(0, 256, (batch_size, size, size, 3), dtype=np.uint8),
-        'age': rng.uniform(0, 80, batch_size).astype(np.float32),
-        'gender': rng.integers(0, 2, batch_size, dtype=np.int32),
-        'mask': np.ones(batch_size, np.float32),
-    }
-    numbers = np.arange(batch_size, dtype=np.int32)
-    batch = parallel.shard_batch({**examples, 'position': numbers})
-    inputs = parallel.shard_batch({**examples, 'index': numbers})
+    batch = create_batch(config)
+    inputs = {name: batch[name] for name in ('image', 'age', 'gender', 'mask')}
+    inputs['index'] = batch['position']
     step: Any = parallel.compile_train_step(train_step.create_train_step(model, tx, config))
-    eval_step = parallel.compile_eval_step(evaluate.create_eval_step(model, config))
+    eval_step = parallel.compile_eval_step(create_eval_step(model, config))
     on_cpu = jax.default_backend() == 'cpu'
     flops = 0.0 if on_cpu else (step.lower(state, batch).cost_analysis() or {}).get('flops', 0.0)
     box = [state]

@@ -75,6 +75,18 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.head.age_offset = 33.0
     config.model.head.age_scale = 20.0
 
+    # Several models trained side by side on the same batches and combined as one predictor.
+    config.ensemble = ml_collections.ConfigDict()
+    # Members with the model above, each with its own initialisation, augmentation and dropout; 1 is
+    # a single model.
+    config.ensemble.size = 1
+    # Members with other models: name -> {'size': members, 'model': what differs from the model
+    # above}, such as {'gru': {'size': 2, 'model': {'recurrent': {'cell': 'gru'}}}}. Members are
+    # numbered through the groups in the order of their names; the size above stays 1.
+    config.ensemble.groups = ml_collections.ConfigDict()
+    # 'uniform', or 'validation': weights (none negative, sum 1) fitted on the validation split.
+    config.ensemble.weights = 'uniform'
+
     config.loss = ml_collections.ConfigDict()
     config.loss.age = 'mse'  # mse, l1, huber
     config.loss.huber_delta = 1.0  # in units of age_scale

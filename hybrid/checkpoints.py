@@ -10,7 +10,8 @@ import itertools
 import json
 import logging
 import pathlib
-from collections.abc import Iterator
+import types
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -69,7 +70,7 @@ class Checkpoints:
         state: Any,
         data_state: dict[str, Any],
         config: dict[str, Any],
-        score: float | None = None,
+        scores: Mapping[int | None, float] = types.MappingProxyType({}),
     ) -> None:
         """Starts saving; returns as soon as the state has been copied off the devices.
 
@@ -78,13 +79,17 @@ class Checkpoints:
           state: Tree of arrays.
           data_state: The data iterator's state after the last batch trained on.
           config: The run's config.
-          score: What validation says of this state, the lower the better, if it was validated; the
-            checkpoint may then become the best.
+          scores: What validation says of this state, the lower the better: of all under None, by
+            which the checkpoint may become the best, and of members of an ensemble by number.
 
         Raises:
           SaveError: when this or the previous checkpoint could not be written.
         """
         assert self._manager is not None
+        metrics = {
+            'score' if number is None else f'member_{number}': score
+            for number, score in scores.items()
+        }
         with self._saving():
             self._manager.save(
                 step,
@@ -93,8 +98,16 @@ class Checkpoints:
                     data=ocp.args.JsonSave({'data': data_state, 'structure': _structure(state)}),
                     config=ocp.args.JsonSave(config),
                 ),
-                metrics=None if score is None else {'score': score},
+                metrics=metrics if None in scores else None,
             )
+
+    def scores(self, step: int) -> dict[int | None, float]:
+        """The `scores` that were saved with a checkpoint."""
+        metrics = (self._manager.metrics(step) if self._manager else None) or {}
+        return {
+            None if name == 'score' else int(name.removeprefix('member_')): value
+            for name, value in metrics.items()
+        }
 
     def steps(self) -> list[int]:
         """Steps that have a complete checkpoint, in order."""
@@ -137,14 +150,26 @@ class Checkpoints:
         """
         assert self._manager is not None
         folder = self._folder / str(step)
-        with _reading(folder):
-            arguments = ocp.args.Composite(data=ocp.args.JsonRestore())
-            record = self._manager.restore(step, args=arguments)['data']
-            saved, data_state = record['structure'], record['data']
+        saved, data_state = self._record(step)
         _check_structure(folder, saved, _structure(target))
         with _reading(folder):
             arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target))
             return self._manager.restore(step, args=arguments)['state'], data_state
+
+    def data_state(self, step: int) -> dict[str, Any]:
+        """The data iterator's state that a checkpoint holds.
+
+        Raises:
+          DamagedCheckpointError: when it cannot be read.
+        """
+        return self._record(step)[1]
+
+    def _record(self, step: int) -> tuple[dict[str, str], dict[str, Any]]:
+        assert self._manager is not None
+        with _reading(self._folder / str(step)):
+            arguments = ocp.args.Composite(data=ocp.args.JsonRestore())
+            record = self._manager.restore(step, args=arguments)['data']
+            return record['structure'], record['data']
 
     def restore_latest(self, target: Any) -> tuple[int, Any, dict[str, Any]] | None:
         """Reads the latest checkpoint that can be read; a damaged one is renamed, and said so.

@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from hybrid import augment, losses, parallel
+from hybrid import augment, combination, losses, parallel
 
 # Key to lowest and highest value; models and optimisers check their own names.
 _RANGES: dict[str, tuple[float, float]] = {
@@ -13,6 +13,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     'data.num_threads': (1, 1024),
     'data.prefetch': (1, 1024),
     'data.cache_bytes': (0, math.inf),
+    'ensemble.size': (1, 1024),
     'loss.huber_delta': (1e-9, math.inf),
     'loss.age_weight': (0, math.inf),
     'loss.gender_weight': (0, math.inf),
@@ -37,7 +38,11 @@ def check_config(config: ConfigDict) -> None:
         if not low <= value <= high:
             wanted = f'{low} or more' if high == math.inf else f'in {low}..{high}'
             raise ValueError(f'config.{key}={value} must be {wanted}')
-    choices = {'data.normalization': augment.NORMALIZATIONS, 'loss.age': losses.AGE_LOSSES}
+    choices = {
+        'data.normalization': augment.NORMALIZATIONS,
+        'loss.age': losses.AGE_LOSSES,
+        'ensemble.weights': combination.WEIGHTINGS,
+    }
     for key, known in choices.items():
         if (value := _get(config, key)) not in known:
             raise ValueError(f'config.{key}={value!r} is not one of {", ".join(known)}')

@@ -1,23 +1,18 @@
-"""Evaluation of whole splits: predictions for every example, then the report."""
+"""Evaluation of whole splits with one model or several: combination, scores, report."""
 
 import logging
-import math
 import pathlib
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import tensorflow_datasets as tfds
-from flax import linen as nn
 from ml_collections import ConfigDict
 
-from hybrid import augment, checkpoints, datasets, input_pipeline, losses, parallel, report, workdir
+from hybrid import combination, datasets, input_pipeline, parallel, report, trained, workdir
 from hybrid.config_checks import check_config
-from hybrid.models.hybrid import create_model
-from hybrid.optimizer import create_learning_rate_fn, create_optimizer
-from hybrid.train_state import TrainState, create_train_state
+from hybrid.eval_step import predict_split
+from hybrid.trained import Trained
 
 _LOG = logging.getLogger(__name__)
 
@@ -41,130 +36,37 @@ def create_prepared_builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
     return builder
 
 
-def create_eval_step(model: nn.Module, config: ConfigDict) -> Callable:
-    """Returns the per-device `step(variables, batch) -> rows`.
-
-    Its rows are per example: `index`, `predicted_age` in years, `female_probability`, and the
-    training's two losses, `age_loss` and `gender_loss`, NaN where the label is unknown.
-    """
-    size, normalization = config.data.image_size, config.data.normalization
-    loss, scale = config.loss, config.model.head.age_scale
-    flip_average = config.evaluate.flip_average
-
-    def predict(variables, images):
-        images = augment.normalize(images, normalization)
-        outputs: Any = model.apply(variables, images, train=False)
-        return outputs['age'], jax.nn.log_softmax(outputs['gender_logits'])
-
-    def eval_step(variables: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        images = augment.center_crop(augment.to_unit(batch['image']), size)
-        age, log_probabilities = predict(variables, images)
-        if flip_average:
-            flipped_age, flipped = predict(variables, images[:, :, ::-1])
-            age = (age + flipped_age) / 2
-            log_probabilities = jnp.logaddexp(log_probabilities, flipped) - jnp.log(2.0)
-        age_loss, age_known = losses.age_loss(age, batch['age'], loss.age, scale, loss.huber_delta)
-        gender_loss, gender_known = losses.gender_loss(
-            log_probabilities, batch['gender'], loss.label_smoothing
-        )
-        return {
-            'index': batch['index'],
-            'predicted_age': age,
-            'female_probability': jnp.exp(log_probabilities[:, 1]),
-            'age_loss': jnp.where(age_known > 0, age_loss, jnp.nan),
-            'gender_loss': jnp.where(gender_known > 0, gender_loss, jnp.nan),
-        }
-
-    return eval_step
-
-
-def predict_split(
-    eval_step: Callable,
-    variables: Any,
-    builder: tfds.core.DatasetBuilder,
-    split: str,
-    config: ConfigDict,
-) -> dict[str, np.ndarray]:
-    """Predicts every example of a split exactly once.
-
-    Args:
-      eval_step: Compiled by `parallel.compile_eval_step`.
-      variables: Of the model, on every device.
-      builder: Prepared.
-      split: Its split.
-      config: Of the run.
+def predict_members(
+    models: Sequence[Trained], builder: tfds.core.DatasetBuilder, split: str
+) -> tuple[dict[str, np.ndarray], list[int]]:
+    """Predicts every example of a split with every member of every model.
 
     Returns:
-      The columns of `create_eval_step`, [N] each, in the order of the split.
-
-    Raises:
-      RuntimeError: when an example is missing or came twice.
+      The columns of `create_eval_step` and the members' numbers: of one model [N] and none, of an
+      ensemble or several models [N, K] and K numbers. Members that were frozen are left out, and
+      those that predict no finite numbers, unless all do.
     """
-    batches = input_pipeline.evaluation_batches(
-        builder,
-        split,
-        batch_size=config.evaluate.batch_size,
-        resize_size=config.data.resize_size,
-        process_index=parallel.process_index(),
-        process_count=parallel.process_count(),
-        num_threads=config.data.num_threads,
-    )
-    placed = input_pipeline.prefetch_to_device(batches, parallel.shard_batch, config.data.prefetch)
-    rows = parallel.gather_rows([eval_step(variables, batch) for batch, _ in placed])
-    real = rows['index'] >= 0
-    order = np.argsort(rows['index'][real], kind='stable')
-    rows = {name: column[real][order] for name, column in rows.items()}
-    expected = builder.info.splits[split].num_examples
-    if not np.array_equal(rows['index'], np.arange(expected)):
-        raise RuntimeError(f'{split}: {len(rows["index"])} rows for {expected} examples')
-    return rows
-
-
-def validation_metrics(
-    rows: dict[str, np.ndarray], columns: dict[str, np.ndarray], config: ConfigDict
-) -> dict[str, float]:
-    """The few scores that training watches.
-
-    Args:
-      rows: From `predict_split`.
-      columns: From `input_pipeline.read_columns`, of the same split.
-      config: Of the run.
-
-    Returns:
-      `loss` (the training's, over the whole split), `age/mae` in years and `gender/accuracy`; the
-      latter two are NaN where no label is known.
-    """
-    known = ~np.isnan(columns['age'])
-    error = np.abs(rows['predicted_age'].astype(np.float64) - columns['age'])[known]
-    known = columns['gender'] >= 0
-    right = (rows['female_probability'] > 0.5)[known] == columns['gender'][known]
-
-    def mean(values):
-        values = values[~np.isnan(values)]
-        return float(np.mean(values, dtype=np.float64)) if values.size else 0.0
-
-    return {
-        'loss': config.loss.age_weight * mean(rows['age_loss'])
-        + config.loss.gender_weight * mean(rows['gender_loss']),
-        'age/mae': float(error.mean()) if error.size else float('nan'),
-        'gender/accuracy': float(right.mean()) if right.size else float('nan'),
-    }
-
-
-def selection_score(scores: dict[str, float], columns: dict[str, np.ndarray]) -> float | None:
-    """What the best checkpoint is chosen by, the lower the better.
-
-    Args:
-      scores: From `validation_metrics`.
-      columns: From `input_pipeline.read_columns`, of the same split.
-
-    Returns:
-      The age MAE in years; where no age is known, the share of wrong genders; None when that is not
-      finite, so that the state cannot become the best.
-    """
-    any_age = not np.isnan(columns['age']).all()
-    score = scores['age/mae'] if any_age else 1 - scores['gender/accuracy']
-    return score if math.isfinite(score) else None
+    predicted = [
+        predict_split(model.learner.eval_step, model.variables, builder, split, model.config)
+        for model in models
+    ]
+    for rows in predicted:
+        del rows['index']
+    if len(models) == 1 and not models[0].learner.is_ensemble:
+        return predicted[0], []
+    numbers = trained.member_numbers(models)
+    joined: dict[str, np.ndarray] = {}
+    for name in predicted[0]:
+        columns = [rows[name].reshape(len(rows[name]), -1) for rows in predicted]
+        joined[name] = np.concatenate(columns, axis=1)
+    kept = np.array([number is not None for number in numbers])
+    finite = np.isfinite(joined['predicted_age']) & np.isfinite(joined['female_probability'])
+    for place in np.flatnonzero(kept & ~finite.all(axis=0)):
+        _LOG.warning('member %d predicts no finite number: left out', numbers[place])
+    if (kept & finite.all(axis=0)).any():
+        kept &= finite.all(axis=0)
+    members = [n for n, keep in zip(numbers, kept, strict=True) if keep and n is not None]
+    return {name: column[:, kept] for name, column in joined.items()}, members
 
 
 def report_rows(
@@ -172,26 +74,36 @@ def report_rows(
     columns: dict[str, np.ndarray],
     record: dict[str, Any],
     features: tfds.features.FeaturesDict,
+    members: Sequence[int] = (),
+    weights: combination.Weights | None = None,
 ) -> dict[str, np.ndarray]:
     """Joins predictions with labels and with what the constant predictor says.
 
     Args:
-      rows: From `predict_split`.
+      rows: From `predict_members`.
       columns: From `input_pipeline.read_columns`, of the same split.
       record: The workdir's dataset.json.
       features: Of the dataset; its class labels other than gender become subgroups.
+      members: Numbers of the members if the rows are of several.
+      weights: With which they are combined.
 
     Returns:
       The rows of `report.write_report`.
     """
     count = len(columns['id'])
     constant_age = record['constant_age']
+    predictions = {name: rows[name] for name in ('predicted_age', 'female_probability')}
+    if members:
+        ages, female = predictions['predicted_age'], predictions['female_probability']
+        predictions = combination.combine(ages, female, weights)
+        for place, number in enumerate(members):
+            predictions[f'member_{number}_age'] = ages[:, place]
+            predictions[f'member_{number}_female_probability'] = female[:, place]
     result = {
         'id': columns['id'],
         'age': columns['age'],
         'gender': columns['gender'],
-        'predicted_age': rows['predicted_age'],
-        'female_probability': rows['female_probability'],
+        **predictions,
         'constant_age': np.full(
             count, np.nan if constant_age is None else constant_age, np.float32
         ),
@@ -207,24 +119,18 @@ def report_rows(
 
 
 def evaluate_split(
-    eval_step: Callable,
-    variables: Any,
+    models: Sequence[Trained],
     builder: tfds.core.DatasetBuilder,
     split: str,
-    config: ConfigDict,
     folder: pathlib.Path,
-    source: dict[str, Any],
 ) -> dict[str, Any]:
-    """Evaluates one split and writes `evaluation/<split>/` in a workdir.
+    """Evaluates one split and writes `evaluation/<split>/`.
 
     Args:
-      eval_step: Compiled by `parallel.compile_eval_step`.
-      variables: Of the model, on every device.
+      models: One, or several to be combined.
       builder: Prepared.
       split: Its split.
-      config: Of the run.
-      folder: The workdir.
-      source: Where the variables are from: `checkpoint` (best or last) and `step`.
+      folder: The workdir, or where else to write.
 
     Returns:
       The metrics; empty on processes that do not write.
@@ -233,75 +139,134 @@ def evaluate_split(
       ValueError: when the split does not hold the examples that the training saw under its name.
     """
     columns = input_pipeline.read_columns(builder, split)
-    record = workdir.load_dataset(folder)
-    known = record['splits'].get(split)
-    if known and known['sha256'] != workdir.examples_hash(columns):
-        raise ValueError(
-            f'{builder.info.full_name}: split {split!r} does not hold the examples that '
-            f'{folder / workdir.DATASET} names; is it another version of {record["name"]}?'
-        )
-    rows = predict_split(eval_step, variables, builder, split, config)
-    rows = report_rows(rows, columns, record, builder.info.features)
+    for model in models:
+        record = workdir.load_dataset(model.folder)
+        known = record['splits'].get(split)
+        if known and known['sha256'] != workdir.examples_hash(columns):
+            raise ValueError(
+                f'{builder.info.full_name}: split {split!r} does not hold the examples that '
+                f'{model.folder / workdir.DATASET} names; is it another version of '
+                f'{record["name"]}?'
+            )
+    rows, members = predict_members(models, builder, split)
+    weights = None
+    if members and models[0].config.ensemble.weights == 'validation':
+        weights = _weights(models, builder, split, rows, members, folder)
+    record = workdir.load_dataset(models[0].folder)
+    rows = report_rows(rows, columns, record, builder.info.features, members, weights)
     metrics = {}
     if parallel.is_main_process():
         output = folder / 'evaluation' / split.replace('/', '_')
-        dataset = builder.info.full_name
-        title = f'{dataset}, {split}, {source["checkpoint"]} checkpoint (step {source["step"]})'
-        metrics = report.write_report(rows, output, title)
-        settings = {'dataset': dataset, 'split': split, **config.evaluate.to_dict()}
-        workdir.write_json(output / 'evaluation.json', source | settings)
+        title = f'{builder.info.full_name}, {split}, {_describe(models)}'
+        best = trained.best_member(models, members) if members else None
+        metrics = report.write_report(rows, output, title, best)
+        about = _about(models) | {'dataset': builder.info.full_name, 'split': split}
+        if members:
+            about |= {'members': members, 'best_member_on_validation': best}
+        if weights:
+            about['weights'] = {'age': weights.age.tolist(), 'gender': weights.gender.tolist()}
+        workdir.write_json(output / 'evaluation.json', about | models[0].config.evaluate.to_dict())
         print(report.format_table(metrics, title))
         print(f'{output}: metrics.json, predictions.csv and pictures')
     parallel.wait_for_all(f'evaluated {split}')
     return metrics
 
 
-def restore(
-    config: ConfigDict, folder: pathlib.Path, checkpoint: str
-) -> tuple[nn.Module, TrainState]:
-    """Reads a trained model.
+def _describe(models: Sequence[Trained]) -> str:
+    if len(models) == 1:
+        return f'{models[0].checkpoint} checkpoint (step {models[0].step})'
+    names = ' + '.join(model.folder.name for model in models)
+    return f'{names}, {models[0].checkpoint} checkpoints'
 
-    Args:
-      config: The workdir's.
-      folder: The workdir.
-      checkpoint: `best` (on validation) or `last`.
 
-    Returns:
-      The network, and the state on every device.
+def _about(models: Sequence[Trained]) -> dict[str, Any]:
+    if len(models) == 1:
+        return models[0].source
+    return {'workdirs': [{'workdir': str(m.folder), **m.source} for m in models]}
 
-    Raises:
-      FileNotFoundError: when there is no such checkpoint.
-      ValueError: when it does not fit the config.
-    """
-    model = create_model(config.model)
-    tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 1))
-    target = jax.eval_shape(lambda: create_train_state(model, tx, config))
-    with checkpoints.Checkpoints(folder, read_only=True) as saved:
-        step = saved.step(checkpoint)
-        state, _ = saved.restore(step, checkpoints.abstract(target, parallel.replicated()))
-    _LOG.info('%s: %s checkpoint, step %d', folder, checkpoint, step)
-    return model, state
+
+def _weights(
+    models: Sequence[Trained],
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    rows: dict[str, np.ndarray],
+    members: list[int],
+    folder: pathlib.Path,
+) -> combination.Weights:
+    """Weights fitted on validation; kept in the folder for prediction and other splits."""
+    validation = models[0].config.data.validation_split
+    if not validation:
+        raise ValueError("config.ensemble.weights='validation' needs config.data.validation_split")
+    source = _about(models) | {'members': members}
+    found = workdir.load_weights(folder, source) if split != validation else None
+    # To predict takes all processes, so all of them have to agree.
+    if not parallel.any_process(found is None):
+        assert found is not None
+        return found
+    if split != validation:
+        rows, on_validation = predict_members(models, builder, validation)
+        if on_validation != members:
+            raise ValueError(f'members {members} predict {split}, {on_validation} {validation}')
+    labels = input_pipeline.read_columns(builder, validation)
+    weights = combination.fit_weights(
+        rows['predicted_age'], rows['female_probability'], labels['age'], labels['gender']
+    )
+    if parallel.is_main_process():
+        workdir.save_weights(folder, source, weights)
+    return weights
 
 
 def evaluate(
-    config: ConfigDict, folder: pathlib.Path, split: str, checkpoint: str
+    configs: Sequence[ConfigDict],
+    folders: Sequence[pathlib.Path],
+    split: str,
+    checkpoint: str,
+    output: pathlib.Path | None = None,
 ) -> dict[str, Any]:
-    """`--mode=evaluate`: evaluates a split with a checkpoint of a workdir.
+    """`--mode=evaluate`: evaluates a split with a checkpoint of a workdir, or of several combined.
 
     Args:
-      config: The workdir's, with overrides.
-      folder: The workdir.
+      configs: The workdirs', with overrides.
+      folders: The workdirs.
       split: Of the dataset.
       checkpoint: `best` or `last`.
+      output: Where to write; None for the workdir, or beside the first of several.
 
     Returns:
       The metrics.
     """
-    check_config(config)
-    builder = create_prepared_builder(config)
+    for config in configs:
+        check_config(config)
+    builder = create_prepared_builder(configs[0])
     input_pipeline.check_split(builder, split)
-    model, state = restore(config, folder, checkpoint)
-    eval_step = parallel.compile_eval_step(create_eval_step(model, config))
-    source = {'checkpoint': checkpoint, 'step': int(state.step)}
-    variables = state.eval_variables
-    return evaluate_split(eval_step, variables, builder, split, config, folder, source)
+    models = trained.restore_all(configs, folders, checkpoint)
+    return evaluate_split(models, builder, split, output or combined_folder(folders))
+
+
+def fitted_weights(
+    models: Sequence[Trained], folders: Sequence[pathlib.Path]
+) -> combination.Weights | None:
+    """The weights that an evaluation has left, if the config asks for any.
+
+    Raises:
+      ValueError: when there are none for these checkpoints, or not of all members that count.
+    """
+    if models[0].config.ensemble.weights != 'validation':
+        return None
+    members = [number for number in trained.member_numbers(models) if number is not None]
+    folder = combined_folder(folders)
+    weights = workdir.load_weights(folder, _about(models) | {'members': members})
+    if weights is None and (len(models) > 1 or models[0].learner.is_ensemble):
+        raise ValueError(
+            f"config.ensemble.weights='validation', but {folder / workdir.WEIGHTS} has none for "
+            'this checkpoint; --mode=evaluate on any split with the same --workdir and '
+            '--checkpoint fits them'
+        )
+    return weights
+
+
+def combined_folder(folders: Sequence[pathlib.Path]) -> pathlib.Path:
+    """Where the results of workdirs go: the only one, or beside the first, named after all."""
+    if len(folders) == 1:
+        return folders[0]
+    return folders[0].parent / '+'.join(folder.resolve().name for folder in folders)

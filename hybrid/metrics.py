@@ -6,6 +6,7 @@ and 1, every age and every age error is in years, a ratio 0/0 is NaN.
 """
 
 import itertools
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,6 +38,8 @@ COLUMNS = (
     'constant_age',
     'constant_gender',
 )
+# Of an ensemble: spread in years, share of members that agree, and the members' predictions.
+ENSEMBLE_COLUMNS = re.compile(r'age_std|gender_agreement|member_\d+_(age|female_probability)')
 SUBGROUP_SCORES = (
     'num_examples',
     'age/num_examples',
@@ -224,6 +227,19 @@ def _scores_and_constant(rows: Rows) -> Scores:
     }
 
 
+def prediction_scores(rows: Rows) -> Scores:
+    """`num_examples`, `age/...` and `gender/...` of canonical rows, without intervals."""
+    female = rows['female_probability'] > 0.5
+    ages = {name: rows[name].astype(np.float64) for name in ('age', 'predicted_age')}
+    return _scores({**rows, **ages, 'predicted_gender': female.astype(np.int64)})
+
+
+def is_float(name: str) -> bool:
+    """Whether a column of rows holds float32 numbers."""
+    floats = ('age', 'predicted_age', 'female_probability', 'constant_age')
+    return name in floats or ENSEMBLE_COLUMNS.fullmatch(name) is not None
+
+
 def canonical_rows(rows: Mapping[str, Any]) -> Rows:
     """Checks the rows and gives every column the type that predictions.csv can hold exactly.
 
@@ -231,8 +247,9 @@ def canonical_rows(rows: Mapping[str, Any]) -> Rows:
       rows: columns `[N]`, at least `COLUMNS`: `age` in years (NaN = unknown), `gender` (0 = male,
         1 = female, -1 = unknown), `predicted_age` in years, `female_probability`, and the training
         split's median age and majority gender in every row of `constant_age`, `constant_gender`.
-        `leak` (bool) marks examples that the training split holds too. Any other column names
-        a subgroup of each example as text, such as `ethnicity`; '' = unknown.
+        `leak` (bool) marks examples that the training split holds too. `ENSEMBLE_COLUMNS` are
+        numbers. Any other column names a subgroup of each example as text, such as `ethnicity`;
+        '' = unknown.
 
     Returns:
       A copy: float32, int64, str and bool columns.
@@ -246,7 +263,7 @@ def canonical_rows(rows: Mapping[str, Any]) -> Rows:
         raise ValueError(f'Rows lack the columns {missing}; they have {sorted(rows)}.')
     result: Rows = {}
     for name, column in rows.items():
-        if name in ('age', 'predicted_age', 'female_probability', 'constant_age'):
+        if is_float(name):
             result[name] = np.asarray(column, np.float32)
         elif name in ('gender', 'constant_gender'):
             result[name] = np.asarray(column, np.int64)
@@ -258,9 +275,10 @@ def canonical_rows(rows: Mapping[str, Any]) -> Rows:
     lengths = {name: len(column) for name, column in result.items()}
     if len(set(lengths.values())) > 1:
         raise ValueError(f'Columns differ in length: {lengths}.')
+    labels = ('age', 'constant_age')
+    predictions = [name for name in result if is_float(name) and name not in labels]
     for name, ok in {
-        'predicted_age': np.isfinite(result['predicted_age']),
-        'female_probability': np.isfinite(result['female_probability']),
+        **{name: np.isfinite(result[name]) for name in predictions},
         'gender': np.isin(result['gender'], (-1, 0, 1)),
         'constant_gender': np.isin(result['constant_gender'], (-1, 0, 1)),
     }.items():
@@ -305,7 +323,8 @@ def compute_metrics(rows: Mapping[str, Any]) -> Scores:
         'gender': np.array([*GENDERS, ''])[rows['gender']],
         'age': age_names[np.where(known, age_group(rows['age'], 'five_bin'), -1)],
     }
-    subgroups |= {k: v for k, v in rows.items() if k not in (*COLUMNS, 'predicted_gender', 'leak')}
+    known_columns = (*COLUMNS, 'predicted_gender', 'leak')
+    subgroups |= {k: v for k, v in rows.items() if k not in known_columns and not is_float(k)}
     # All ages and genders have a key, whichever occur.
     names = {'gender': list(GENDERS), 'age': age_group_names('five_bin')}
     for column, values in subgroups.items():

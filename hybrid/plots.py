@@ -44,7 +44,7 @@ def plot_age_scatter(rows: Mapping[str, Any], path: str | os.PathLike, title: st
         summary += f'\n{outside:,} beyond the axes, drawn on the edge'
     shown = np.clip(predicted, low, high)
 
-    figure = _new_figure(6.4, 6)
+    figure = new_figure(6.4, 6)
     axes = figure.subplots()
     if len(age) > MAX_DOTS:
         from matplotlib.colors import LogNorm
@@ -63,7 +63,7 @@ def plot_age_scatter(rows: Mapping[str, Any], path: str | os.PathLike, title: st
     axes.set(xlabel='true age (years)', ylabel='predicted age (years)')
     axes.legend(loc='upper left', frameon=False)
     _set_title(axes, title, summary)
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_age_error_by_band(
@@ -80,7 +80,7 @@ def plot_age_error_by_band(
     names = metrics.age_group_names(BANDS)
     band = metrics.age_group(age, BANDS)
     counts = np.bincount(band, minlength=len(names))
-    figure = _new_figure(8, 6.4)
+    figure = new_figure(8, 6.4)
     mae_axes, bias_axes = figure.subplots(2, 1, sharex=True)
     _set_title(mae_axes, title, _count(len(age), 'known age'))
     # The constant predictor's bias is its distance from the band, and would hide the model's.
@@ -104,7 +104,7 @@ def plot_age_error_by_band(
     ticks = [f'{name}\nn = {count:,}' for name, count in zip(names, counts, strict=True)]
     bias_axes.set_xticks(range(len(names)), ticks)
     bias_axes.set(xlim=(-0.6, len(names) - 0.4), xlabel='true age (years)')
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_confusion_matrix(
@@ -123,7 +123,7 @@ def plot_confusion_matrix(
     confusion = metrics.confusion_matrix(gender[known], female.astype(np.int64))
     true = confusion.sum(axis=1)
     share = confusion / np.maximum(true, 1)[:, None]
-    figure = _new_figure(5, 4.8)
+    figure = new_figure(5, 4.8)
     axes = figure.subplots()
     axes.imshow(share, cmap='Blues', vmin=0, vmax=1)
     for (t, p), count in np.ndenumerate(confusion):
@@ -138,7 +138,7 @@ def plot_confusion_matrix(
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set(xlabel='predicted gender', ylabel='true gender')
-    _save(figure, path)
+    save(figure, path)
 
 
 def plot_training_curves(
@@ -152,7 +152,7 @@ def plot_training_curves(
       out_path: of the PNG file, replaced whole.
     """
     rows = _read_json_lines(metrics_jsonl_path)
-    figure = _new_figure(10, 6.8)
+    figure = new_figure(10, 6.8)
     panels = figure.subplots(2, 2, sharex=True)
     for axes, label, train, validation, scale in (
         (panels[0, 0], 'loss', 'loss', 'loss', 1),
@@ -175,7 +175,7 @@ def plot_training_curves(
     panels[0, 0].legend(frameon=False)
     for axes in panels[1]:
         axes.set_xlabel('step')
-    _save(figure, out_path)
+    save(figure, out_path)
 
 
 def _known_ages(rows: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -206,7 +206,8 @@ def _curve(rows: list[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarra
     return steps, values
 
 
-def _new_figure(width: float, height: float) -> 'Figure':
+def new_figure(width: float, height: float) -> 'Figure':
+    """Returns an empty figure of the given size in inches."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -223,7 +224,8 @@ def _set_title(axes: 'Axes', title: str, summary: str) -> None:
     axes.set_title(f'{title}\n{summary}' if title else summary, fontsize=11)
 
 
-def _save(figure: 'Figure', path: str | os.PathLike) -> None:
+def save(figure: 'Figure', path: str | os.PathLike) -> None:
+    """Writes a figure as PNG; a file of that name is replaced whole."""
     temporary = f'{os.fspath(path)}.tmp'
     figure.savefig(temporary, format='png')
     os.replace(temporary, path)

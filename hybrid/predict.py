@@ -11,14 +11,14 @@ import pathlib
 import sys
 import time
 import warnings
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent import futures
 from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrid import evaluate, input_pipeline, parallel
+from hybrid import combination, evaluate, input_pipeline, parallel, trained
 from hybrid.datasets import image_files
 from hybrid.datasets.progress import ProgressBar
 from hybrid.interruption import Interruption
@@ -31,24 +31,30 @@ COLUMNS = (
     *('path', 'face', 'x', 'y', 'width', 'height', 'detection_score'),
     *('age', 'gender', 'female_probability', 'error'),
 )
+# Columns that ensembles add: the standard deviation between members in years, and the share of
+# members whose own gender is the ensemble's.
+ENSEMBLE_COLUMNS = ('age_std', 'gender_agreement')
 NO_FACE = 'no face found'
 Row = dict[str, Any]
-# Images uint8 [B, R, R, 3] to ages [B] in years and female probabilities [B].
-Predictor = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+# A face at the size of each model, uint8 [R, R, 3].
+Face = tuple[np.ndarray, ...]
+# Images uint8 [B, R, R, 3] for each model to columns [B]: `predicted_age` in years and
+# `female_probability`, of an ensemble also `ENSEMBLE_COLUMNS`.
+Predictor = Callable[[Sequence[np.ndarray]], dict[str, np.ndarray]]
 
 
 def read_faces(
-    path: pathlib.Path, detector: detection.FaceDetector | None, size: int
-) -> list[tuple[Row, np.ndarray | None]]:
+    path: pathlib.Path, detector: detection.FaceDetector | None, sizes: Sequence[int]
+) -> list[tuple[Row, Face | None]]:
     """Reads the faces of one file.
 
     Args:
       path: Of the file.
       detector: Finds the faces of a photograph; None takes the file for a crop of one.
-      size: Side R in pixels of a face.
+      sizes: Side R in pixels of a face, for each model.
 
     Returns:
-      (row, uint8 [R, R, 3]) for each face; if there is none, one row with the error, and None.
+      (row, images) for each face; if there is none, one row with the error, and None.
     """
     start: Row = {'path': str(path)}
     try:
@@ -56,15 +62,17 @@ def read_faces(
         height, width = image.shape[:2]
         if detector is None:
             whole = {'face': 0, 'x': 0, 'y': 0, 'width': width, 'height': height}
-            return [(start | whole, input_pipeline.resize(image, size))]
-        faces: list[tuple[Row, np.ndarray | None]] = []
+            return [(start | whole, tuple(input_pipeline.resize(image, r) for r in sizes))]
+        faces: list[tuple[Row, Face | None]] = []
         for number, face in enumerate(detector.detect(image)):
             corners = np.concatenate([face.box[:2], face.box[:2] + face.box[2:]])
             corners = np.clip(np.rint(corners), 0, [width, height, width, height])
             x, y, right, bottom = (int(value) for value in corners)
             box = {'face': number, 'x': x, 'y': y, 'width': right - x, 'height': bottom - y}
             row = start | box | {'detection_score': round(face.score, 4)}
-            faces.append((row, alignment.align_face(image, face.landmarks, size)))
+            faces.append(
+                (row, tuple(alignment.align_face(image, face.landmarks, r) for r in sizes))
+            )
         return faces or [(start | {'error': NO_FACE}, None)]
     # Whatever is wrong with one file, the others get their rows.
     except Exception as error:
@@ -73,7 +81,7 @@ def read_faces(
 
 def read_ahead(
     paths: Iterable[pathlib.Path], read: Callable, num_threads: int
-) -> Generator[tuple[Row, np.ndarray | None]]:
+) -> Generator[tuple[Row, Face | None]]:
     """Yields the faces that `read` gives for each path, in order, by threads a few files ahead."""
     queue: collections.deque[futures.Future] = collections.deque()
     remaining = iter(paths)
@@ -93,20 +101,25 @@ def read_ahead(
 
 
 def predict_rows(
-    faces: Iterable[tuple[Row, np.ndarray | None]], predictor: Predictor, batch_size: int
+    faces: Iterable[tuple[Row, Face | None]], predictor: Predictor, batch_size: int
 ) -> Iterator[Row]:
     """Fills in the predictions, in whole batches of which the last is padded; keeps the order."""
     waiting: list[Row] = []
-    batch: list[tuple[Row, np.ndarray]] = []
+    batch: list[tuple[Row, Face]] = []
 
     def predict() -> None:
-        images = np.zeros((batch_size, *batch[0][1].shape), np.uint8)
-        images[: len(batch)] = [image for _, image in batch]
-        for (row, _), age, female in zip(batch, *predictor(images), strict=False):
-            if math.isfinite(age) and math.isfinite(female):
+        images = [np.zeros((batch_size, *image.shape), np.uint8) for image in batch[0][1]]
+        for place, (_, face) in enumerate(batch):
+            for of_model, image in zip(images, face, strict=True):
+                of_model[place] = image
+        columns = predictor(images)
+        for place, (row, _) in enumerate(batch):
+            values = {name: column[place] for name, column in columns.items()}
+            if all(map(math.isfinite, values.values())):
                 # By way of text: the shortest number that is this float32.
-                row['age'], row['female_probability'] = float(str(age)), float(str(female))
-                row['gender'] = 'female' if female > 0.5 else 'male'
+                row |= {name: float(str(value)) for name, value in values.items()}
+                row['age'] = row.pop('predicted_age')
+                row['gender'] = 'female' if row['female_probability'] > 0.5 else 'male'
             else:
                 row['error'] = 'the model predicts no finite number'
         batch.clear()
@@ -125,32 +138,48 @@ def predict_rows(
     yield from waiting
 
 
-def create_predictor(config: ConfigDict, folder: pathlib.Path, checkpoint: str) -> Predictor:
-    """Restores the model of a workdir and compiles it.
+def create_predictor(
+    models: Sequence[trained.Trained], weights: combination.Weights | None = None
+) -> Predictor:
+    """Compiles models, or an ensemble, as one predictor.
+
+    Args:
+      models: One, or several to be combined.
+      weights: With which members are combined; None for equal ones.
 
     Raises:
-      FileNotFoundError: when there is no such checkpoint.
-      ValueError: when it does not fit the config, or the devices do not divide the batch size.
+      ValueError: when the devices do not divide the batch size.
     """
-    batch_size, size = config.evaluate.batch_size, config.data.resize_size
+    batch_size = models[0].config.evaluate.batch_size
     parallel.check_batch_size(batch_size, 'config.evaluate.batch_size')
-    model, state = evaluate.restore(config, folder, checkpoint)
-    variables = state.eval_variables
-    eval_step = parallel.compile_eval_step(evaluate.create_eval_step(model, config))
+    kept = [number is not None for number in trained.member_numbers(models)]
     labels = {
         'age': np.full(batch_size, np.nan, np.float32),
         'gender': np.full(batch_size, -1, np.int32),
         'index': np.arange(batch_size, dtype=np.int32),
     }
 
-    def predictor(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        batch = parallel.shard_batch({'image': images, **labels})
-        rows = parallel.gather_rows([eval_step(variables, batch)])
-        order = np.argsort(rows['index'])
-        return rows['predicted_age'][order], rows['female_probability'][order]
+    def predictor(images: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        ages, female = [], []
+        for model, own in zip(models, images, strict=True):
+            batch = parallel.shard_batch({'image': own, **labels})
+            rows = parallel.gather_rows([model.learner.eval_step(model.variables, batch)])
+            order = np.argsort(rows['index'])
+            ages.append(rows['predicted_age'][order].reshape(batch_size, -1))
+            female.append(rows['female_probability'][order].reshape(batch_size, -1))
+        if len(models) == 1 and not models[0].learner.is_ensemble:
+            return {'predicted_age': ages[0][:, 0], 'female_probability': female[0][:, 0]}
+        return combination.combine(
+            np.concatenate(ages, axis=1)[:, kept], np.concatenate(female, axis=1)[:, kept], weights
+        )
 
-    predictor(np.zeros((batch_size, size, size, 3), np.uint8))  # Compiles.
+    predictor([np.zeros((batch_size, r, r, 3), np.uint8) for r in face_sizes(models)])  # Compiles.
     return predictor
+
+
+def face_sizes(models: Sequence[trained.Trained]) -> list[int]:
+    """Side in pixels at which each model wants a face."""
+    return [model.config.data.resize_size for model in models]
 
 
 def check_paths(source: pathlib.Path, output: pathlib.Path, drawings: pathlib.Path | None) -> None:
@@ -176,13 +205,13 @@ def check_paths(source: pathlib.Path, output: pathlib.Path, drawings: pathlib.Pa
         raise ValueError(f'--draw={drawings}: would draw over --input={source}; name a new folder')
 
 
-def format_row(row: Row, suffix: str) -> str:
+def format_row(row: Row, suffix: str, columns: Sequence[str] = COLUMNS) -> str:
     """The line of a row in a `.csv` or a `.jsonl` file."""
     if suffix == '.jsonl':
-        return json.dumps({name: row.get(name) for name in COLUMNS}, allow_nan=False) + '\n'
+        return json.dumps({name: row.get(name) for name in columns}, allow_nan=False) + '\n'
     line = io.StringIO()
     # With this line end csv quotes a carriage return in a name too.
-    csv.DictWriter(line, COLUMNS, lineterminator='\r\n').writerow(row)
+    csv.DictWriter(line, columns, lineterminator='\r\n').writerow(row)
     return line.getvalue().removesuffix('\r\n') + '\n'
 
 
@@ -223,8 +252,8 @@ def draw_predictions(path: str, rows: list[Row], target: pathlib.Path) -> None:
 
 
 def predict(
-    config: ConfigDict,
-    folder: pathlib.Path,
+    configs: Sequence[ConfigDict],
+    folders: Sequence[pathlib.Path],
     checkpoint: str,
     source: str,
     output: str,
@@ -238,11 +267,11 @@ def predict(
     are in `<output>.partial`.
 
     Args:
-      config: The workdir's, with `detect`.
-      folder: The workdir.
+      configs: The workdirs'; of the first are `detect`, the batch size and the number of threads.
+      folders: The workdir, or several whose models are combined.
       checkpoint: `best` or `last`.
       source: An image file, or a folder; the folders in it are searched, too.
-      output: The .csv or .jsonl file to write, see `COLUMNS`.
+      output: The .csv or .jsonl file to write, see `COLUMNS` and `ENSEMBLE_COLUMNS`.
       detect: Search photographs for faces, rather than take them for aligned crops.
       drawings: Folder for pictures with boxes and predictions on them; '' for none.
 
@@ -261,11 +290,16 @@ def predict(
     if not paths:
         raise FileNotFoundError(f'--input={source}: no image in it, {skipped:,} other files')
     names = drawing_names(paths, root if root.is_dir() else root.parent) if draw_folder else {}
+    config = configs[0]
     detector = detection.create_detector(config.detect) if detect else None
-    predictor = create_predictor(config, folder, checkpoint)
+    models = trained.restore_all(configs, folders, checkpoint)
+    predictor = create_predictor(models, evaluate.fitted_weights(models, folders))
+    columns: tuple[str, ...] = COLUMNS
+    if len(models) > 1 or models[0].learner.is_ensemble:
+        columns = (*COLUMNS[:-1], *ENSEMBLE_COLUMNS, COLUMNS[-1])
 
-    def read(path: pathlib.Path) -> list[tuple[Row, np.ndarray | None]]:
-        return read_faces(path, detector, config.data.resize_size)
+    def read(path: pathlib.Path) -> list[tuple[Row, Face | None]]:
+        return read_faces(path, detector, face_sizes(models))
 
     faces = read_ahead(paths, read, config.data.num_threads)
     rows = predict_rows(faces, predictor, config.evaluate.batch_size)
@@ -282,10 +316,10 @@ def predict(
         ):
             warnings.filterwarnings('ignore', module='PIL')  # What matters comes as an error.
             if target.suffix == '.csv':
-                file.write(','.join(COLUMNS) + '\n')
+                file.write(','.join(columns) + '\n')
             for path, group in itertools.groupby(rows, key=lambda row: row['path']):
                 of_file = list(group)
-                file.writelines(format_row(row, target.suffix) for row in of_file)
+                file.writelines(format_row(row, target.suffix, columns) for row in of_file)
                 file.flush()
                 errors = sum('error' in row for row in of_file)
                 counts.update(errors=errors, faces=len(of_file) - errors)

@@ -5,16 +5,16 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hybrid import metrics, plots
+from hybrid import ensemble_metrics, ensemble_plots, metrics, plots
 
 GENDER_COLUMNS = ('gender', 'constant_gender')
-FLOAT_COLUMNS = ('age', 'predicted_age', 'female_probability', 'constant_age')
 TABLE = {
     'age': (
         'mae',
@@ -36,7 +36,12 @@ TABLE = {
 IN_YEARS = ('mae', 'rmse', 'bias')
 
 
-def write_report(rows: Mapping[str, Any], folder: str | os.PathLike, title: str) -> metrics.Scores:
+def write_report(
+    rows: Mapping[str, Any],
+    folder: str | os.PathLike,
+    title: str,
+    best_member: int | None = None,
+) -> metrics.Scores:
     """Writes predictions.csv, metrics.json and the pictures of one evaluated split.
 
     Each file is replaced whole, metrics.json last: where it stands, the others do.
@@ -45,15 +50,16 @@ def write_report(rows: Mapping[str, Any], folder: str | os.PathLike, title: str)
       rows: one row per example, as `metrics.canonical_rows` takes them.
       folder: to write to, `<workdir>/evaluation/<split>`; made where missing.
       title: of the pictures, for instance 'utkface test, best checkpoint'.
+      best_member: number of an ensemble's member that was best on validation.
 
     Returns:
-      The metrics, as `metrics.compute_metrics`.
+      The metrics, as `metrics.compute_metrics` and `ensemble_metrics.compute_metrics`.
 
     Raises:
       ValueError: as `metrics.canonical_rows`; nothing is written then.
     """
     rows = metrics.canonical_rows(rows)
-    scores = metrics.compute_metrics(rows)
+    scores = metrics.compute_metrics(rows) | ensemble_metrics.compute_metrics(rows, best_member)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'metrics.json').unlink(missing_ok=True)
@@ -61,6 +67,9 @@ def write_report(rows: Mapping[str, Any], folder: str | os.PathLike, title: str)
     plots.plot_age_scatter(rows, folder / 'age_scatter.png', title)
     plots.plot_age_error_by_band(rows, folder / 'age_error_by_band.png', title)
     plots.plot_confusion_matrix(rows, folder / 'confusion_matrix.png', title)
+    if ensemble_metrics.member_numbers(rows):
+        ensemble_plots.plot_curve(scores, folder / 'ensemble_curve.png', title)
+        ensemble_plots.plot_disagreement(scores, folder / 'disagreement.png', title)
     _replace(folder / 'metrics.json', to_json(scores))
     return scores
 
@@ -147,10 +156,54 @@ def format_table(scores: metrics.Scores, title: str = '') -> str:
                 f'{_value("bias", scores[f"{group}/age/bias"]):>12}'
                 f'{_value("accuracy", scores[f"{group}/gender/accuracy"]):>18}'
             )
+    lines += _ensemble_lines(scores)
     lines.append(
         '\nmae, rmse and bias in years; constant: median age and majority gender of training'
     )
     return '\n'.join(lines)
+
+
+def _ensemble_lines(scores: metrics.Scores) -> list[str]:
+    """Members, the curve, the difference to the best member, and disagreement."""
+    numbers = [
+        int(name.split('/')[0].removeprefix('member_'))
+        for name in scores
+        if re.fullmatch(r'member_\d+/age/mae', name)
+    ]
+    if not numbers:
+        return []
+    best = scores.get('best_member/number')
+
+    def row(name: str, key: str, suffix: str = '') -> str:
+        mae, accuracy = (scores[f'{key}{k}{suffix}'] for k in ('age/mae', 'gender/accuracy'))
+        return f'  {name:<36}{_value("mae", mae):>10}{_value("accuracy", accuracy):>18}'
+
+    lines = [f'\n{f"ensemble of {len(numbers)}":<38}{"age/mae":>10}{"gender/accuracy":>18}']
+    lines.append(row('combined', ''))
+    lines.append(row('median of the members', 'members/', '_median'))
+    for number in numbers:
+        mark = ', best on validation' if number == best else ''
+        lines.append(row(f'member {number}{mark}', f'member_{number}/'))
+    lines += [
+        row(f'mean over ensembles of {k}', f'curve/{k}/', '_mean') for k in range(2, len(numbers))
+    ]
+    if best is not None:
+        lines.append(f'combined less member {best}, with the paired 95 % interval')
+        for name in ('mae', 'accuracy'):
+            key = f'minus_best_member/{"age" if name == "mae" else "gender"}/{name}'
+            ends = (_number(name, scores[f'{key}_ci95_{end}']) for end in ('low', 'high'))
+            label = key.removeprefix('minus_best_member/')
+            lines.append(f'  {label:<36}{_value(name, scores[key]):>10}   ({" .. ".join(ends)})')
+    fifths = [
+        _value('mae', scores[f'disagreement/quintile_{q}/age/mae'])
+        for q in range(1, ensemble_metrics.NUM_QUANTILES + 1)
+    ]
+    lines.append(
+        f'members disagree by {scores["disagreement/age_std"]:.2f} years (standard deviation), and '
+        f'on {_value("share", scores["disagreement/gender_differs"])} of genders\n'
+        f'age/mae by fifths, from least to most disagreement on age: {", ".join(fifths)}'
+    )
+    return lines
 
 
 def _number(name: str, value: float) -> str:
@@ -175,7 +228,7 @@ def _to_csv(rows: metrics.Rows) -> str:
 
 def _format(name: str, value: Any) -> str:
     """A cell: '' for an unknown label, else what `_parse` reads back exactly."""
-    if name in FLOAT_COLUMNS:
+    if metrics.is_float(name):
         return '' if np.isnan(value) else str(value)  # NumPy's shortest round-trip float32.
     if name in GENDER_COLUMNS:
         return (*metrics.GENDERS, '')[value]
@@ -183,7 +236,7 @@ def _format(name: str, value: Any) -> str:
 
 
 def _parse(name: str, cell: str) -> Any:
-    if name in FLOAT_COLUMNS:
+    if metrics.is_float(name):
         return np.float32(cell or 'nan')
     if name in GENDER_COLUMNS:
         return {'male': 0, 'female': 1, '': -1}[cell]

@@ -7,17 +7,15 @@ import time
 from typing import Any
 
 import tensorflow_datasets as tfds
-from clu import parameter_overview
 from ml_collections import ConfigDict
 
-from hybrid import checkpoints, evaluate, input_pipeline, parallel, plots
+from hybrid import checkpoints, ensemble, evaluate, input_pipeline, parallel, plots, trained
 from hybrid import workdir as workdir_lib
 from hybrid.config_checks import check_config
 from hybrid.interruption import Interruption
-from hybrid.models.hybrid import create_model
+from hybrid.learner import Learner
 from hybrid.optimizer import create_learning_rate_fn, create_optimizer
-from hybrid.train_state import TrainState, create_train_state, num_params
-from hybrid.train_step import create_train_step, summarize
+from hybrid.validation import selection_scores, validation_metrics
 from hybrid.writers import METRICS, Progress, Writers
 
 _LOG = logging.getLogger(__name__)
@@ -47,9 +45,33 @@ def create_train_iterator(builder: tfds.core.DatasetBuilder, config: ConfigDict)
     )
 
 
+def report_nonfinite(learner: Learner, state: Any, known: set[int], workdir: pathlib.Path) -> None:
+    """Says which members have newly been frozen, and adds them to those that are known.
+
+    Raises:
+      NonFiniteError: when no member is left.
+    """
+    steps = learner.nonfinite_steps(state)
+    if (steps >= 0).all():
+        of = ' of the last member' if learner.is_ensemble else ''
+        raise NonFiniteError(
+            f'{workdir}: the loss or the gradient{of} was not finite at step {steps.max() + 1}, '
+            'which was not saved. Try a smaller config.optimizer.learning_rate'
+        )
+    for number, step in zip(learner.members, steps, strict=True):
+        if step >= 0 and number not in known:
+            known.add(number)
+            _LOG.warning(
+                'member %d: the loss or the gradient was not finite at step %d; it stays as it was '
+                'before and is left out, the others go on',
+                number,
+                step + 1,
+            )
+
+
 def train_and_evaluate(
     config: ConfigDict, workdir: pathlib.Path, overwrite_config: bool = False
-) -> TrainState:
+) -> Any:
     """Trains, or continues a training, then evaluates its best checkpoint on validation and test.
 
     Args:
@@ -62,7 +84,7 @@ def train_and_evaluate(
 
     Raises:
       ValueError: for what is wrong with the config or the workdir.
-      NonFiniteError: when the loss or the gradient was not finite at some step.
+      NonFiniteError: when the loss or the gradient was not finite at some step, of all members.
       SaveError: when a checkpoint could not be written.
       Stopped: when a signal asked for it; everything is saved.
     """
@@ -90,10 +112,8 @@ def train_and_evaluate(
 
     learning_rate_fn = create_learning_rate_fn(config.optimizer, num_steps)
     tx = create_optimizer(config.optimizer, learning_rate_fn)
-    model = create_model(config.model, axis_name=parallel.AXIS)
-    train_step = parallel.compile_train_step(create_train_step(model, tx, config))
-    eval_step = parallel.compile_eval_step(evaluate.create_eval_step(model, config))
-    state = create_train_state(model, tx, config)
+    learner = ensemble.create(config, tx)
+    state = learner.create_state()
     iterator = create_train_iterator(builder, config)
 
     with contextlib.ExitStack() as stack:
@@ -108,8 +128,7 @@ def train_and_evaluate(
             iterator.set_state(data_state)
             _LOG.info('%s: continuing after step %d of %d', workdir, start_step, num_steps)
         else:
-            overview = parameter_overview.get_parameter_overview(state.params, include_stats=False)
-            _LOG.info('%s parameters\n%s', f'{num_params(state.params):,}', overview)
+            _LOG.info('%s', learner.overview(state))
             state = parallel.replicate(state)
         # Only now: what was refused above leaves a workdir as it was.
         if main:
@@ -122,11 +141,12 @@ def train_and_evaluate(
         progress = stack.enter_context(Progress(num_steps, start_step, active=main))
         batches = input_pipeline.prefetch_to_device(iterator, parallel.shard_batch, data.prefetch)
         stack.enter_context(contextlib.closing(batches))
-        pending: list[dict[str, Any]] = []
+        pending: list[Any] = []
+        frozen: set[int] = set()
         clock = time.monotonic()
         for step in range(start_step + 1, num_steps + 1):
             batch, data_state = next(batches)
-            state, metrics = train_step(state, batch)
+            state, metrics = learner.train_step(state, batch)
             pending.append(metrics)
             log = step % config.train.log_every_steps == 0
             ended = step % eval_every == 0 if eval_every else epoch(step) > epoch(step - 1)
@@ -137,31 +157,26 @@ def train_and_evaluate(
             save = validate or stop or (save_every > 0 and step % save_every == 0)
             # A row before every checkpoint, so that a continued run averages over the same steps.
             if log or save:
-                row = summarize(pending)
-                if (bad := int(state.nonfinite_step)) >= 0:
-                    raise NonFiniteError(
-                        f'{workdir}: the loss or the gradient was not finite at step {bad + 1}, '
-                        'which was not saved. Try a smaller config.optimizer.learning_rate'
-                    )
+                row = learner.summarize(pending, state)
+                report_nonfinite(learner, state, frozen, workdir)
                 row['train/learning_rate'] = float(learning_rate_fn(step - 1))
                 images = len(pending) * config.train.batch_size
                 row['train/images_per_second'] = images / (time.monotonic() - clock)
                 writers.write(step, row)
                 progress.show(step, row)
                 pending = []
-            score = None
+            chosen_by: dict[int | None, float] = {}
             if validate and data.validation_split:
-                rows = evaluate.predict_split(
-                    eval_step, state.eval_variables, builder, data.validation_split, config
-                )
+                model = trained.describe(config, workdir, learner, state, 'last', step)
+                rows, members = evaluate.predict_members([model], builder, data.validation_split)
                 labels = columns[data.validation_split]
-                scores = evaluate.validation_metrics(rows, labels, config)
+                scores = validation_metrics(rows, labels, config, members)
                 validation = {f'validation/{name}': value for name, value in scores.items()}
                 writers.write(step, {'epoch': step / steps_per_epoch, **validation})
                 progress.show(step, validation)
-                score = evaluate.selection_score(scores, labels)
+                chosen_by = selection_scores(scores, labels, members)
             if save:
-                saved.save(step, state, data_state, config.to_dict(), score)
+                saved.save(step, state, data_state, config.to_dict(), chosen_by)
             if log or save:
                 clock = time.monotonic()
             if stop:
@@ -178,13 +193,12 @@ def train_and_evaluate(
             )
         which = 'best' if data.validation_split else 'last'
         best_step, best = saved.restore_best(target) if which == 'best' else (num_steps, state)
+        best_scores = saved.scores(best_step)
 
     if main:
         plots.plot_training_curves(workdir / METRICS, workdir / 'training_curves.png')
     _LOG.info('%s: evaluating the %s checkpoint, step %d', workdir, which, best_step)
-    source = {'checkpoint': which, 'step': best_step}
+    model = trained.describe(config, workdir, learner, best, which, best_step, best_scores)
     for split in splits[1:]:
-        evaluate.evaluate_split(
-            eval_step, best.eval_variables, builder, split, config, workdir, source
-        )
+        evaluate.evaluate_split([model], builder, split, workdir)
     return state

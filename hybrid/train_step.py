@@ -99,13 +99,29 @@ def create_train_step(
     return train_step
 
 
-def summarize(steps: list[dict[str, Any]]) -> dict[str, float]:
-    """Reduces the metrics of several steps to one row of metrics.jsonl."""
+def average(steps: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Averages the metrics of several steps.
+
+    Args:
+      steps: What `train_step` returned; its arrays may have a leading axis of members.
+
+    Returns:
+      `loss` and `grad_norm`, averaged over steps, and the averages of TrainMetrics, over examples;
+      each of the shape [] or [K].
+    """
     fetched = jax.device_get(steps)
+    if np.ndim(fetched[0]['loss']):
+        # A clu collection is of one model: each member has its own.
+        of_members = [
+            average([jax.tree.map(lambda x, k=k: x[k], step) for step in fetched])
+            for k in range(len(fetched[0]['loss']))
+        ]
+        return {name: np.stack([a[name] for a in of_members]) for name in of_members[0]}
     sums = fetched[0]['sums']
     for step in fetched[1:]:
         sums = sums.merge(step['sums'])
-    row = {f'train/{name}': float(value) for name, value in sums.compute().items()}
+    averages = dict(sums.compute())
     for name in ('loss', 'grad_norm'):
-        row[f'train/{name}'] = float(np.mean([step[name] for step in fetched], dtype=np.float64))
-    return row
+        values = np.stack([step[name] for step in fetched])
+        averages[name] = values.mean(axis=0, dtype=np.float64)
+    return averages

@@ -1,4 +1,4 @@
-"""The files of a run that are neither checkpoints nor figures: config.json and dataset.json."""
+"""The files of a run that are neither checkpoints nor figures: its config, dataset and weights."""
 
 import contextlib
 import fcntl
@@ -11,7 +11,9 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-CONFIG, DATASET = 'config.json', 'dataset.json'
+from hybrid import combination
+
+CONFIG, DATASET, WEIGHTS = 'config.json', 'dataset.json', 'ensemble_weights.json'
 # Keys that say where and how fast, not what: a run may be continued with others.
 MACHINE_KEYS = {
     *('data.data_dir', 'data.manual_dir', 'data.num_threads', 'data.prefetch'),
@@ -237,3 +239,32 @@ def load_dataset(workdir: pathlib.Path) -> dict[str, Any]:
       ValueError: when it is damaged.
     """
     return _read_json(workdir / DATASET)
+
+
+def save_weights(
+    workdir: pathlib.Path, source: dict[str, Any], weights: combination.Weights
+) -> None:
+    """Writes ensemble_weights.json: the members' weights, and of which checkpoint they are."""
+    values = {'age': weights.age.tolist(), 'gender': weights.gender.tolist()}
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(workdir / WEIGHTS, {'source': source, 'weights': values})
+
+
+def load_weights(workdir: pathlib.Path, source: dict[str, Any]) -> combination.Weights | None:
+    """Reads ensemble_weights.json; None when there is none, or it is of another checkpoint.
+
+    Raises:
+      ValueError: when it is damaged.
+    """
+    path = workdir / WEIGHTS
+    if not path.exists():
+        return None
+    record = _read_json(path)
+    # By way of JSON, as the one that was written went.
+    if record.get('source') != json.loads(json.dumps(source)):
+        return None
+    try:
+        values = record['weights']
+        return combination.Weights(np.array(values['age']), np.array(values['gender']))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f'{path} holds no weights ({error}); remove it and evaluate') from None

@@ -19,7 +19,9 @@ def restore_latest(saved, like):
 
 
 def save(saved, step, mae=None):
-    saved.save(step, state(step), {'next_index': 8 * step}, {'seed': 1}, mae)
+    saved.save(
+        step, state(step), {'next_index': 8 * step}, {'seed': 1}, {} if mae is None else {None: mae}
+    )
 
 
 def test_best_and_latest_are_kept(tmp_path):
@@ -44,6 +46,18 @@ def test_restore_gives_back_bits_and_place_in_the_data(tmp_path):
     assert restored['w'].sharding == parallel.replicated()
 
 
+def test_scores_of_members_are_kept_with_the_checkpoint_that_they_are_of(tmp_path):
+    saved = checkpoints.Checkpoints(tmp_path)
+    saved.save(1, state(1), {}, {}, {None: 3.0, 0: 4.0, 2: 5.0})
+    saved.save(2, state(2), {}, {}, {0: 1.0})
+    saved.wait()
+    assert saved.scores(1) == {None: 3.0, 0: 4.0, 2: 5.0}
+    # Without a score of the whole there is none of members either.
+    assert saved.scores(2) == {}
+    assert saved.step('best') == 1
+    saved.close()
+
+
 def test_training_on_at_once_does_not_change_what_is_saved(tmp_path):
     """The step consumes the state whose saving is still under way."""
     step = parallel.compile_train_step(lambda s, b: (jax.tree.map(lambda x: x * 2 + 1, s), {}))
@@ -51,7 +65,7 @@ def test_training_on_at_once_does_not_change_what_is_saved(tmp_path):
     big = np.arange(2_000_000, dtype=np.float32)
     current = parallel.replicate({'w': big})
     saved = checkpoints.Checkpoints(tmp_path)
-    saved.save(1, current, {}, {}, 1.0)
+    saved.save(1, current, {}, {}, {None: 1.0})
     for _ in range(5):
         current, _ = step(current, parallel.shard_batch(batch))
     jax.block_until_ready(current)
@@ -167,10 +181,10 @@ def test_a_full_disk_leaves_the_last_checkpoint_usable_and_says_so(small_disk):
     (small_disk / 'ballast').write_bytes(b'x' * 9_000_000)
     big = {'w': np.random.default_rng(0).random((700, 700), np.float32)}
     saved = checkpoints.Checkpoints(small_disk)
-    saved.save(1, parallel.replicate(big), {'next_index': 8}, {}, 1.0)
+    saved.save(1, parallel.replicate(big), {'next_index': 8}, {}, {None: 1.0})
     saved.wait()
     message = r'could not be saved \(no space left on the device\); the one of step 1 is whole'
-    saved.save(2, parallel.replicate(big), {}, {}, 0.5)
+    saved.save(2, parallel.replicate(big), {}, {}, {None: 0.5})
     with pytest.raises(checkpoints.SaveError, match=message):
         saved.wait()
     saved.close()

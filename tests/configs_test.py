@@ -1,10 +1,11 @@
 import importlib
 import pathlib
 
+import optax
 import pytest
 
 from configs import default
-from hybrid import workdir
+from hybrid import ensemble, workdir
 from hybrid.config_checks import check_config
 
 FOLDER = pathlib.Path(default.__file__).parent
@@ -14,5 +15,9 @@ FOLDER = pathlib.Path(default.__file__).parent
 def test_every_config_has_the_keys_of_the_default_and_may_be_trained(name):
     config = importlib.import_module(f'configs.{name}').get_config()
     keys = workdir.flatten(default.get_config().to_dict()).keys()
+    groups = config.ensemble.groups
+    config.ensemble.groups = {}
     assert workdir.flatten(config.to_dict()).keys() == keys
     check_config(config)
+    config.ensemble.groups = groups
+    ensemble.create(config, optax.identity())

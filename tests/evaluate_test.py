@@ -6,9 +6,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hybrid import augment, evaluate, input_pipeline, metrics, parallel, report, workdir
-
-SOURCE = {'checkpoint': 'best', 'step': 3}
+from hybrid import (
+    augment,
+    eval_step,
+    evaluate,
+    input_pipeline,
+    learner,
+    metrics,
+    parallel,
+    report,
+    trained,
+    validation,
+    workdir,
+)
 
 
 class FixedModel(nn.Module):
@@ -22,6 +32,17 @@ class FixedModel(nn.Module):
         return {'age': 100 * red, 'gender_logits': logits}
 
 
+def fixed(config, folder):
+    """A workdir whose model is FixedModel."""
+
+    class Fixed(learner.SingleModel):
+        def __init__(self):
+            step = eval_step.create_eval_step(FixedModel(), config)
+            self.eval_step = parallel.compile_eval_step(step)
+
+    return trained.Trained(folder, config, Fixed(), {}, 'best', 3)
+
+
 @pytest.fixture
 def config(tiny_config):
     tiny_config.data.normalization = 'unit'
@@ -30,11 +51,11 @@ def config(tiny_config):
 
 
 def predict(config, builder, split='test', devices=None):
-    step = evaluate.create_eval_step(FixedModel(), config)
+    step = eval_step.create_eval_step(FixedModel(), config)
     compiled = jax.pmap(
         step, axis_name=parallel.AXIS, in_axes=(None, 0), out_axes=0, devices=devices
     )
-    return evaluate.predict_split(compiled, {}, builder, split, config)
+    return eval_step.predict_split(compiled, {}, builder, split, config)
 
 
 def expected_pixels(builder, split, config):
@@ -91,7 +112,7 @@ def test_losses_are_the_trainings_and_nan_where_unknown(config, tiny_builder):
     entropy = np.where(columns['gender'] < 0, np.nan, -np.log(right))
     np.testing.assert_allclose(rows['gender_loss'], entropy, rtol=1e-4)
 
-    scores = evaluate.validation_metrics(rows, columns, config)
+    scores = validation.validation_metrics(rows, columns, config)
     known = ~np.isnan(columns['age'])
     assert scores['age/mae'] == pytest.approx(
         np.abs(rows['predicted_age'] - columns['age'])[known].mean(), rel=1e-6
@@ -109,7 +130,7 @@ def test_losses_are_the_trainings_and_nan_where_unknown(config, tiny_builder):
 
 def test_flip_average_sees_the_mirror_image_too(config):
     config.evaluate.flip_average = True
-    step = evaluate.create_eval_step(FixedModel(), config)
+    step = eval_step.create_eval_step(FixedModel(), config)
     image = np.full((1, 8, 8, 3), 51, np.uint8)
     image[0, 0, -1] = (153, 102, 0)
     batch = {'image': image, 'age': np.ones(1), 'gender': np.zeros(1, int), 'index': np.zeros(1)}
@@ -124,7 +145,7 @@ def test_evaluation_only_crops(config):
     config.augment.rotation, config.augment.flip = 90.0, 1.0
     image = np.random.default_rng(0).integers(1, 255, (4, 12, 12, 3)).astype(np.uint8)
     batch = {'image': image, 'age': np.ones(4), 'gender': np.zeros(4, int), 'index': np.arange(4)}
-    step = evaluate.create_eval_step(FixedModel(), config)
+    step = eval_step.create_eval_step(FixedModel(), config)
     rows = step({}, {name: jnp.asarray(value) for name, value in batch.items()})
     corner = augment.center_crop(jnp.asarray(image), 8)[:, 0, 0] / 255
     np.testing.assert_allclose(rows['predicted_age'], 100 * corner[:, 0], rtol=1e-5)
@@ -134,8 +155,8 @@ def test_report_counts_the_split_and_can_be_recomputed(config, tiny_builder, tmp
     columns = {'train': input_pipeline.read_columns(tiny_builder, 'train')}
     record = workdir.describe_dataset(tiny_builder.info.full_name, columns, 'train')
     workdir.save_dataset(tmp_path, record)
-    step = parallel.compile_eval_step(evaluate.create_eval_step(FixedModel(), config))
-    result = evaluate.evaluate_split(step, {}, tiny_builder, 'test', config, tmp_path, SOURCE)
+    model = fixed(config, tmp_path)
+    result = evaluate.evaluate_split([model], tiny_builder, 'test', tmp_path)
     assert 'test, best checkpoint (step 3): 41 examples' in capsys.readouterr().out
 
     folder = tmp_path / 'evaluation' / 'test'
@@ -159,25 +180,24 @@ def test_a_split_with_other_examples_is_refused(config, tiny_builder, tmp_path):
     record = workdir.describe_dataset('x', columns, 'test')
     record['splits']['test']['sha256'] = '0'
     workdir.save_dataset(tmp_path, record)
-    step = parallel.compile_eval_step(evaluate.create_eval_step(FixedModel(), config))
     with pytest.raises(ValueError, match="split 'test' does not hold the examples"):
-        evaluate.evaluate_split(step, {}, tiny_builder, 'test', config, tmp_path, SOURCE)
+        evaluate.evaluate_split([fixed(config, tmp_path)], tiny_builder, 'test', tmp_path)
 
 
 def test_selection_is_by_age_then_gender_and_never_by_what_is_not_finite():
     nan = float('nan')
     ages, no_ages = {'age': np.array([3.0, nan])}, {'age': np.array([nan, nan])}
     scores = {'age/mae': 5.0, 'gender/accuracy': 0.9}
-    assert evaluate.selection_score(scores, ages) == 5.0
+    assert validation.selection_score(scores, ages) == 5.0
     # A diverged state does not pass as one without age labels.
-    assert evaluate.selection_score({**scores, 'age/mae': nan}, ages) is None
-    by_gender = evaluate.selection_score({**scores, 'age/mae': nan}, no_ages)
+    assert validation.selection_score({**scores, 'age/mae': nan}, ages) is None
+    by_gender = validation.selection_score({**scores, 'age/mae': nan}, no_ages)
     assert by_gender == pytest.approx(0.1)
-    assert evaluate.selection_score({'age/mae': nan, 'gender/accuracy': nan}, no_ages) is None
+    assert validation.selection_score({'age/mae': nan, 'gender/accuracy': nan}, no_ages) is None
 
 
 def test_a_prediction_that_is_not_finite_is_not_passed_over(config, tiny_builder):
     columns = input_pipeline.read_columns(tiny_builder, 'test')
     rows = predict(config, tiny_builder)
     rows['predicted_age'][np.flatnonzero(~np.isnan(columns['age']))[0]] = np.nan
-    assert np.isnan(evaluate.validation_metrics(rows, columns, config)['age/mae'])
+    assert np.isnan(validation.validation_metrics(rows, columns, config)['age/mae'])

@@ -32,13 +32,13 @@ def texts(figure):
 def saved(monkeypatch):
     """The figures that were saved, to look into."""
     figures = []
-    save = plots._save
+    save = plots.save
 
     def spy(figure, path):
         figures.append(figure)
         save(figure, path)
 
-    monkeypatch.setattr(plots, '_save', spy)
+    monkeypatch.setattr(plots, 'save', spy)
     return figures
 
 

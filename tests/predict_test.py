@@ -15,7 +15,15 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from configs import default
-from hybrid import checkpoints, evaluate, input_pipeline, parallel, predict, workdir
+from hybrid import (
+    checkpoints,
+    evaluate,
+    input_pipeline,
+    parallel,
+    predict,
+    trained,
+    workdir,
+)
 from hybrid.datasets import image_files
 from hybrid.models.hybrid import create_model
 from hybrid.optimizer import create_learning_rate_fn, create_optimizer
@@ -50,7 +58,11 @@ def run(config, tmp_path_factory):
     params = jax.tree.map(lambda x: np.asarray(x, np.float32), params)
     saved = checkpoints.Checkpoints(folder)
     saved.save(
-        1, parallel.replicate(dataclasses.replace(state, params=params)), {}, config.to_dict(), 1.0
+        1,
+        parallel.replicate(dataclasses.replace(state, params=params)),
+        {},
+        config.to_dict(),
+        {None: 1.0},
     )
     saved.close()
     return folder
@@ -101,12 +113,11 @@ def test_crops_get_the_predictions_of_evaluation(config, run, tiny_builder, tmp_
     faces.mkdir()
     for k, example in enumerate(source):
         (faces / f'{k:03}.jpg').write_bytes(example['image'])
-    predict.predict(config, run, 'best', str(faces), str(tmp_path / 'out.csv'))
+    predict.predict([config], [run], 'best', str(faces), str(tmp_path / 'out.csv'))
     rows = read_csv(tmp_path / 'out.csv')
 
-    model, state = evaluate.restore(config, run, 'best')
-    step = parallel.compile_eval_step(evaluate.create_eval_step(model, config))
-    expected = evaluate.predict_split(step, state.eval_variables, tiny_builder, 'test', config)
+    model, _ = trained.restore(config, run, 'best')
+    expected, _ = evaluate.predict_members([model], tiny_builder, 'test')
     assert np.std(expected['predicted_age']) > 0.1
     assert len(rows) == 41
     for name, column in (('age', 'predicted_age'), ('female_probability', 'female_probability')):
@@ -130,7 +141,7 @@ def test_bad_files_get_their_error_and_stop_nothing(config, run, tmp_path, capsy
     errors = bad_files(folder)
     (folder / 'notes.txt').write_text('not looked at')
     (folder / '.hidden.jpg').write_text('not looked at')
-    predict.predict(config, run, 'last', str(folder), str(tmp_path / 'out.jsonl'))
+    predict.predict([config], [run], 'last', str(folder), str(tmp_path / 'out.jsonl'))
     rows = [json.loads(line) for line in (tmp_path / 'out.jsonl').read_text().splitlines()]
     assert len(rows) == 60
     assert [row['path'] for row in rows] == [str(x) for x in image_files.find_images(folder)[0]]
@@ -177,7 +188,9 @@ def test_detected_faces_get_a_row_each(config, run, tmp_path, monkeypatch):
     face(4, (640, 480)).save(folder / 'c.gif.jpg')
     bad_files(folder)
     out = tmp_path / 'out.csv'
-    predict.predict(config, run, 'best', str(folder), str(out), detect=True, drawings=str(drawn))
+    predict.predict(
+        [config], [run], 'best', str(folder), str(out), detect=True, drawings=str(drawn)
+    )
     rows = [row for row in read_csv(out) if row['error'] in ('', predict.NO_FACE)]
     found = [(str(Path(row['path']).relative_to(folder)), row['face']) for row in rows]
     assert found == [
@@ -208,13 +221,13 @@ def test_photographs(config, run, shared_data, tmp_path):
     config = config.copy_and_resolve_references()
     config.detect.model = str(shared_data / 'face_detector' / detection.MODEL_FILE)
     out = tmp_path / 'out.csv'
-    predict.predict(config, run, 'best', str(shared_data / 'photos'), str(out), detect=True)
+    predict.predict([config], [run], 'best', str(shared_data / 'photos'), str(out), detect=True)
     rows = read_csv(out)
     assert [row['face'] for row in rows] == ['0', '1', '2', '0']
     assert [row['error'] for row in rows] == [''] * 4
     assert all(float(row['detection_score']) > 0.85 for row in rows)
     # Faces are cut out and predicted one by one: alone they get the same.
-    predict.predict(config, run, 'best', rows[3]['path'], str(out), detect=True)
+    predict.predict([config], [run], 'best', rows[3]['path'], str(out), detect=True)
     assert float(read_csv(out)[0]['age']) == pytest.approx(float(rows[3]['age']), rel=1e-5)
 
 
@@ -223,12 +236,17 @@ def test_batches_are_whole_and_the_order_stays(count):
     batches = []
 
     def predictor(images):
-        batches.append(len(images))
-        return images[:, 0, 0, 0] + np.float32(0.1), images[:, 0, 0, 1] / np.float32(100)
+        ages, genders = images
+        batches.append(len(ages))
+        return {
+            'predicted_age': ages[:, 0, 0, 0] + np.float32(0.1),
+            'female_probability': genders[:, 2, 2, 1] / np.float32(100),
+        }
 
-    faces: list[tuple[predict.Row, np.ndarray | None]] = []
+    faces: list[tuple[predict.Row, predict.Face | None]] = []
     for k in range(count):
-        faces.append(({'path': f'{k}', 'face': 0}, np.full((2, 2, 3), 5 * k, np.uint8)))
+        images = tuple(np.full((size, size, 3), 5 * k, np.uint8) for size in (2, 3))
+        faces.append(({'path': f'{k}', 'face': 0}, images))
         faces.append(({'path': f'{k} bad', 'error': 'bad'}, None))
     rows = list(predict.predict_rows(iter(faces), predictor, 4))
     assert [row['path'] for row in rows] == [x for k in range(count) for x in (f'{k}', f'{k} bad')]
@@ -247,9 +265,12 @@ def test_rows_without_a_face_are_not_held_back():
 
 
 def test_a_prediction_that_is_not_finite_is_an_error():
-    predictor = lambda images: (np.array([np.nan, 30]), np.array([0.5, 0.7]))  # noqa: E731
-    faces = [({'path': str(k)}, np.zeros((2, 2, 3), np.uint8)) for k in range(2)]
-    first, second = predict.predict_rows(faces, predictor, 2)
+    columns = {
+        'predicted_age': np.array([np.nan, 30]),
+        'female_probability': np.array([0.5, 0.7]),
+    }
+    faces = [({'path': str(k)}, (np.zeros((2, 2, 3), np.uint8),)) for k in range(2)]
+    first, second = predict.predict_rows(faces, lambda images: columns, 2)
     assert first == {'path': '0', 'error': 'the model predicts no finite number'}
     assert second == {'path': '1', 'age': 30, 'female_probability': 0.7, 'gender': 'female'}
 
@@ -280,7 +301,7 @@ def test_a_file_name_that_is_no_text(config, run, tmp_path):
     folder = tmp_path / 'in'
     folder.mkdir()
     (folder / os.fsdecode(b'\xff.jpg')).write_bytes(b'')
-    predict.predict(config, run, 'best', str(folder), str(tmp_path / 'out.csv'))
+    predict.predict([config], [run], 'best', str(folder), str(tmp_path / 'out.csv'))
     (row,) = read_csv(tmp_path / 'out.csv')
     assert row['path'].endswith('\\udcff.jpg')
 
@@ -306,7 +327,7 @@ def test_what_was_done_is_kept_when_something_fails(config, run, tmp_path, monke
 
     monkeypatch.setattr(predict, 'create_predictor', create_failing)
     with pytest.raises(RuntimeError, match=r'No space left.*so far are in .*out\.csv\.partial'):
-        predict.predict(config, run, 'best', str(folder), str(out))
+        predict.predict([config], [run], 'best', str(folder), str(out))
     assert len(read_csv(tmp_path / 'out.csv.partial')) == 31  # The 32nd may have had more faces.
     assert out.read_text() == 'older results'
 
@@ -318,14 +339,14 @@ def test_a_picture_that_cannot_be_drawn_stops_nothing(config, run, tmp_path, cap
     for k in range(2):
         face(k).save(folder / f'{k}.png')
     out = tmp_path / 'out.csv'
-    predict.predict(config, run, 'best', str(folder), str(out), drawings=str(drawn))
+    predict.predict([config], [run], 'best', str(folder), str(out), drawings=str(drawn))
     assert [row['error'] for row in read_csv(out)] == ['', '']
     assert image_files.read_image(drawn / '1.png').shape == (480, 480, 3)
     assert '0.png: not drawn: ' in capsys.readouterr().err
 
 
 def test_wrong_paths_are_told_before_anything_is_loaded(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(predict, 'create_predictor', lambda *args: pytest.fail('loaded'))
+    monkeypatch.setattr(trained, 'restore_all', lambda *args: pytest.fail('loaded'))
     (tmp_path / 'in').mkdir()
     face().save(tmp_path / 'in' / 'a.png')
     (tmp_path / 'none').mkdir()
@@ -349,7 +370,7 @@ def test_wrong_paths_are_told_before_anything_is_loaded(config, tmp_path, monkey
     config.detect.model = str(tmp_path / 'missing.onnx')
     for source, output, options, reason in cases:
         with pytest.raises((ValueError, OSError), match=reason) as caught:
-            predict.predict(config, tmp_path, 'best', source, output, **options)
+            predict.predict([config], [tmp_path], 'best', source, output, **options)
         assert '\n' not in str(caught.value)
     assert not Path(out).exists()
 
@@ -389,6 +410,9 @@ def test_from_the_command_line(run, tmp_path):
 def test_of_a_crop_that_is_not_square_the_middle_is_seen(config, tmp_path):
     image = face(5, (64, 48))
     image.save(tmp_path / 'x.png')
-    ((row, cut),) = predict.read_faces(tmp_path / 'x.png', None, config.data.resize_size)
+    ((row, cuts),) = predict.read_faces(tmp_path / 'x.png', None, [config.data.resize_size, 20])
     assert (row['width'], row['height']) == (64, 48)
+    assert cuts is not None
+    cut, small = cuts
+    np.testing.assert_array_equal(small, input_pipeline.resize(np.asarray(image), 20))
     np.testing.assert_array_equal(cut, input_pipeline.resize(np.asarray(image), 36))

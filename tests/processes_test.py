@@ -12,7 +12,7 @@ import optax
 import pytest
 from launching import launch, start, tiny_flags, wait_until
 
-from hybrid import evaluate, parallel, workdir
+from hybrid import parallel, trained, workdir
 
 end_to_end = pytest.mark.end_to_end
 
@@ -139,7 +139,7 @@ def test_one_step_of_two_processes_is_that_of_one(tiny_data_dir, tmp_path):
 
     def params(folder):
         config = workdir.load_config(folder)
-        return jax.device_get(evaluate.restore(config, folder, 'last')[1].params)
+        return jax.device_get(trained.restore(config, folder, 'last')[1].params)
 
     a, b = params(tmp_path / 'one'), params(tmp_path / 'two')
     difference = optax.tree.norm(jax.tree.map(lambda x, y: x - y, a, b))

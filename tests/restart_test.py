@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from launching import launch, start, tiny_flags, wait_until
 
-from hybrid import checkpoints, evaluate, workdir
+from hybrid import checkpoints, trained, workdir
 
 pytestmark = pytest.mark.end_to_end
 
@@ -48,7 +48,7 @@ def rows(folder):
 
 def final_state(folder):
     config = workdir.load_config(folder)
-    _, state = evaluate.restore(config, folder, 'last')
+    _, state = trained.restore(config, folder, 'last')
     assert int(state.step) == STEPS
     return jax.device_get(state)
 

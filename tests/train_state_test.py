@@ -4,7 +4,14 @@ import numpy as np
 
 from hybrid.models.hybrid import create_model
 from hybrid.optimizer import create_learning_rate_fn, create_optimizer
-from hybrid.train_state import create_key, create_train_state, example_keys, num_params
+from hybrid.train_state import (
+    abstract_train_state,
+    create_key,
+    create_stacked_train_state,
+    create_train_state,
+    example_keys,
+    num_params,
+)
 
 
 def data(keys):
@@ -47,3 +54,17 @@ def test_seed_and_member_decide_the_initialisation(tiny_config):
 
 def test_num_params():
     assert num_params({'a': np.zeros((2, 3)), 'b': {'c': np.zeros(4)}}) == 10
+
+
+def test_the_abstract_state_is_that_of_what_is_created(tiny_config):
+    model = create_model(tiny_config.model)
+    tiny_config.optimizer.ema_decay = 0.9
+    tx = create_optimizer(tiny_config.optimizer, create_learning_rate_fn(tiny_config.optimizer, 10))
+
+    def shapes(tree):
+        return jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+
+    one = create_train_state(model, tx, tiny_config)
+    assert shapes(abstract_train_state(model, tx, tiny_config)) == shapes(one)
+    three = create_stacked_train_state(model, tx, tiny_config, range(3))
+    assert shapes(abstract_train_state(model, tx, tiny_config, 3)) == shapes(three)

@@ -11,9 +11,13 @@ from hybrid import parallel
 from hybrid.models.hybrid import create_model
 from hybrid.optimizer import create_learning_rate_fn, create_optimizer
 from hybrid.train_state import create_train_state
-from hybrid.train_step import create_train_step, summarize
+from hybrid.train_step import average, create_train_step
 
 BATCH = 8
+
+
+def summarize(steps):
+    return {f'train/{name}': float(value) for name, value in average(steps).items()}
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from hybrid import checkpoints, train
+from hybrid import checkpoints, learner, train
 from hybrid.writers import METRICS
 
 
@@ -22,17 +22,17 @@ class Killed(BaseException):
 
 def kill_at(monkeypatch, step):
     """Lets the run die right after the given step was computed."""
-    original = train.summarize
+    original = learner.SingleModel.summarize
     seen = 0
 
-    def dying(steps):
+    def dying(self, steps, state):
         nonlocal seen
         seen += len(steps)
         if seen > step:
             raise Killed
-        return original(steps)
+        return original(self, steps, state)
 
-    monkeypatch.setattr(train, 'summarize', dying)
+    monkeypatch.setattr(learner.SingleModel, 'summarize', dying)
 
 
 @pytest.fixture

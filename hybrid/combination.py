@@ -1,0 +1,123 @@
+"""Members' predictions to those of an ensemble, and the weights of its members."""
+
+import dataclasses
+
+import numpy as np
+
+WEIGHTINGS = ('uniform', 'validation')
+
+
+@dataclasses.dataclass(frozen=True)
+class Weights:
+    """Weights [K] of the members, none negative, that add up to 1.
+
+    Attributes:
+      age: For ages.
+      gender: For probabilities.
+    """
+
+    age: np.ndarray
+    gender: np.ndarray
+
+
+def uniform(count: int) -> Weights:
+    """The same weight for each of `count` members."""
+    return Weights(np.full(count, 1 / count), np.full(count, 1 / count))
+
+
+def combine(
+    ages: np.ndarray, female: np.ndarray, weights: Weights | None = None
+) -> dict[str, np.ndarray]:
+    """Combines members: ages by their mean, genders by their mean probability.
+
+    Args:
+      ages: [N, K] in years.
+      female: [N, K], female probabilities.
+      weights: Of the members; None for equal ones.
+
+    Returns:
+      float32 [N]: `predicted_age` in years, `female_probability`, `age_std`, the standard deviation
+      between members in years, and `gender_agreement`, the share of members whose own gender is the
+      ensemble's. The last two do not depend on weights, but for which gender is the ensemble's.
+    """
+    ages, female = np.asarray(ages, np.float64), np.asarray(female, np.float64)
+    weights = weights or uniform(ages.shape[1])
+    probability = (female @ weights.gender).astype(np.float32)
+    votes = (female > 0.5) == (probability > 0.5)[:, None]
+    return {
+        'predicted_age': (ages @ weights.age).astype(np.float32),
+        'female_probability': probability,
+        'age_std': ages.std(axis=1).astype(np.float32),
+        'gender_agreement': votes.mean(axis=1).astype(np.float32),
+    }
+
+
+def fit_weights(
+    ages: np.ndarray, female: np.ndarray, age: np.ndarray, gender: np.ndarray
+) -> Weights:
+    """The weights with the smallest age MAE and gender cross-entropy: on validation, never on test.
+
+    Both are convex in the weights: the first is a linear program, the second smooth.
+
+    Args:
+      ages: [N, K] in years.
+      female: [N, K], female probabilities.
+      age: [N] true ages in years, NaN where unknown.
+      gender: [N] true genders, -1 where unknown.
+
+    Returns:
+      The weights; equal ones for what no label is known of.
+    """
+    known, has_gender = ~np.isnan(age), gender >= 0
+    of_true = np.where(gender[:, None] == 1, female, 1 - female)[has_gender]
+    return Weights(
+        _least_absolute(ages[known].astype(np.float64), age[known].astype(np.float64)),
+        _least_entropy(of_true.astype(np.float64)),
+    )
+
+
+def _least_absolute(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """Weights [K] on the simplex with the least mean |predicted @ weights - target|."""
+    from scipy import optimize, sparse  # Slow to import, and rarely needed.
+
+    n, k = predicted.shape
+    if not n:
+        return uniform(k).age
+    # min mean(u + v) with predicted @ w - u + v = target, sum(w) = 1, and nothing negative.
+    identity = sparse.eye_array(n)
+    matrix = sparse.block_array(
+        [[predicted, -identity, identity], [np.ones((1, k)), None, None]], format='csr'
+    )
+    cost = np.concatenate([np.zeros(k), np.full(2 * n, 1 / n)])
+    result = optimize.linprog(cost, A_eq=matrix, b_eq=np.append(target, 1.0), method='highs')
+    return _onto_simplex(result.x[:k])
+
+
+def _least_entropy(of_true: np.ndarray) -> np.ndarray:
+    """Weights [K] on the simplex with the least mean -log(of_true @ weights)."""
+    from scipy import optimize
+
+    n, k = of_true.shape
+    start = uniform(k).gender
+    if not n:
+        return start
+
+    def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:
+        mixed = np.maximum(of_true @ weights, 1e-12)
+        return float(-np.log(mixed).mean()), -(of_true / mixed[:, None]).mean(axis=0)
+
+    result = optimize.minimize(
+        loss,
+        start,
+        jac=True,
+        bounds=[(0, 1)] * k,
+        constraints={'type': 'eq', 'fun': lambda w: w.sum() - 1, 'jac': lambda w: np.ones(k)},
+        method='SLSQP',
+    )
+    return _onto_simplex(result.x)
+
+
+def _onto_simplex(weights: np.ndarray) -> np.ndarray:
+    """Takes off what rounding has left below zero, or of a sum other than 1."""
+    weights = np.maximum(weights, 0)
+    return weights / weights.sum()

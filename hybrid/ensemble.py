@@ -1,0 +1,240 @@
+"""Ensembles: members of one architecture are one vmapped program, all train on the same batches.
+
+A group is a number of members with the same model. Its state is a TrainState with a leading axis of
+members, its step `pmap(vmap(train_step))`; the state of an ensemble is a dict of them. Members are
+numbered through the groups, and a member's number is all in which its keys differ from a single
+model's: member 0 is what a run of its own would be.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from clu import parameter_overview
+from ml_collections import ConfigDict
+
+from hybrid import learner, parallel, train_step
+from hybrid.eval_step import create_eval_step
+from hybrid.models.hybrid import create_model
+from hybrid.train_state import (
+    TrainState,
+    abstract_train_state,
+    create_stacked_train_state,
+    num_params,
+)
+
+# The name of the only group of an ensemble whose members all have `config.model`.
+ONLY = 'members'
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Members of one architecture.
+
+    Attributes:
+      name: Key of the group in `config.ensemble.groups` and in the state.
+      members: Their numbers in the ensemble.
+      config: The run's, with the group's model as `config.model`, and of a single model.
+    """
+
+    name: str
+    members: tuple[int, ...]
+    config: ConfigDict
+
+
+def is_ensemble(config: ConfigDict) -> bool:
+    """Whether a config describes an ensemble."""
+    return config.ensemble.size > 1 or bool(config.ensemble.groups)
+
+
+def create_groups(config: ConfigDict) -> list[Group]:
+    """The groups of an ensemble, in the order of their names, in which members are numbered.
+
+    Raises:
+      ValueError: for a group that is not described as `configs/default.py` says, or sizes that do
+        not fit, naming the key.
+    """
+    size, described = config.ensemble.size, config.ensemble.groups.to_dict()
+    described = described or {ONLY: {'size': size}}
+    groups: list[Group] = []
+    first = 0
+    for name in sorted(described):
+        key, group = f'config.ensemble.groups.{name}', described[name]
+        if not isinstance(group, Mapping) or not set(group) <= {'size', 'model'}:
+            raise ValueError(f"{key}={group!r} must be {{'size': members, 'model': {{...}}}}")
+        count = group.get('size', 1)
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f'{key}.size={count!r} must be a number of members, at least 1')
+        members = tuple(range(first, first + count))
+        groups.append(Group(name, members, _with_model(config, group.get('model', {}), key)))
+        first += count
+    if size not in (1, first):
+        raise ValueError(
+            f'config.ensemble.size={size}, but config.ensemble.groups have {first} members; leave '
+            'the size at 1'
+        )
+    return groups
+
+
+def _with_model(config: ConfigDict, changes: Any, key: str) -> ConfigDict:
+    """The config of a single model that differs from `config.model` in some keys."""
+    config = config.copy_and_resolve_references()
+    config.lock()
+    try:
+        config.model.update(changes)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        reason = error.args[0] if error.args else error
+        raise ValueError(f'{key}.model does not fit config.model: {reason}') from None
+    with config.unlocked():
+        config.ensemble = ConfigDict({**config.ensemble.to_dict(), 'size': 1, 'groups': {}})
+    return config
+
+
+class Ensemble:
+    """The members of an ensemble as a `learner.Learner`.
+
+    Args:
+      config: Of the run.
+      tx: The optimiser, of every member.
+    """
+
+    is_ensemble: bool = True
+
+    def __init__(self, config: ConfigDict, tx: optax.GradientTransformation):
+        self.groups = create_groups(config)
+        self.members = tuple(number for group in self.groups for number in group.members)
+        self._tx = tx
+        self._models: dict[str, Any] = {}
+        self._train_steps: dict[str, Any] = {}
+        self._eval_steps: dict[str, Any] = {}
+        for group in self.groups:
+            try:
+                model = create_model(group.config.model, axis_name=parallel.AXIS)
+            except ValueError as error:
+                raise ValueError(f'config.ensemble.groups.{group.name}: {error}') from None
+            step = train_step.create_train_step(model, tx, group.config)
+            predict = create_eval_step(model, group.config)
+            self._models[group.name] = model
+            self._train_steps[group.name] = parallel.compile_train_step(vmap_train_step(step))
+            self._eval_steps[group.name] = parallel.compile_eval_step(vmap_eval_step(predict))
+
+    def create_state(self) -> dict[str, TrainState]:
+        """See `Learner`."""
+        return {
+            group.name: create_stacked_train_state(
+                self._models[group.name], self._tx, group.config, group.members
+            )
+            for group in self.groups
+        }
+
+    def abstract_state(self) -> dict[str, TrainState]:
+        """See `Learner`."""
+        return {
+            group.name: abstract_train_state(
+                self._models[group.name], self._tx, group.config, len(group.members)
+            )
+            for group in self.groups
+        }
+
+    def overview(self, state: dict[str, TrainState]) -> str:
+        """See `Learner`."""
+        lines = []
+        for group in self.groups:
+            # Of one member: the table shows an array's mean, too, if it gets one.
+            params = jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state[group.name].params
+            )
+            table = parameter_overview.get_parameter_overview(params, include_stats=False)
+            names = ', '.join(map(str, group.members))
+            each = f'{num_params(params):,} parameters each'
+            lines.append(f'{group.name}, member {names}: {each}\n{table}')
+        return '\n'.join(lines)
+
+    def train_step(
+        self, state: dict[str, TrainState], batch: Mapping[str, jax.Array]
+    ) -> tuple[dict[str, TrainState], dict[str, Any]]:
+        """See `Learner`; the metrics are a dict of the groups'."""
+        pairs = {name: step(state[name], batch) for name, step in self._train_steps.items()}
+        return (
+            {name: new for name, (new, _) in pairs.items()},
+            {name: metrics for name, (_, metrics) in pairs.items()},
+        )
+
+    def summarize(
+        self, metrics: list[dict[str, Any]], state: dict[str, TrainState]
+    ) -> dict[str, float]:
+        """See `Learner`: `train/<name>` averages the members that go on, each has its own too."""
+        of_groups = [train_step.average([m[group.name] for m in metrics]) for group in self.groups]
+        frozen = self.nonfinite_steps(state) >= 0
+        row: dict[str, float] = {}
+        for name in of_groups[0]:
+            values = np.concatenate([np.asarray(averages[name]) for averages in of_groups])
+            values = np.where(frozen, np.nan, values.astype(np.float64))
+            going = values[~frozen]
+            row[f'train/{name}'] = float(going.mean()) if going.size else float('nan')
+            for number, value in zip(self.members, values, strict=True):
+                row[f'train/member_{number}/{name}'] = float(value)
+        return row
+
+    def nonfinite_steps(self, state: dict[str, TrainState]) -> np.ndarray:
+        """See `Learner`."""
+        steps = jax.device_get([state[group.name].nonfinite_step for group in self.groups])
+        return np.concatenate(steps)
+
+    def eval_variables(self, state: dict[str, TrainState]) -> dict[str, Any]:
+        """See `Learner`."""
+        return {group.name: state[group.name].eval_variables for group in self.groups}
+
+    def eval_step(
+        self, variables: dict[str, Any], batch: Mapping[str, jax.Array]
+    ) -> dict[str, jax.Array]:
+        """See `Learner`."""
+        rows = [step(variables[name], batch) for name, step in self._eval_steps.items()]
+        index = rows[0]['index']
+        return {
+            name: index if name == 'index' else jnp.concatenate([r[name] for r in rows], axis=-1)
+            for name in rows[0]
+        }
+
+
+def vmap_train_step(step: Any) -> Any:
+    """A per-device training step of one model to that of members with stacked states."""
+    return jax.vmap(step, in_axes=(0, None))
+
+
+def vmap_eval_step(step: Any) -> Any:
+    """A per-device evaluation step to one whose rows are [B, K], but for `index` [B]."""
+
+    def eval_step(variables, batch):
+        rows = jax.vmap(step, in_axes=(0, None), out_axes=-1)(variables, batch)
+        return {**rows, 'index': batch['index']}
+
+    return eval_step
+
+
+def create(config: ConfigDict, tx: optax.GradientTransformation) -> learner.Learner:
+    """What a config describes: one model, or an ensemble.
+
+    Raises:
+      ValueError: for what is wrong with `config.ensemble` or a model, naming the key.
+    """
+    return Ensemble(config, tx) if is_ensemble(config) else learner.SingleModel(config, tx)
+
+
+def take_member(state: dict[str, TrainState], groups: list[Group], number: int) -> TrainState:
+    """The state of one member as that of a model of its own."""
+    group = next(group for group in groups if number in group.members)
+    place = group.members.index(number)
+    return jax.tree.map(lambda x: x[place], state[group.name])
+
+
+def stack_members(states: list[TrainState], groups: list[Group]) -> dict[str, TrainState]:
+    """The state of an ensemble of models in the order of its members."""
+    return {
+        group.name: jax.tree.map(lambda *x: np.stack(x), *(states[i] for i in group.members))
+        for group in groups
+    }

@@ -1,0 +1,220 @@
+import dataclasses
+
+import jax
+import numpy as np
+import optax
+import pytest
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from train_step_test import distance, make_batches
+
+from hybrid import ensemble, learner, parallel
+from hybrid.models.hybrid import create_model
+from hybrid.optimizer import create_learning_rate_fn, create_optimizer
+from hybrid.train_state import create_stacked_train_state, create_train_state
+from hybrid.train_step import average, create_train_step
+
+MEMBERS = 3
+
+
+@pytest.fixture
+def config(tiny_config):
+    tiny_config.model.head.dropout = 0.5
+    tiny_config.augment.shift = 0.1
+    return tiny_config
+
+
+class Steps:
+    """The step of one model and that of three, on a number of devices."""
+
+    def __init__(self, config, devices):
+        self.tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 20))
+        self.model = create_model(config.model)
+        self.devices = jax.devices()[:devices]
+        self.sharding = NamedSharding(Mesh(np.array(self.devices), ('batch',)), PartitionSpec())
+        step = create_train_step(self.model, self.tx, config)
+        self.single, self.vmapped = (
+            jax.pmap(
+                function,
+                axis_name=parallel.AXIS,
+                in_axes=(None, 0),
+                out_axes=(None, None),
+                devices=self.devices,
+            )
+            for function in (step, ensemble.vmap_train_step(step))
+        )
+        self.initial = create_stacked_train_state(self.model, self.tx, config, range(MEMBERS))
+
+    def place(self, state):
+        return jax.device_put(jax.tree.map(np.array, state), self.sharding)
+
+    def shard(self, batch):
+        return {k: v.reshape(len(self.devices), -1, *v.shape[1:]) for k, v in batch.items()}
+
+
+def member(state, number):
+    return jax.tree.map(lambda x: x[number], state)
+
+
+def gradient(before, after):
+    """Out of AdamW's first moment, which is 0.9 of the old one and 0.1 of the clipped gradient."""
+    moments = [optax.tree.get(state.opt_state, 'mu') for state in (before, after)]
+    return jax.tree.map(lambda old, new: (new - 0.9 * old) / 0.1, *moments)
+
+
+def test_members_start_as_models_of_their_own_do(config):
+    steps = Steps(config, 1)
+    for number in range(MEMBERS):
+        alone = create_train_state(steps.model, steps.tx, config, number)
+        assert int(alone.member) == number
+        jax.tree.map(np.testing.assert_array_equal, member(steps.initial, number), alone)
+
+
+@pytest.mark.parametrize('devices', [1, 4])
+def test_a_vmapped_step_is_each_members_own_at_every_state_of_a_run(config, devices):
+    steps = Steps(config, devices)
+    state = steps.place(steps.initial)
+    for batch in make_batches(config, 20):
+        batch = steps.shard(batch)
+        before = jax.device_get(state)
+        state, metrics = steps.vmapped(state, batch)
+        after, losses = jax.device_get(state), average([metrics])['loss']
+        for number in range(MEMBERS):
+            alone, own = steps.single(steps.place(member(before, number)), batch)
+            assert average([own])['loss'] == pytest.approx(losses[number], rel=1e-6)
+            ours, theirs = member(after, number), jax.device_get(alone)
+            assert distance(ours.params, theirs.params) < 1e-5
+            start = member(before, number)
+            assert distance(gradient(start, ours), gradient(start, theirs)) < 1e-3
+            assert int(ours.step) == int(theirs.step)
+
+
+@pytest.mark.parametrize('devices', [1, 4])
+def test_members_of_a_free_run_have_the_losses_of_runs_of_their_own(config, devices):
+    steps = Steps(config, devices)
+    batches = [steps.shard(batch) for batch in make_batches(config, 20)]
+    state, together = steps.place(steps.initial), []
+    for batch in batches:
+        state, metrics = steps.vmapped(state, batch)
+        together.append(average([metrics])['loss'])
+    for number in range(MEMBERS):
+        state, alone = steps.place(member(steps.initial, number)), []
+        for batch in batches:
+            state, metrics = steps.single(state, batch)
+            alone.append(average([metrics])['loss'])
+        np.testing.assert_allclose(np.stack(together)[:, number], alone, rtol=1e-5)
+
+
+def test_a_member_that_is_not_finite_is_frozen_and_the_others_go_on(config):
+    steps = Steps(config, 1)
+    batches = [steps.shard(batch) for batch in make_batches(config, 3)]
+    sick = jax.tree.map(np.array, steps.initial)
+    sick.params['age_head']['output']['kernel'][1] = np.inf
+    state, healthy = steps.place(sick), steps.place(steps.initial)
+    for batch in batches:
+        state, metrics = steps.vmapped(state, batch)
+        healthy, _ = steps.vmapped(healthy, batch)
+    assert np.isfinite(average([metrics])['loss']).tolist() == [True, False, True]
+    state = jax.device_get(state)
+    assert state.nonfinite_step.tolist() == [-1, 0, -1]
+    assert state.step.tolist() == [3, 0, 3]
+    frozen = dataclasses.replace(member(state, 1), nonfinite_step=np.int32(-1))
+    jax.tree.map(np.testing.assert_array_equal, frozen, member(sick, 1))
+    for number in (0, 2):
+        others = member(jax.device_get(healthy), number)
+        jax.tree.map(np.testing.assert_array_equal, member(state, number), others)
+
+
+def mixed(config):
+    config.ensemble.groups = {
+        'small': {'size': 2, 'model': {'encoder': {'width': 2}}},
+        'gru': {'model': {'recurrent': {'cell': 'gru'}}},
+    }
+    return config
+
+
+def test_groups_number_their_members_in_the_order_of_names(config):
+    groups = ensemble.create_groups(mixed(config))
+    assert [(g.name, g.members) for g in groups] == [('gru', (0,)), ('small', (1, 2))]
+    assert groups[0].config.model.recurrent.cell == 'gru'
+    assert groups[0].config.model.encoder.width == config.model.encoder.width
+    assert groups[1].config.model.encoder.width == 2
+    assert groups[1].config.model.recurrent.cell == 'lstm'
+    assert not ensemble.is_ensemble(groups[1].config)
+    assert config.model.recurrent.cell == 'lstm'
+
+
+def test_one_model_two_of_it_and_groups(config):
+    tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 20))
+    assert isinstance(ensemble.create(config, tx), learner.SingleModel)
+    config.ensemble.size = 2
+    made = ensemble.create(config, tx)
+    assert (made.is_ensemble, made.members) == (True, (0, 1))
+    config.ensemble.size = 1
+    assert ensemble.create(mixed(config), tx).members == (0, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ('groups', 'size', 'message'),
+    [
+        ({'a': {'size': 0}}, 1, r'config\.ensemble\.groups\.a\.size=0 must be'),
+        ({'a': {'members': 2}}, 1, r"config\.ensemble\.groups\.a=\{'members': 2\} must be"),
+        ({'a': {'model': {'encodr': {}}}}, 1, r'config\.ensemble\.groups\.a\.model .*encodr'),
+        ({'a': {'model': {'encoder': {'width': 'x'}}}}, 1, r'groups\.a\.model does not fit'),
+        ({'a': {'size': 2}}, 3, r'config\.ensemble\.size=3, but .* have 2 members'),
+    ],
+)
+def test_what_is_wrong_with_a_group_is_said(config, groups, size, message):
+    config.ensemble.groups, config.ensemble.size = groups, size
+    with pytest.raises(ValueError, match=message):
+        ensemble.create_groups(config)
+
+
+def test_a_wrong_name_in_a_group_names_the_group(config):
+    config.ensemble.groups = {'a': {'model': {'recurrent': {'cell': 'rnn'}}}}
+    with pytest.raises(ValueError, match=r'ensemble\.groups\.a: config\.model\.recurrent\.cell'):
+        ensemble.create(config, optax.identity())
+
+
+def test_a_mixed_ensemble_trains_its_groups_as_models_of_their_own(config):
+    tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 20))
+    made = ensemble.Ensemble(mixed(config), tx)
+    state = parallel.replicate(made.create_state())
+    apart = [ensemble.take_member(jax.device_get(state), made.groups, n) for n in range(3)]
+    batch = parallel.shard_batch(make_batches(config, 1)[0])
+    state, metrics = made.train_step(state, batch)
+    row = made.summarize([metrics], state)
+    # The other group's step is compared with that of single models above.
+    alone = learner.SingleModel(made.groups[0].config, tx)
+    own, metrics = alone.train_step(parallel.replicate(apart[0]), batch)
+    for name, value in alone.summarize([metrics], own).items():
+        key = name.replace('train/', 'train/member_0/')
+        assert row[key] == pytest.approx(value, rel=1e-5), key
+    ours = ensemble.take_member(jax.device_get(state), made.groups, 0)
+    assert distance(ours.params, jax.device_get(own.params)) < 1e-5
+    losses = [row[f'train/member_{n}/loss'] for n in range(3)]
+    assert row['train/loss'] == pytest.approx(np.mean(losses), rel=1e-6)
+
+
+def test_frozen_members_do_not_count_in_averages(config):
+    config.ensemble.size = 3
+    tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 20))
+    made = ensemble.Ensemble(config, tx)
+    state = jax.tree.map(np.array, made.create_state())
+    state['members'].params['age_head']['output']['kernel'][2] = np.nan
+    batch = parallel.shard_batch(make_batches(config, 1)[0])
+    state, metrics = made.train_step(parallel.replicate(state), batch)
+    row = made.summarize([metrics], state)
+    assert made.nonfinite_steps(state).tolist() == [-1, -1, 0]
+    assert np.isnan(row['train/member_2/loss'])
+    losses = [row[f'train/member_{n}/loss'] for n in range(2)]
+    assert row['train/loss'] == pytest.approx(np.mean(losses), rel=1e-6)
+
+
+def test_apart_and_together_again(config):
+    tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 20))
+    made = ensemble.Ensemble(mixed(config), tx)
+    state = jax.device_get(made.create_state())
+    apart = [ensemble.take_member(state, made.groups, number) for number in made.members]
+    assert [int(s.member) for s in apart] == [0, 1, 2]
+    again = ensemble.stack_members(apart, made.groups)
+    jax.tree.map(np.testing.assert_array_equal, again, state)
