@@ -1,16 +1,17 @@
 """How the benchmarks take times, and what they print: a small table, the machine, the versions."""
 
+import contextlib
 import importlib.metadata
 import json
-import os
 import pathlib
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+
+from hybrid import provenance
 
 # Does something, and returns when it is done.
 Step = Callable[[], object]
@@ -44,28 +45,10 @@ def alternate(steps: Sequence[Step], rounds: int) -> list[float]:
 
 def environment() -> dict[str, str]:
     """The machine and the versions that a figure depends on."""
-    versions = {'python': platform.python_version(), 'machine': _machine()}
-    for name in ('jax', 'flax', 'torch'):
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def _machine() -> str:
-    device = jax.devices()[0]
-    if device.platform != 'cpu':
-        return f'{len(jax.devices())} x {device.device_kind}'
-    model = platform.processor() or platform.machine()
-    try:
-        for line in pathlib.Path('/proc/cpuinfo').read_text().splitlines():
-            if line.startswith('model name'):
-                model = line.split(':', 1)[1].strip()
-                break
-    except OSError:
-        pass
-    return f'{os.cpu_count()} cores of {model}'
+    versions = provenance.versions() | {'machine': provenance.machine()}
+    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        versions['torch'] = importlib.metadata.version('torch')
+    return {'commit': provenance.commit(pathlib.Path(__file__).parent), **versions}
 
 
 def write(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], unit: str, path: str) -> None:

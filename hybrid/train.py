@@ -9,7 +9,16 @@ from typing import Any
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from hybrid import checkpoints, ensemble, evaluate, input_pipeline, parallel, plots, trained
+from hybrid import (
+    checkpoints,
+    ensemble,
+    evaluate,
+    input_pipeline,
+    parallel,
+    plots,
+    provenance,
+    trained,
+)
 from hybrid import workdir as workdir_lib
 from hybrid.config_checks import check_config
 from hybrid.interruption import Interruption
@@ -134,6 +143,7 @@ def train_and_evaluate(
         if main:
             workdir_lib.save_config(workdir, config)
             workdir_lib.save_dataset(workdir, record)
+            stack.enter_context(provenance.session(workdir, start_step))
         interruption = stack.enter_context(Interruption())
         if start_step < num_steps:
             _LOG.info('training for %d steps; the first one compiles', num_steps - start_step)
