@@ -1,0 +1,77 @@
+r"""The difference of two runs on the same examples, with its paired bootstrap interval.
+
+  python results/compare.py runs/hybrid runs/cnn --name='CNN + LSTM less CNN alone' [--split=test]
+
+Both runs' predictions.csv must hold the same examples. The figures go to results/comparisons.json,
+one entry a name, from which README's table is made.
+"""
+
+import argparse
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from hybrid import bootstrap, report
+from hybrid import workdir as workdir_lib
+
+PATH = pathlib.Path(__file__).resolve().parent / 'comparisons.json'
+
+
+def compare(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> dict[str, float]:
+    """Scores of rows `a` less those of rows `b`, as `report.read_predictions` gives them.
+
+    Returns:
+      `age/mae` in years and `gender/accuracy`, each with the ends of its 95 % interval, over the
+      examples with known labels.
+
+    Raises:
+      ValueError: when they are not the same examples with the same labels.
+    """
+    order_a, order_b = np.argsort(a['id']), np.argsort(b['id'])
+    for name in ('id', 'age', 'gender'):
+        equal_nan = name == 'age'
+        if not np.array_equal(a[name][order_a], b[name][order_b], equal_nan=equal_nan):
+            raise ValueError(
+                f'the two runs were not evaluated on the same examples: {name} differs'
+            )
+
+    def values(rows, order):
+        rows = {name: column[order] for name, column in rows.items()}
+        error = np.abs(rows['predicted_age'].astype(np.float64) - rows['age'])
+        right = (rows['female_probability'] > 0.5) == rows['gender']
+        return error[~np.isnan(rows['age'])], right[rows['gender'] >= 0].astype(np.float64)
+
+    scores: dict[str, float] = {}
+    for name, of_a, of_b in zip(
+        ('age/mae', 'gender/accuracy'), values(a, order_a), values(b, order_b), strict=True
+    ):
+        difference, low, high = bootstrap.paired_bootstrap(of_a, of_b)
+        scores |= {name: difference, f'{name}_ci95_low': low, f'{name}_ci95_high': high}
+        scores[f'{name}_num_examples'] = len(of_a)
+    return scores
+
+
+def main() -> None:
+    """Compares, prints and keeps."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('a', type=pathlib.Path, help='workdir')
+    parser.add_argument('b', type=pathlib.Path, help='workdir whose scores are subtracted')
+    parser.add_argument('--name', required=True, help='of the comparison')
+    parser.add_argument('--split', default='test')
+    options = parser.parse_args()
+    rows = [
+        report.read_predictions(folder / 'evaluation' / options.split / 'predictions.csv')
+        for folder in (options.a, options.b)
+    ]
+    scores: dict[str, Any] = compare(*rows)
+    kept = json.loads(PATH.read_text()) if PATH.exists() else {}
+    runs = {'a': options.a.resolve().name, 'b': options.b.resolve().name}
+    kept[options.name] = {**runs, 'split': options.split, 'scores': scores}
+    workdir_lib.write_json(PATH, kept)
+    print(json.dumps(kept[options.name], indent=2))
+
+
+if __name__ == '__main__':
+    main()
