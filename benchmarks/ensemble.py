@@ -4,22 +4,22 @@ r"""Members of an ensemble trained in one vmapped step against one after another
   python benchmarks/ensemble.py --members=1,2,4,8 --image_size=128 --dtype=bfloat16 \
       --batch_size=64
 
-`vmapped` is the step that trains an ensemble, `sequential` K steps of one model, `mapped` the
-members in a `lax.map`, all on one batch; in member-images/s, alternating. `ratio` is vmapped over
-sequential, more than 1 if the vmapped step is faster. Peak memory is measured in a process of its
+`vmapped` and `mapped` are the step that trains an ensemble, with `config.ensemble.at_once` of all
+members and of one; `sequential` are K steps of one model. All are on one batch; in member-images/s,
+alternating. `ratio` is vmapped over sequential, more than 1 if the vmapped step is faster; so is
+`mapped ratio`. Peak memory is measured in a process of its
 own for each form, over a few steps, states and program included.
 """
 
 import argparse
 import json
-import resource
+import pathlib
+import re
 import subprocess
 import sys
-from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax import lax
 from jax_hybrid import CHECKOUT, create_batch, load_config
 from ml_collections import ConfigDict
 from report import Step, alternate, write
@@ -50,11 +50,8 @@ def create_step(form: str, config: ConfigDict, members: int) -> Step:
                 jax.block_until_ready(metrics)
 
         return train_in_turn
-    forms: dict[str, Callable] = {
-        'vmapped': ensemble.vmap_train_step(of_one),
-        'mapped': lambda states, batch: lax.map(lambda state: of_one(state, batch), states),
-    }
-    step = parallel.compile_train_step(forms[form])
+    at_once = 1 if form == 'mapped' else members
+    step = parallel.compile_train_step(ensemble.map_members(of_one, at_once))
     stacked = train_state.create_stacked_train_state(model, tx, config, range(members))
     box = [parallel.replicate(stacked)]
 
@@ -70,6 +67,7 @@ def peak_bytes(form: str, options: argparse.Namespace, size: int, members: int) 
     command = [sys.executable, __file__, f'--peak={form}', f'--members={members}']
     command += [f'--image_size={size}', f'--batch_size={options.batch_size}']
     command += [f'--dtype={options.dtype}', f'--encoder={options.encoder}']
+    command += [f'--width={options.width}']
     return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
 
 
@@ -79,14 +77,17 @@ def measure_peak(form: str, config: ConfigDict, members: int) -> int:
     for _ in range(3):
         step()
     statistics = jax.devices()[0].memory_stats() or {}
-    in_kilobytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return statistics.get('peak_bytes_in_use', 1024 * in_kilobytes)
+    # Not getrusage's, which a process inherits from the one that started it.
+    status = pathlib.Path('/proc/self/status').read_text()
+    (in_kilobytes,) = re.findall(r'^VmHWM:\s+(\d+) kB$', status, re.MULTILINE)
+    return statistics.get('peak_bytes_in_use', 1024 * int(in_kilobytes))
 
 
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--encoder', default='resnet18')
+    parser.add_argument('--width', type=int, default=64)
     parser.add_argument('--members', default='4')
     parser.add_argument('--image_size', default='64,96')
     parser.add_argument('--batch_size', type=int, default=32)
@@ -103,6 +104,7 @@ def main() -> None:
     for size in map(int, options.image_size.split(',')):
         config = load_config(CHECKOUT / 'configs' / 'default.py')
         config.model.encoder.name, config.model.dtype = options.encoder, options.dtype
+        config.model.encoder.width = options.width
         config.data.image_size = config.data.resize_size = size
         config.train.batch_size = options.batch_size
         for members in map(int, options.members.split(',')):
@@ -110,7 +112,8 @@ def main() -> None:
                 print(measure_peak(options.peak, config, members))
                 return
             row: dict[str, Any] = {
-                'name': f'{options.encoder} {size} px {options.dtype}, {members} members'
+                'name': f'{options.encoder}, width {options.width}, {size} px, {options.dtype}, '
+                f'{members} members'
             }
             seconds = alternate([create_step(f, config, members) for f in forms], options.rounds)
             for form, time in zip(forms, seconds, strict=True):
@@ -119,8 +122,12 @@ def main() -> None:
                     row[f'{form} GB'] = peak_bytes(form, options, size, members) / 1e9
             if {'vmapped', 'sequential'} <= row.keys():
                 row['ratio'] = row['vmapped'] / row['sequential']
+            if {'mapped', 'sequential'} <= row.keys():
+                row['mapped ratio'] = row['mapped'] / row['sequential']
             rows.append(row)
-    columns = [*forms, 'ratio'] + [f'{form} GB' for form in forms if not options.no_memory]
+    columns = [*forms, 'ratio', 'mapped ratio'] + [
+        f'{form} GB' for form in forms if not options.no_memory
+    ]
     unit = f'member-images/s, batch {options.batch_size}'
     write(rows, columns, unit, options.json)
 

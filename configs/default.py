@@ -84,6 +84,9 @@ def get_config() -> ml_collections.ConfigDict:
     # above}, such as {'gru': {'size': 2, 'model': {'recurrent': {'cell': 'gru'}}}}. Members are
     # numbered through the groups in the order of their names; the size above stays 1.
     config.ensemble.groups = ml_collections.ConfigDict()
+    # Members of a group that are stepped side by side (vmap); the others wait their turn (lax.map),
+    # which takes less memory. 0: all on GPUs and TPUs; one on CPUs, where that is faster.
+    config.ensemble.at_once = 0
     # 'uniform', or 'validation': weights (none negative, sum 1) fitted on the validation split.
     config.ensemble.weights = 'uniform'
 

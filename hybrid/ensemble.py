@@ -1,13 +1,14 @@
 """Ensembles: members of one architecture are one vmapped program, all train on the same batches.
 
 A group is a number of members with the same model. Its state is a TrainState with a leading axis of
-members, its step `pmap(vmap(train_step))`; the state of an ensemble is a dict of them. Members are
-numbered through the groups, and a member's number is all in which its keys differ from a single
-model's: member 0 is what a run of its own would be.
+members, its step `pmap(vmap(train_step))`, or `lax.map` for `vmap` where that is faster; the state
+of an ensemble is a dict of them. Members are numbered through the groups, and a member's number is
+all in which its keys differ from a single model's: member 0 is what a run of its own would be.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -15,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from clu import parameter_overview
+from jax import lax
 from ml_collections import ConfigDict
 
 from hybrid import learner, parallel, train_step
@@ -108,6 +110,7 @@ class Ensemble:
         self.groups = create_groups(config)
         self.members = tuple(number for group in self.groups for number in group.members)
         self._tx = tx
+        at_once = resolve_at_once(config.ensemble.at_once)
         self._models: dict[str, Any] = {}
         self._train_steps: dict[str, Any] = {}
         self._eval_steps: dict[str, Any] = {}
@@ -119,8 +122,10 @@ class Ensemble:
             step = train_step.create_train_step(model, tx, group.config)
             predict = create_eval_step(model, group.config)
             self._models[group.name] = model
-            self._train_steps[group.name] = parallel.compile_train_step(vmap_train_step(step))
-            self._eval_steps[group.name] = parallel.compile_eval_step(vmap_eval_step(predict))
+            self._train_steps[group.name] = parallel.compile_train_step(map_members(step, at_once))
+            self._eval_steps[group.name] = parallel.compile_eval_step(
+                map_eval_members(predict, at_once)
+            )
 
     def create_state(self) -> dict[str, TrainState]:
         """See `Learner`."""
@@ -201,16 +206,51 @@ class Ensemble:
         }
 
 
-def vmap_train_step(step: Any) -> Any:
-    """A per-device training step of one model to that of members with stacked states."""
-    return jax.vmap(step, in_axes=(0, None))
+def resolve_at_once(at_once: int) -> int:
+    """`config.ensemble.at_once` with its default, 0, made out for the devices at hand.
+
+    Side by side is what fills a GPU. A CPU's cores are full with one member, whose activations stay
+    in the caches when the others wait (`benchmarks/ensemble.py`).
+
+    Raises:
+      ValueError: for a negative number.
+    """
+    if at_once < 0:
+        raise ValueError(f'config.ensemble.at_once={at_once} must be a number of members, or 0')
+    if at_once:
+        return at_once
+    return 1 if jax.default_backend() == 'cpu' else sys.maxsize
 
 
-def vmap_eval_step(step: Any) -> Any:
-    """A per-device evaluation step to one whose rows are [B, K], but for `index` [B]."""
+def map_members(step: Callable, at_once: int = sys.maxsize) -> Callable:
+    """A per-device `step(state, batch)` of one model to that of members with stacked states.
 
-    def eval_step(variables, batch):
-        rows = jax.vmap(step, in_axes=(0, None), out_axes=-1)(variables, batch)
+    Args:
+      step: Returns trees of arrays.
+      at_once: How many members are stepped side by side, by `vmap`; if there are more, the others
+        wait their turn, in a `lax.map`, which needs the memory of so many members' activations.
+
+    Returns:
+      A step whose results have a leading axis of members, too.
+    """
+    side_by_side = jax.vmap(step, in_axes=(0, None))
+
+    def step_members(states: Any, batch: Mapping[str, jax.Array]) -> Any:
+        if jax.tree.leaves(states)[0].shape[0] <= at_once:
+            return side_by_side(states, batch)
+        size = at_once if at_once > 1 else None
+        return lax.map(lambda state: step(state, batch), states, batch_size=size)
+
+    return step_members
+
+
+def map_eval_members(step: Callable, at_once: int = sys.maxsize) -> Callable:
+    """As `map_members`, of an evaluation step: rows [B] become [B, K], but for `index` [B]."""
+    step_members = map_members(step, at_once)
+
+    def eval_step(variables: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        rows = step_members(variables, batch)
+        rows = {name: jnp.moveaxis(column, 0, -1) for name, column in rows.items()}
         return {**rows, 'index': batch['index']}
 
     return eval_step

@@ -17,7 +17,7 @@ CONFIG, DATASET, WEIGHTS = 'config.json', 'dataset.json', 'ensemble_weights.json
 # Keys that say where and how fast, not what: a run may be continued with others.
 MACHINE_KEYS = {
     *('data.data_dir', 'data.manual_dir', 'data.num_threads', 'data.prefetch'),
-    'data.cache_bytes',
+    *('data.cache_bytes', 'ensemble.at_once'),
     *('detect.model', 'detect.threshold', 'detect.max_size'),
 }
 # Keys that decide which examples come in which order, or which checkpoint is the best.

@@ -40,7 +40,7 @@ class Steps:
                 out_axes=(None, None),
                 devices=self.devices,
             )
-            for function in (step, ensemble.vmap_train_step(step))
+            for function in (step, ensemble.map_members(step))
         )
         self.initial = create_stacked_train_state(self.model, self.tx, config, range(MEMBERS))
 
@@ -102,6 +102,34 @@ def test_members_of_a_free_run_have_the_losses_of_runs_of_their_own(config, devi
             state, metrics = steps.single(state, batch)
             alone.append(average([metrics])['loss'])
         np.testing.assert_allclose(np.stack(together)[:, number], alone, rtol=1e-5)
+
+
+def test_members_that_wait_their_turn_step_as_those_side_by_side_do(config):
+    steps = Steps(config, 1)
+    step = create_train_step(steps.model, steps.tx, config)
+    (batch,) = make_batches(config, 1)
+    for at_once in (1, 2):
+        mapped = jax.pmap(
+            ensemble.map_members(step, at_once),
+            axis_name=parallel.AXIS,
+            in_axes=(None, 0),
+            out_axes=(None, None),
+            devices=steps.devices,
+        )
+        state, metrics = steps.vmapped(steps.place(steps.initial), steps.shard(batch))
+        in_turn, own = mapped(steps.place(steps.initial), steps.shard(batch))
+        np.testing.assert_allclose(average([own])['loss'], average([metrics])['loss'], rtol=1e-6)
+        assert distance(jax.device_get(in_turn.params), jax.device_get(state.params)) < 1e-5
+
+
+def test_at_once_is_all_but_on_cpus(config, monkeypatch):
+    assert ensemble.resolve_at_once(0) == 1
+    assert ensemble.resolve_at_once(3) == 3
+    monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+    assert ensemble.resolve_at_once(0) >= 1_000_000
+    config.ensemble.at_once, config.ensemble.size = -1, 2
+    with pytest.raises(ValueError, match=r'config\.ensemble\.at_once=-1'):
+        ensemble.create(config, optax.identity())
 
 
 def test_a_member_that_is_not_finite_is_frozen_and_the_others_go_on(config):
