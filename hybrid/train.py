@@ -9,7 +9,16 @@ from typing import Any
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from hybrid import checkpoints, ensemble, evaluate, input_pipeline, parallel, plots, trained
+from hybrid import (
+    checkpoints,
+    ensemble,
+    evaluate,
+    initialization,
+    input_pipeline,
+    parallel,
+    plots,
+    trained,
+)
 from hybrid import workdir as workdir_lib
 from hybrid.config_checks import check_config
 from hybrid.interruption import Interruption
@@ -90,6 +99,8 @@ def train_and_evaluate(
     """
     check_config(config)
     workdir_lib.check_config(workdir, config, overwrite_config)
+    if not workdir_lib.has_begun(workdir):
+        initialization.check(config)
     builder = evaluate.create_prepared_builder(config)
     data = config.data
     splits = [name for name in (data.train_split, data.validation_split, data.test_split) if name]
@@ -122,18 +133,22 @@ def train_and_evaluate(
             stack.enter_context(workdir_lib.lock(workdir))
         saved = stack.enter_context(checkpoints.Checkpoints(workdir))
         start_step = 0
+        sources: list[dict[str, Any]] = []
         target = checkpoints.abstract(state, parallel.replicated())
         if restored := saved.restore_latest(target):
             start_step, state, data_state = restored
             iterator.set_state(data_state)
             _LOG.info('%s: continuing after step %d of %d', workdir, start_step, num_steps)
         else:
+            state, sources = initialization.start(config, state)
             _LOG.info('%s', learner.overview(state))
             state = parallel.replicate(state)
         # Only now: what was refused above leaves a workdir as it was.
         if main:
             workdir_lib.save_config(workdir, config)
             workdir_lib.save_dataset(workdir, record)
+            if sources:
+                workdir_lib.save_sources(workdir, sources)
         interruption = stack.enter_context(Interruption())
         if start_step < num_steps:
             _LOG.info('training for %d steps; the first one compiles', num_steps - start_step)
