@@ -61,6 +61,14 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.encoder.width = 64  # channels of the first stage
     config.model.encoder.stem = 'imagenet'  # 7x7/2 and max-pool; 'small' and 'medium' are 3x3
     config.model.encoder.zero_init_residual = True
+    # What the encoder starts from: a .safetensors or .npz file with the weights of a ResNet, named
+    # as torchvision and timm do; '' is the initialisation. Several, separated by commas, are for
+    # the members of an ensemble, by turns.
+    config.model.encoder.pretrained = ''
+    # Blocks that may be missing there, and keep their initialisation: ('layer4',), ('layer4.1',).
+    config.model.encoder.allow_missing = ()
+    # Normalisation that the weights were trained with, which data.normalization has to be.
+    config.model.encoder.pretrained_normalization = 'imagenet'
     config.model.sequence = ml_collections.ConfigDict()
     config.model.sequence.order = 'raster'  # raster, serpentine, column
     config.model.recurrent = ml_collections.ConfigDict()
@@ -100,7 +108,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.optimizer = ml_collections.ConfigDict()
     config.optimizer.name = 'adamw'  # adamw, sgd
     config.optimizer.learning_rate = 1e-3  # at its peak
-    config.optimizer.schedule = 'cosine'  # cosine to zero, or constant, after the warm-up
+    # After the warm-up 'cosine' to zero, or 'constant'; 'one_cycle' warms up by a cosine too.
+    config.optimizer.schedule = 'cosine'
     config.optimizer.warmup = 0.1  # share of the steps, linear from zero
     config.optimizer.weight_decay = 0.05  # not on biases and norms
     config.optimizer.momentum = 0.9  # of sgd (Nesterov)

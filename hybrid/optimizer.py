@@ -9,6 +9,9 @@ from ml_collections import ConfigDict
 def create_learning_rate_fn(config: ConfigDict, num_steps: int) -> optax.Schedule:
     """Linear warm-up over a share of the steps, then cosine to zero or constant.
 
+    Or `one_cycle`, as PyTorch's OneCycleLR has it: a warm-up by a cosine, from 1/25 of the peak,
+    then cosine to zero (Smith & Topin, https://arxiv.org/abs/1708.07120).
+
     Args:
       config: `config.optimizer`.
       num_steps: Length of the training.
@@ -22,16 +25,20 @@ def create_learning_rate_fn(config: ConfigDict, num_steps: int) -> optax.Schedul
         )
     warmup_steps = round(config.warmup * num_steps)
     peak = config.learning_rate
-    if config.schedule == 'cosine':
+    if config.schedule in ('cosine', 'one_cycle'):
         after = optax.cosine_decay_schedule(peak, max(num_steps - warmup_steps, 1))
     elif config.schedule == 'constant':
         after = optax.constant_schedule(peak)
     else:
         raise ValueError(
-            f'config.optimizer.schedule={config.schedule!r} is not one of cosine, constant'
+            f'config.optimizer.schedule={config.schedule!r} is not one of cosine, constant, '
+            'one_cycle'
         )
     if not warmup_steps:
         return after
+    if config.schedule == 'one_cycle':
+        fall = optax.cosine_decay_schedule(peak, warmup_steps, alpha=1 / 25)
+        return optax.join_schedules([lambda step: fall(warmup_steps - step), after], [warmup_steps])
     # From peak / (warmup_steps + 1) on, so that the first step already moves.
     warmup = optax.linear_schedule(peak / (warmup_steps + 1), peak, warmup_steps)
     return optax.join_schedules([warmup, after], [warmup_steps])

@@ -13,6 +13,7 @@ from hybrid import (
     checkpoints,
     ensemble,
     evaluate,
+    initialization,
     input_pipeline,
     parallel,
     plots,
@@ -99,6 +100,8 @@ def train_and_evaluate(
     """
     check_config(config)
     workdir_lib.check_config(workdir, config, overwrite_config)
+    if not workdir_lib.has_begun(workdir):
+        initialization.check(config)
     builder = evaluate.create_prepared_builder(config)
     data = config.data
     splits = [name for name in (data.train_split, data.validation_split, data.test_split) if name]
@@ -131,18 +134,22 @@ def train_and_evaluate(
             stack.enter_context(workdir_lib.lock(workdir))
         saved = stack.enter_context(checkpoints.Checkpoints(workdir))
         start_step = 0
+        sources: list[dict[str, Any]] = []
         target = checkpoints.abstract(state, parallel.replicated())
         if restored := saved.restore_latest(target):
             start_step, state, data_state = restored
             iterator.set_state(data_state)
             _LOG.info('%s: continuing after step %d of %d', workdir, start_step, num_steps)
         else:
+            state, sources = initialization.start(config, state)
             _LOG.info('%s', learner.overview(state))
             state = parallel.replicate(state)
         # Only now: what was refused above leaves a workdir as it was.
         if main:
             workdir_lib.save_config(workdir, config)
             workdir_lib.save_dataset(workdir, record)
+            if sources:
+                workdir_lib.save_sources(workdir, sources)
             stack.enter_context(provenance.session(workdir, start_step))
         interruption = stack.enter_context(Interruption())
         if start_step < num_steps:
