@@ -26,13 +26,13 @@ def config(tiny_config):
 class Steps:
     """The step of one model and that of three, on a number of devices."""
 
-    def __init__(self, config, devices):
+    def __init__(self, config, devices, at_once=MEMBERS):
         self.tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 20))
         self.model = create_model(config.model)
         self.devices = jax.devices()[:devices]
         self.sharding = NamedSharding(Mesh(np.array(self.devices), ('batch',)), PartitionSpec())
         step = create_train_step(self.model, self.tx, config)
-        self.single, self.vmapped = (
+        self.single, self.members = (
             jax.pmap(
                 function,
                 axis_name=parallel.AXIS,
@@ -40,7 +40,7 @@ class Steps:
                 out_axes=(None, None),
                 devices=self.devices,
             )
-            for function in (step, ensemble.map_members(step))
+            for function in (step, ensemble.map_members(step, at_once))
         )
         self.initial = create_stacked_train_state(self.model, self.tx, config, range(MEMBERS))
 
@@ -69,14 +69,15 @@ def test_members_start_as_models_of_their_own_do(config):
         jax.tree.map(np.testing.assert_array_equal, member(steps.initial, number), alone)
 
 
-@pytest.mark.parametrize('devices', [1, 4])
-def test_a_vmapped_step_is_each_members_own_at_every_state_of_a_run(config, devices):
-    steps = Steps(config, devices)
+# Side by side and one after another, on one device and on four.
+@pytest.mark.parametrize(('devices', 'at_once'), [(1, MEMBERS), (4, MEMBERS), (4, 1)])
+def test_a_step_of_all_is_each_members_own_at_every_state_of_a_run(config, devices, at_once):
+    steps = Steps(config, devices, at_once)
     state = steps.place(steps.initial)
     for batch in make_batches(config, 20):
         batch = steps.shard(batch)
         before = jax.device_get(state)
-        state, metrics = steps.vmapped(state, batch)
+        state, metrics = steps.members(state, batch)
         after, losses = jax.device_get(state), average([metrics])['loss']
         for number in range(MEMBERS):
             alone, own = steps.single(steps.place(member(before, number)), batch)
@@ -88,13 +89,13 @@ def test_a_vmapped_step_is_each_members_own_at_every_state_of_a_run(config, devi
             assert int(ours.step) == int(theirs.step)
 
 
-@pytest.mark.parametrize('devices', [1, 4])
-def test_members_of_a_free_run_have_the_losses_of_runs_of_their_own(config, devices):
-    steps = Steps(config, devices)
+@pytest.mark.parametrize(('devices', 'at_once'), [(1, MEMBERS), (4, MEMBERS), (4, 1)])
+def test_members_of_a_free_run_have_the_losses_of_runs_of_their_own(config, devices, at_once):
+    steps = Steps(config, devices, at_once)
     batches = [steps.shard(batch) for batch in make_batches(config, 20)]
     state, together = steps.place(steps.initial), []
     for batch in batches:
-        state, metrics = steps.vmapped(state, batch)
+        state, metrics = steps.members(state, batch)
         together.append(average([metrics])['loss'])
     for number in range(MEMBERS):
         state, alone = steps.place(member(steps.initial, number)), []
@@ -104,22 +105,21 @@ def test_members_of_a_free_run_have_the_losses_of_runs_of_their_own(config, devi
         np.testing.assert_allclose(np.stack(together)[:, number], alone, rtol=1e-5)
 
 
-def test_members_that_wait_their_turn_step_as_those_side_by_side_do(config):
-    steps = Steps(config, 1)
-    step = create_train_step(steps.model, steps.tx, config)
-    (batch,) = make_batches(config, 1)
-    for at_once in (1, 2):
-        mapped = jax.pmap(
-            ensemble.map_members(step, at_once),
-            axis_name=parallel.AXIS,
-            in_axes=(None, 0),
-            out_axes=(None, None),
-            devices=steps.devices,
-        )
-        state, metrics = steps.vmapped(steps.place(steps.initial), steps.shard(batch))
-        in_turn, own = mapped(steps.place(steps.initial), steps.shard(batch))
-        np.testing.assert_allclose(average([own])['loss'], average([metrics])['loss'], rtol=1e-6)
-        assert distance(jax.device_get(in_turn.params), jax.device_get(state.params)) < 1e-5
+def test_members_that_wait_their_turn_get_what_they_get_side_by_side():
+    def step(state, batch):
+        return {'x': state['x'] + batch['y']}, {'sum': (state['x'] * batch['y']).sum()}
+
+    states = {'x': np.arange(15, dtype=np.float32).reshape(5, 3)}
+    batch = {'y': np.float32([1, 2, 3])}
+    for at_once in (1, 2, 5, 6):
+        new, metrics = ensemble.map_members(step, at_once)(states, batch)
+        np.testing.assert_array_equal(new['x'], states['x'] + batch['y'])
+        np.testing.assert_array_equal(metrics['sum'], states['x'] @ batch['y'])
+    rows = ensemble.map_eval_members(lambda v, b: {'r': v['x'] + b['index']}, 2)(
+        states, {'index': np.arange(3)}
+    )
+    np.testing.assert_array_equal(rows['r'], (states['x'] + np.arange(3)).T)
+    np.testing.assert_array_equal(rows['index'], np.arange(3))
 
 
 def test_at_once_is_all_but_on_cpus(config, monkeypatch):
@@ -139,8 +139,8 @@ def test_a_member_that_is_not_finite_is_frozen_and_the_others_go_on(config):
     sick.params['age_head']['output']['kernel'][1] = np.inf
     state, healthy = steps.place(sick), steps.place(steps.initial)
     for batch in batches:
-        state, metrics = steps.vmapped(state, batch)
-        healthy, _ = steps.vmapped(healthy, batch)
+        state, metrics = steps.members(state, batch)
+        healthy, _ = steps.members(healthy, batch)
     assert np.isfinite(average([metrics])['loss']).tolist() == [True, False, True]
     state = jax.device_get(state)
     assert state.nonfinite_step.tolist() == [-1, 0, -1]
