@@ -57,6 +57,8 @@ def test_help_names_the_flags():
         (['--checkpoint=newest'], ['--checkpoint=newest', 'best|last']),
         (['evaluate'], ['evaluate: unexpected argument', '--name=value']),
         (['--mode=evaluate'], ['--mode=evaluate needs --workdir']),
+        (['--mode=evaluate', '--workdir=a,'], ['--workdir=a,: a comma without a workdir']),
+        (['--mode=predict', '--workdir=a,b,./a'], ['--workdir=a,b,./a names a workdir twice']),
         (
             ['--config=configs/quickstrat.py'],
             ['--config=configs/quickstrat.py', 'nearest is configs/quickstart.py'],
