@@ -1,5 +1,6 @@
 """Evaluation of whole splits with one model or several: combination, scores, report."""
 
+import hashlib
 import logging
 import pathlib
 from collections.abc import Sequence
@@ -275,4 +276,10 @@ def combined_folder(folders: Sequence[pathlib.Path]) -> pathlib.Path:
     """Where the results of workdirs go: the only one, or beside the first, named after all."""
     if len(folders) == 1:
         return folders[0]
-    return folders[0].parent / '+'.join(folder.resolve().name for folder in folders)
+    paths = [folder.resolve() for folder in folders]
+    name = '+'.join(path.name for path in paths)
+    # Names that others may share, or longer than file systems allow.
+    if len({path.parent for path in paths}) > 1 or len(name.encode()) > 200:
+        digest = hashlib.sha256('\n'.join(map(str, paths)).encode()).hexdigest()[:8]
+        name = f'{paths[0].name}+{len(paths) - 1}_more_{digest}'
+    return folders[0].parent / name

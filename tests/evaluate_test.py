@@ -221,3 +221,18 @@ def test_weights_of_runs_that_others_have_replaced_are_not_taken(config, tmp_pat
     models[1] = dataclasses.replace(models[1], scores={0: 2.5})
     with pytest.raises(ValueError, match=r'ensemble_weights\.json has none for this checkpoint'):
         evaluate.fitted_weights(models, folders)
+
+
+def test_results_of_several_workdirs_have_a_folder_of_their_own(tmp_path):
+    assert evaluate.combined_folder([tmp_path / 'a']) == tmp_path / 'a'
+    assert evaluate.combined_folder([tmp_path / 'a', tmp_path / 'b']) == tmp_path / 'a+b'
+    # Runs of one name in different folders, and more than the name of a file may be long.
+    folders = [
+        evaluate.combined_folder([tmp_path / '0' / 'run', tmp_path / other / 'run'])
+        for other in '12'
+    ]
+    assert folders[0] != folders[1]
+    assert {folder.parent for folder in folders} == {tmp_path / '0'}
+    many = [tmp_path / f'utkface_resnet18_lstm_seed_{k}' for k in range(10)]
+    evaluate.combined_folder(many).mkdir()
+    assert evaluate.combined_folder(many) != evaluate.combined_folder([*many[:9], tmp_path / 'x'])
