@@ -107,8 +107,12 @@ def run() -> None:
     configs = [config]
     folders = [pathlib.Path(name).expanduser() for name in FLAGS.workdir.split(',')]
     if FLAGS.mode not in ('prepare', 'train'):
-        if not all(FLAGS.workdir.split(',')):
+        if not FLAGS.workdir:
             raise ValueError(f'--mode={FLAGS.mode} needs --workdir, the folder of a training')
+        if not all(FLAGS.workdir.split(',')):
+            raise ValueError(f'--workdir={FLAGS.workdir}: a comma without a workdir beside it')
+        if len({folder.resolve() for folder in folders}) < len(folders):
+            raise ValueError(f'--workdir={FLAGS.workdir} names a workdir twice')
         overrides = config_flags.get_override_values(FLAGS['config'])
         configs = [workdir.load_config(folder, default.get_config()) for folder in folders]
         for config in configs:

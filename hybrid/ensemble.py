@@ -84,16 +84,27 @@ def create_groups(config: ConfigDict) -> list[Group]:
 
 def _with_model(config: ConfigDict, changes: Any, key: str) -> ConfigDict:
     """The config of a single model that differs from `config.model` in some keys."""
+    _check_keys(changes, config.model, f'{key}.model')
     config = config.copy_and_resolve_references()
     config.lock()
     try:
         config.model.update(changes)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        reason = error.args[0] if error.args else error
-        raise ValueError(f'{key}.model does not fit config.model: {reason}') from None
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'{key}.model does not fit config.model: {error}') from None
     with config.unlocked():
         config.ensemble = ConfigDict({**config.ensemble.to_dict(), 'size': 1, 'groups': {}})
     return config
+
+
+def _check_keys(changes: Any, known: ConfigDict, key: str) -> None:
+    """Raises ValueError, naming the key, for one that `known` has not, or a value for several."""
+    if not isinstance(changes, Mapping):
+        raise ValueError(f'{key}={changes!r} must be a dict of some of {", ".join(sorted(known))}')
+    for name, value in changes.items():
+        if name not in known:
+            raise ValueError(f'{key}.{name}: no such key; there are {", ".join(sorted(known))}')
+        if isinstance(known[name], ConfigDict):
+            _check_keys(value, known[name], f'{key}.{name}')
 
 
 class Ensemble:

@@ -1,5 +1,6 @@
 """Evaluation of whole splits with one model or several: combination, scores, report."""
 
+import hashlib
 import logging
 import pathlib
 from collections.abc import Sequence
@@ -185,6 +186,12 @@ def _about(models: Sequence[Trained]) -> dict[str, Any]:
     return {'workdirs': [{'workdir': str(m.folder), **m.source} for m in models]}
 
 
+def weights_source(models: Sequence[Trained], members: Sequence[int]) -> dict[str, Any]:
+    """What weights are of: runs that replaced these in their folders had other scores."""
+    scores = [dict(model.scores) for model in models]
+    return _about(models) | {'members': list(members), 'scores': scores}
+
+
 def _weights(
     models: Sequence[Trained],
     builder: tfds.core.DatasetBuilder,
@@ -197,7 +204,7 @@ def _weights(
     validation = models[0].config.data.validation_split
     if not validation:
         raise ValueError("config.ensemble.weights='validation' needs config.data.validation_split")
-    source = _about(models) | {'members': members}
+    source = weights_source(models, members)
     found = workdir.load_weights(folder, source) if split != validation else None
     # To predict takes all processes, so all of them have to agree.
     if not parallel.any_process(found is None):
@@ -255,12 +262,12 @@ def fitted_weights(
         return None
     members = [number for number in trained.member_numbers(models) if number is not None]
     folder = combined_folder(folders)
-    weights = workdir.load_weights(folder, _about(models) | {'members': members})
+    weights = workdir.load_weights(folder, weights_source(models, members))
     if weights is None and (len(models) > 1 or models[0].learner.is_ensemble):
         raise ValueError(
             f"config.ensemble.weights='validation', but {folder / workdir.WEIGHTS} has none for "
             'this checkpoint; --mode=evaluate on any split with the same --workdir and '
-            '--checkpoint fits them'
+            '--checkpoint, without --output, fits them'
         )
     return weights
 
@@ -269,4 +276,10 @@ def combined_folder(folders: Sequence[pathlib.Path]) -> pathlib.Path:
     """Where the results of workdirs go: the only one, or beside the first, named after all."""
     if len(folders) == 1:
         return folders[0]
-    return folders[0].parent / '+'.join(folder.resolve().name for folder in folders)
+    paths = [folder.resolve() for folder in folders]
+    name = '+'.join(path.name for path in paths)
+    # Names that others may share, or longer than file systems allow.
+    if len({path.parent for path in paths}) > 1 or len(name.encode()) > 200:
+        digest = hashlib.sha256('\n'.join(map(str, paths)).encode()).hexdigest()[:8]
+        name = f'{paths[0].name}+{len(paths) - 1}_more_{digest}'
+    return folders[0].parent / name

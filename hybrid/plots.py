@@ -5,6 +5,7 @@ Matplotlib is imported on first use, and by its object interface: no window, no 
 
 import json
 import os
+import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -220,7 +221,13 @@ def _count(number: int, of: str) -> str:
     return f'{number:,} {"example" if number == 1 else "examples"} of {of}'
 
 
+def wrap(title: str, figure: 'Figure') -> str:
+    """Breaks a title at font size 11 into lines that the figure is wide enough for."""
+    return textwrap.fill(title, int(11 * figure.get_figwidth()))
+
+
 def _set_title(axes: 'Axes', title: str, summary: str) -> None:
+    title = wrap(title, axes.get_figure(root=True))
     axes.set_title(f'{title}\n{summary}' if title else summary, fontsize=11)
 
 

@@ -1,6 +1,7 @@
 """What was trained: models and ensembles read from their workdirs, to evaluate and predict with."""
 
 import dataclasses
+import itertools
 import logging
 import pathlib
 import types
@@ -140,22 +141,28 @@ def restore_all(
 
 
 def check_same_splits(models: Sequence[Trained]) -> None:
-    """Checks that models to be combined saw the same splits.
+    """Checks that models to be combined saw the same splits, by name and by what they were for.
 
     Raises:
       ValueError: when a split of one holds other examples than that of another: what one was
         tested on the other may have been trained on.
     """
-    first = workdir.load_dataset(models[0].folder)
-    for model in models[1:]:
-        record = workdir.load_dataset(model.folder)
-        for split in sorted(first['splits'].keys() & record['splits'].keys()):
-            here, there = first['splits'][split], record['splits'][split]
-            if here['sha256'] != there['sha256']:
+    records = [workdir.load_dataset(model.folder) for model in models]
+    for one, other in itertools.combinations(range(len(models)), 2):
+        first, second = records[one], records[other]
+        pairs = {(name, name) for name in first['splits'].keys() & second['splits'].keys()}
+        pairs |= {
+            (models[one].config.data[role], models[other].config.data[role])
+            for role in ('train_split', 'validation_split', 'test_split')
+        }
+        for name, other_name in sorted(pairs):
+            here, there = first['splits'].get(name), second['splits'].get(other_name)
+            if here and there and here['sha256'] != there['sha256']:
+                names = repr(name) if name == other_name else f'{name!r} and {other_name!r}'
                 raise ValueError(
-                    f'{models[0].folder} and {model.folder} cannot be combined: their splits '
-                    f'{split!r} differ ({first["name"]}, {here["num_examples"]:,} examples, sha256 '
-                    f'{here["sha256"][:12]}; {record["name"]}, {there["num_examples"]:,}, '
+                    f'{models[one].folder} and {models[other].folder} cannot be combined: their '
+                    f'splits {names} differ ({first["name"]}, {here["num_examples"]:,} examples, '
+                    f'sha256 {here["sha256"][:12]}; {second["name"]}, {there["num_examples"]:,}, '
                     f'{there["sha256"][:12]}), so one may have been trained on what the other is '
                     'tested on'
                 )

@@ -73,3 +73,14 @@ def test_of_members_of_which_one_is_right_all_weight_is_its():
     ages[:, 1] = age
     weights = combination.fit_weights(ages, female, age, gender)
     np.testing.assert_allclose(weights.age, [0, 1, 0], atol=1e-6)
+
+
+def test_a_member_gone_wild_gets_no_weight():
+    ages, female, age, gender = draw(count=50)
+    ages[:, 2] = np.where(np.arange(50) % 2, 1e30, -1e25)
+    weights = combination.fit_weights(ages, female, age, gender)
+    others = combination.fit_weights(ages[:, :2], female[:, :2], age, gender)
+    assert weights.age[2] == 0
+    np.testing.assert_allclose(weights.age[:2], others.age, atol=1e-6)
+    alone = combination.fit_weights(ages[:, 2:], female[:, 2:], age, gender)
+    assert alone.age.tolist() == [1]

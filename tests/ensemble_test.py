@@ -186,7 +186,21 @@ def test_one_model_two_of_it_and_groups(config):
     [
         ({'a': {'size': 0}}, 1, r'config\.ensemble\.groups\.a\.size=0 must be'),
         ({'a': {'members': 2}}, 1, r"config\.ensemble\.groups\.a=\{'members': 2\} must be"),
-        ({'a': {'model': {'encodr': {}}}}, 1, r'config\.ensemble\.groups\.a\.model .*encodr'),
+        (
+            {'a': {'model': {'encodr': {}}}},
+            1,
+            r'groups\.a\.model\.encodr: no such key; .* encoder, ',
+        ),
+        (
+            {'a': {'model': {'recurrent': {'cel': 'gru'}}}},
+            1,
+            r'a\.model\.recurrent\.cel: no .* cell, ',
+        ),
+        (
+            {'a': {'model': {'recurrent': 'gru'}}},
+            1,
+            r"model\.recurrent='gru' must be a dict of .*cell",
+        ),
         ({'a': {'model': {'encoder': {'width': 'x'}}}}, 1, r'groups\.a\.model does not fit'),
         ({'a': {'size': 2}}, 3, r'config\.ensemble\.size=3, but .* have 2 members'),
     ],

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import flax.linen as nn
@@ -8,6 +9,7 @@ import pytest
 
 from hybrid import (
     augment,
+    combination,
     eval_step,
     evaluate,
     input_pipeline,
@@ -201,3 +203,36 @@ def test_a_prediction_that_is_not_finite_is_not_passed_over(config, tiny_builder
     rows = predict(config, tiny_builder)
     rows['predicted_age'][np.flatnonzero(~np.isnan(columns['age']))[0]] = np.nan
     assert np.isnan(validation.validation_metrics(rows, columns, config)['age/mae'])
+
+
+def test_weights_of_runs_that_others_have_replaced_are_not_taken(config, tmp_path):
+    config.ensemble.weights = 'validation'
+    folders = [tmp_path / name for name in 'ab']
+    models = [
+        dataclasses.replace(fixed(config, folder), scores={0: score})
+        for folder, score in zip(folders, (1.0, 2.0), strict=True)
+    ]
+    weights = combination.Weights(np.array([0.25, 0.75]), np.array([1.0, 0.0]))
+    source = evaluate.weights_source(models, [0, 1])
+    workdir.save_weights(evaluate.combined_folder(folders), source, weights)
+    found = evaluate.fitted_weights(models, folders)
+    assert (found.age.tolist(), found.gender.tolist()) == ([0.25, 0.75], [1.0, 0.0])
+    # Trained anew with another seed; the best checkpoint is of the same step.
+    models[1] = dataclasses.replace(models[1], scores={0: 2.5})
+    with pytest.raises(ValueError, match=r'ensemble_weights\.json has none for this checkpoint'):
+        evaluate.fitted_weights(models, folders)
+
+
+def test_results_of_several_workdirs_have_a_folder_of_their_own(tmp_path):
+    assert evaluate.combined_folder([tmp_path / 'a']) == tmp_path / 'a'
+    assert evaluate.combined_folder([tmp_path / 'a', tmp_path / 'b']) == tmp_path / 'a+b'
+    # Runs of one name in different folders, and more than the name of a file may be long.
+    folders = [
+        evaluate.combined_folder([tmp_path / '0' / 'run', tmp_path / other / 'run'])
+        for other in '12'
+    ]
+    assert folders[0] != folders[1]
+    assert {folder.parent for folder in folders} == {tmp_path / '0'}
+    many = [tmp_path / f'utkface_resnet18_lstm_seed_{k}' for k in range(10)]
+    evaluate.combined_folder(many).mkdir()
+    assert evaluate.combined_folder(many) != evaluate.combined_folder([*many[:9], tmp_path / 'x'])

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from hybrid import losses
+from hybrid.models import convolution
 from hybrid.models.hybrid import create_model
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 16, 16, 3)).astype(np.float32)
@@ -217,3 +218,32 @@ def test_dropout_acts_on_the_features_of_the_heads():
 def test_bad_values_name_the_key_and_the_choices(key, value, choices):
     with pytest.raises(ValueError, match=f'config.model.{key}={value!r} must be .*{choices}'):
         create_model(model_config(**{key: value}))
+
+
+@pytest.mark.parametrize('members', [0, 3])
+def test_lowered_for_a_gpu_a_training_step_has_convolutions_in_bfloat16(monkeypatch, members):
+    """The same ones, and as many matrix products, as with XLA's own convolutions."""
+    model = small_model(**{'dtype': 'bfloat16', 'encoder.stem': 'imagenet'})
+    variables = jax.eval_shape(lambda: model.init(jax.random.key(0), IMAGES, train=False))
+    if members:
+        variables = jax.tree.map(
+            lambda x: jax.ShapeDtypeStruct((members, *x.shape), x.dtype), variables
+        )
+
+    def lower():
+        step = train_step(model)
+        if members:
+            step = jax.vmap(step, in_axes=(0, None, None, None))
+        traced = jax.jit(step).trace(variables, IMAGES, np.ones(8, np.float32), keys(8))
+        return traced.lower(lowering_platforms=('cuda',)).as_text()
+
+    ours = lower()
+    monkeypatch.setattr(convolution, 'convolution', convolution.xla_convolution)
+    plain = lower()
+    convolutions = [line for line in ours.splitlines() if 'stablehlo.convolution(' in line]
+    # Six layers, the gradients of all inputs but the images, and of the one kernel asked for.
+    assert len(convolutions) == 6 + 5 + 1
+    for line in convolutions:
+        assert line.count('xbf16>') == 3
+    for operation in ('convolution(', 'dot_general'):
+        assert ours.count(f'stablehlo.{operation}') == plain.count(f'stablehlo.{operation}')

@@ -1,6 +1,7 @@
 """Flags: what is wrong is said in one line, at once. Whole runs are in end_to_end_test.py."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,10 +11,13 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def launch(*flags: str, folder: Path = ROOT) -> subprocess.CompletedProcess:
+def launch(
+    *flags: str, folder: Path = ROOT, env: dict[str, str] | None = None
+) -> subprocess.CompletedProcess:
     return subprocess.run(
         [sys.executable, str(ROOT / 'launch.py'), *flags],
         cwd=folder,
+        env={**os.environ, **(env or {})},
         capture_output=True,
         text=True,
         timeout=120,
@@ -29,8 +33,10 @@ def assert_refused(result: subprocess.CompletedProcess, *parts: str) -> None:
     assert result.stdout == ''
 
 
-def test_help_names_the_flags():
-    result = launch('--help')
+def test_help_names_the_flags_without_importing_what_is_slow(tmp_path):
+    for name in ('jax', 'flax', 'tensorflow_datasets', 'matplotlib', 'scipy', 'cv2'):
+        (tmp_path / f'{name}.py').write_text('raise RuntimeError(__name__)\n')
+    result = launch('--help', env={'PYTHONPATH': str(tmp_path)})
     assert result.returncode == 0
     assert result.stderr == ''
     for part in ('python launch.py', '--config', '--workdir', '--mode', 'prepare|train|evaluate'):
@@ -57,6 +63,8 @@ def test_help_names_the_flags():
         (['--checkpoint=newest'], ['--checkpoint=newest', 'best|last']),
         (['evaluate'], ['evaluate: unexpected argument', '--name=value']),
         (['--mode=evaluate'], ['--mode=evaluate needs --workdir']),
+        (['--mode=evaluate', '--workdir=a,'], ['--workdir=a,: a comma without a workdir']),
+        (['--mode=predict', '--workdir=a,b,./a'], ['--workdir=a,b,./a names a workdir twice']),
         (
             ['--config=configs/quickstrat.py'],
             ['--config=configs/quickstrat.py', 'nearest is configs/quickstart.py'],

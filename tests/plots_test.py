@@ -144,3 +144,13 @@ def test_training_curves_of_a_run_that_was_cut_short(tmp_path, saved):
 def test_matplotlib_is_imported_on_first_use():
     code = 'import sys; import hybrid.report; sys.exit("matplotlib" in sys.modules)'
     assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
+
+
+def test_a_long_title_is_broken_into_lines(tmp_path, saved):
+    title = ' + '.join(['utkface_resnet18_lstm'] * 6)
+    for plot in PICTURES:
+        plot(table(30), tmp_path / 'picture.png', title)
+    for figure in saved:
+        box = figure.axes[0].title.get_window_extent()
+        assert (box.x0 > 0, box.x1 < figure.bbox.x1) == (True, True)
+        assert ' '.join(figure.axes[0].get_title().split()).startswith(title)

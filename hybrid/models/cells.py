@@ -33,7 +33,7 @@ class Cell(nn.Module):
 
     Attributes:
       features: size F of the hidden state.
-      dtype: of the matrix products; gates and state are float32.
+      dtype: of the matrix products and the gates; the state is float32.
     """
 
     features: int
