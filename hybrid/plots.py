@@ -227,7 +227,9 @@ def wrap(title: str, figure: 'Figure') -> str:
 
 
 def _set_title(axes: 'Axes', title: str, summary: str) -> None:
-    title = wrap(title, axes.get_figure(root=True))
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    title = wrap(title, figure)
     axes.set_title(f'{title}\n{summary}' if title else summary, fontsize=11)
 
 

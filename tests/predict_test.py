@@ -416,3 +416,30 @@ def test_of_a_crop_that_is_not_square_the_middle_is_seen(config, tmp_path):
     cut, small = cuts
     np.testing.assert_array_equal(small, input_pipeline.resize(np.asarray(image), 20))
     np.testing.assert_array_equal(cut, input_pipeline.resize(np.asarray(image), 36))
+
+
+def test_a_frozen_member_does_not_count(config, tmp_path):
+    class Fixed:
+        """Says the same of every face; member 1 was frozen."""
+
+        members = (0, 1, 2)
+        is_ensemble = True
+
+        def eval_step(self, variables, batch):
+            index = np.asarray(batch['index'])
+            of_members = {
+                'predicted_age': [10.0, np.nan, 30.0],
+                'female_probability': [0.9, np.nan, 0.4],
+            }
+            rows = {k: np.broadcast_to(v, (*index.shape, 3)) for k, v in of_members.items()}
+            return {**rows, 'index': index}
+
+    model: Any = trained.Trained(tmp_path, config, Fixed(), {}, 'best', 1, frozen=(1,))
+    columns = predict.create_predictor([model])([np.zeros((16, 36, 36, 3), np.uint8)])
+    first = {name: column[0] for name, column in columns.items()}
+    assert first == {
+        'predicted_age': 20,
+        'female_probability': np.float32(0.65),
+        'age_std': 10,
+        'gender_agreement': 0.5,
+    }
