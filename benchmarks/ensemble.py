@@ -45,9 +45,11 @@ def create_step(form: str, config: ConfigDict, members: int) -> Step:
         step = parallel.compile_train_step(of_one)
 
         def train_in_turn() -> None:
+            last = []
             for member in range(members):
                 states[member], metrics = step(states[member], batch)
-                jax.block_until_ready(metrics)
+                last.append(metrics)
+            jax.block_until_ready(last)
 
         return train_in_turn
     at_once = 1 if form == 'mapped' else members
