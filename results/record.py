@@ -12,12 +12,15 @@ it.
 import argparse
 import json
 import pathlib
+import re
 from typing import Any
 
 from hybrid import workdir as workdir_lib
 from hybrid.provenance import SESSIONS
 from hybrid.writers import METRICS
 
+# A slash at the beginning, after `=`, a comma, a quote or a space, up to the last slash.
+PATH = re.compile(r"""(?<![^\s=,'"])/(?:[^\s,'"/]+/)*([^\s,'"/]+)""")
 FOLDER = pathlib.Path(__file__).resolve().parent
 
 
@@ -48,6 +51,18 @@ def describe_sessions(rows: list[dict[str, Any]]) -> dict[str, Any]:
     }
 
 
+def without_folders(value: Any) -> Any:
+    """JSON in which absolute paths are only their last part: where files lay is nobody's business.
+
+    What a path is of stays to be seen: `--config.data.manual_dir=utkface`.
+    """
+    if isinstance(value, dict):
+        return {name: without_folders(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [without_folders(item) for item in value]
+    return PATH.sub(r'\1', value) if isinstance(value, str) else value
+
+
 def record(folder: pathlib.Path, evaluation: pathlib.Path) -> dict[str, Any]:
     """Everything that is kept of a run.
 
@@ -68,13 +83,14 @@ def record(folder: pathlib.Path, evaluation: pathlib.Path) -> dict[str, Any]:
         splits[path.parent.name] = {'about': about, 'metrics': json.loads(path.read_text())}
     if not splits:
         raise SystemExit(f'error: {evaluation}/evaluation holds no metrics.json; evaluate first')
-    return {
+    kept = {
         **describe_sessions(read_lines(folder / SESSIONS)),
         'config': {k: v for k, v in config.items() if k not in workdir_lib.MACHINE_KEYS},
         'dataset': workdir_lib.load_dataset(folder),
         'validation_curve': curve,
         'splits': splits,
     }
+    return without_folders(kept)
 
 
 def main() -> None:

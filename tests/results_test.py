@@ -10,7 +10,7 @@ SESSIONS = [
     {
         'started': '2026-01-01T00:00:00+00:00',
         'first_step': 0,
-        'command': 'python launch.py --config=a.py',
+        'command': 'python launch.py --config=configs/a.py --workdir=/x/runs,/r/b --d=/s/w.npz',
         'commit': 'abc',
         'machine': '2 cores of X',
         'versions': {'jax': '1'},
@@ -53,7 +53,9 @@ def folder(tmp_path):
 
 def test_a_record_holds_where_the_figures_come_from_and_no_machine_key(folder):
     kept = record.record(folder, folder)
-    assert kept['command'] == 'python launch.py --config=a.py'
+    assert '/s/' not in kept['command']
+    assert kept['command'].startswith('python launch.py --config=configs/a.py ')
+    assert kept['command'].endswith(' --d=w.npz')
     assert (kept['commit'], kept['seconds'], kept['started']) == ('abc', 600.0, 1)
     assert kept['config'] == {'seed': 3, 'data.dataset': 'd'}
     assert kept['validation_curve'] == [{'step': 5, 'epoch': 1.0, 'validation/age/mae': 2.5}]
