@@ -9,6 +9,7 @@ import pytest
 from absl import flags
 
 ROOT = Path(__file__).resolve().parents[1]
+QUICK_LEAVES_OUT = ('end_to_end', 'real_archive')
 
 # Environment variables rather than jax.config, so that a launch.py started by a test has them too.
 os.environ['XLA_FLAGS'] = ' '.join(
@@ -29,19 +30,21 @@ flags.FLAGS.mark_as_parsed()
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption('--slow', action='store_true', help='also run the tests marked slow')
     parser.addoption(
-        '--quick', action='store_true', help='leave out the tests marked slow or end_to_end'
+        '--quick',
+        action='store_true',
+        help=f'leave out the tests marked slow, {" or ".join(QUICK_LEAVES_OUT)}',
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out slow tests unless --slow is given, and end-to-end tests if --quick is."""
+    """Leaves out slow tests unless --slow is given, and those that --quick leaves out if it is."""
     if config.getoption('--slow') and config.getoption('--quick'):
         raise pytest.UsageError('--slow and --quick exclude each other: give one of them')
     unwanted = []
     if not config.getoption('--slow'):
         unwanted.append('slow')
     if config.getoption('--quick'):
-        unwanted.append('end_to_end')
+        unwanted += QUICK_LEAVES_OUT
     kept, left_out = [], []
     for item in items:
         marker = next((name for name in unwanted if item.get_closest_marker(name)), None)
@@ -58,7 +61,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not terminalreporter.config.getoption('--slow'):
         terminalreporter.write_line('left out: tests marked slow, run them with --slow')
     if terminalreporter.config.getoption('--quick'):
-        terminalreporter.write_line('left out: tests marked end_to_end, run without --quick')
+        names = ' or '.join(QUICK_LEAVES_OUT)
+        terminalreporter.write_line(f'left out: tests marked {names}, run without --quick')
 
 
 @pytest.fixture(scope='session')
