@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import launching
 import pytest
 from absl import flags
 
@@ -13,7 +14,11 @@ QUICK_LEAVES_OUT = ('end_to_end', 'real_archive')
 
 # Environment variables rather than jax.config, so that a launch.py started by a test has them too.
 os.environ['XLA_FLAGS'] = ' '.join(
-    [os.environ.get('XLA_FLAGS', ''), '--xla_force_host_platform_device_count=4']
+    [
+        os.environ.get('XLA_FLAGS', ''),
+        '--xla_force_host_platform_device_count=4',
+        *launching.COMPILE_QUICKLY,
+    ]
 ).strip()
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 # Only matters where JAX_PLATFORMS names a GPU: the default there is TF32.
@@ -92,25 +97,47 @@ def tiny_builder(tiny_data_dir: Path):
     return datasets.create_builder('synthetic_faces/tiny', str(tiny_data_dir))
 
 
-@pytest.fixture
-def tiny_config(tiny_data_dir: Path):
-    """A config that trains a narrow network on synthetic_faces/tiny in seconds."""
+@pytest.fixture(scope='session', autouse=True)
+def tiny_encoder() -> None:
+    """An encoder `tiny` of one block in each of two stages, for tests that train.
+
+    Each block takes seconds of compiling, and two are of both kinds: with and without a convolution
+    in the shortcut. Of 32 px they leave a sequence of 4 x 4 patches, ResNet-18 one patch.
+    """
+    from hybrid.models import resnet
+
+    resnet.ENCODERS['tiny'] = ((1, 1), 'basic')
+
+
+@pytest.fixture(scope='session')
+def create_tiny_config(tiny_data_dir: Path):
+    """Creates what `tiny_config` is, for fixtures of a wider scope."""
     from configs import default
 
-    config = default.get_config()
-    config.data.dataset = 'synthetic_faces/tiny'
-    config.data.data_dir = str(tiny_data_dir)
-    config.data.resize_size = 36
-    config.data.image_size = 32
-    config.data.num_threads = 2
-    config.model.encoder.width = 4
-    config.model.recurrent.features = 8
-    config.train.batch_size = 8
-    config.train.num_steps = 6
-    config.train.log_every_steps = 2
-    config.train.eval_every_steps = 4
-    config.evaluate.batch_size = 16
-    return config
+    def create():
+        config = default.get_config()
+        config.data.dataset = 'synthetic_faces/tiny'
+        config.data.data_dir = str(tiny_data_dir)
+        config.data.resize_size = 36
+        config.data.image_size = 32
+        config.data.num_threads = 2
+        config.model.encoder.name = 'tiny'
+        config.model.encoder.width = 4
+        config.model.recurrent.features = 8
+        config.train.batch_size = 8
+        config.train.num_steps = 6
+        config.train.log_every_steps = 2
+        config.train.eval_every_steps = 4
+        config.evaluate.batch_size = 16
+        return config
+
+    return create
+
+
+@pytest.fixture
+def tiny_config(create_tiny_config):
+    """A config that trains a narrow network on synthetic_faces/tiny in seconds."""
+    return create_tiny_config()
 
 
 @pytest.fixture

@@ -1,11 +1,12 @@
 import dataclasses
+import functools
 
 import jax
 import numpy as np
 import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from train_step_test import distance, make_batches
+from train_step_test import distance, make_batches, with_everything
 
 from hybrid import ensemble, learner, parallel
 from hybrid.models.hybrid import create_model
@@ -13,14 +14,22 @@ from hybrid.optimizer import create_learning_rate_fn, create_optimizer
 from hybrid.train_state import create_stacked_train_state, create_train_state
 from hybrid.train_step import average, create_train_step
 
+# In one process of pytest, which compiles each program once.
+pytestmark = pytest.mark.xdist_group('ensemble')
+
 MEMBERS = 3
 
 
 @pytest.fixture
 def config(tiny_config):
-    tiny_config.model.head.dropout = 0.5
-    tiny_config.augment.shift = 0.1
-    return tiny_config
+    return with_everything(tiny_config)
+
+
+@pytest.fixture(scope='module')
+def steps(create_tiny_config):
+    """`steps(devices)`, which compiles once."""
+    config = with_everything(create_tiny_config())
+    return functools.cache(functools.partial(Steps, config))
 
 
 class Steps:
@@ -61,8 +70,8 @@ def gradient(before, after):
     return jax.tree.map(lambda old, new: (new - 0.9 * old) / 0.1, *moments)
 
 
-def test_members_start_as_models_of_their_own_do(config):
-    steps = Steps(config, 1)
+def test_members_start_as_models_of_their_own_do(config, steps):
+    steps = steps(1)
     for number in range(MEMBERS):
         alone = create_train_state(steps.model, steps.tx, config, number)
         assert int(alone.member) == number
@@ -70,8 +79,8 @@ def test_members_start_as_models_of_their_own_do(config):
 
 
 @pytest.mark.parametrize('devices', [1, 4])
-def test_a_vmapped_step_is_each_members_own_at_every_state_of_a_run(config, devices):
-    steps = Steps(config, devices)
+def test_a_vmapped_step_is_each_members_own_at_every_state_of_a_run(config, steps, devices):
+    steps = steps(devices)
     state = steps.place(steps.initial)
     for batch in make_batches(config, 20):
         batch = steps.shard(batch)
@@ -89,8 +98,8 @@ def test_a_vmapped_step_is_each_members_own_at_every_state_of_a_run(config, devi
 
 
 @pytest.mark.parametrize('devices', [1, 4])
-def test_members_of_a_free_run_have_the_losses_of_runs_of_their_own(config, devices):
-    steps = Steps(config, devices)
+def test_members_of_a_free_run_have_the_losses_of_runs_of_their_own(config, steps, devices):
+    steps = steps(devices)
     batches = [steps.shard(batch) for batch in make_batches(config, 20)]
     state, together = steps.place(steps.initial), []
     for batch in batches:
@@ -104,8 +113,8 @@ def test_members_of_a_free_run_have_the_losses_of_runs_of_their_own(config, devi
         np.testing.assert_allclose(np.stack(together)[:, number], alone, rtol=1e-5)
 
 
-def test_a_member_that_is_not_finite_is_frozen_and_the_others_go_on(config):
-    steps = Steps(config, 1)
+def test_a_member_that_is_not_finite_is_frozen_and_the_others_go_on(config, steps):
+    steps = steps(1)
     batches = [steps.shard(batch) for batch in make_batches(config, 3)]
     sick = jax.tree.map(np.array, steps.initial)
     sick.params['age_head']['output']['kernel'][1] = np.inf
@@ -195,14 +204,16 @@ def test_a_mixed_ensemble_trains_its_groups_as_models_of_their_own(config):
     assert row['train/loss'] == pytest.approx(np.mean(losses), rel=1e-6)
 
 
-def test_frozen_members_do_not_count_in_averages(config):
-    config.ensemble.size = 3
-    tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 20))
-    made = ensemble.Ensemble(config, tx)
-    state = jax.tree.map(np.array, made.create_state())
-    state['members'].params['age_head']['output']['kernel'][2] = np.nan
-    batch = parallel.shard_batch(make_batches(config, 1)[0])
-    state, metrics = made.train_step(parallel.replicate(state), batch)
+def test_frozen_members_do_not_count_in_averages(config, steps):
+    config.ensemble.size = MEMBERS
+    steps = steps(1)
+    made = ensemble.Ensemble(config, steps.tx)
+    state = jax.tree.map(np.array, steps.initial)
+    state.params['age_head']['output']['kernel'][2] = np.nan
+    batch = steps.shard(make_batches(config, 1)[0])
+    # What made.train_step does on the devices of this process.
+    state, metrics = steps.vmapped(steps.place(state), batch)
+    state, metrics = {ensemble.ONLY: state}, {ensemble.ONLY: metrics}
     row = made.summarize([metrics], state)
     assert made.nonfinite_steps(state).tolist() == [-1, -1, 0]
     assert np.isnan(row['train/member_2/loss'])
