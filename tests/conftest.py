@@ -5,14 +5,20 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import launching
 import pytest
 from absl import flags
 
 ROOT = Path(__file__).resolve().parents[1]
+QUICK_LEAVES_OUT = ('end_to_end', 'real_archive')
 
 # Environment variables rather than jax.config, so that a launch.py started by a test has them too.
 os.environ['XLA_FLAGS'] = ' '.join(
-    [os.environ.get('XLA_FLAGS', ''), '--xla_force_host_platform_device_count=4']
+    [
+        os.environ.get('XLA_FLAGS', ''),
+        '--xla_force_host_platform_device_count=4',
+        *launching.COMPILE_QUICKLY,
+    ]
 ).strip()
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 # Only matters where JAX_PLATFORMS names a GPU: the default there is TF32.
@@ -29,19 +35,21 @@ flags.FLAGS.mark_as_parsed()
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption('--slow', action='store_true', help='also run the tests marked slow')
     parser.addoption(
-        '--quick', action='store_true', help='leave out the tests marked slow or end_to_end'
+        '--quick',
+        action='store_true',
+        help=f'leave out the tests marked slow, {" or ".join(QUICK_LEAVES_OUT)}',
     )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out slow tests unless --slow is given, and end-to-end tests if --quick is."""
+    """Leaves out slow tests unless --slow is given, and those that --quick leaves out if it is."""
     if config.getoption('--slow') and config.getoption('--quick'):
         raise pytest.UsageError('--slow and --quick exclude each other: give one of them')
     unwanted = []
     if not config.getoption('--slow'):
         unwanted.append('slow')
     if config.getoption('--quick'):
-        unwanted.append('end_to_end')
+        unwanted += QUICK_LEAVES_OUT
     kept, left_out = [], []
     for item in items:
         marker = next((name for name in unwanted if item.get_closest_marker(name)), None)
@@ -58,7 +66,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not terminalreporter.config.getoption('--slow'):
         terminalreporter.write_line('left out: tests marked slow, run them with --slow')
     if terminalreporter.config.getoption('--quick'):
-        terminalreporter.write_line('left out: tests marked end_to_end, run without --quick')
+        names = ' or '.join(QUICK_LEAVES_OUT)
+        terminalreporter.write_line(f'left out: tests marked {names}, run without --quick')
 
 
 @pytest.fixture(scope='session')
@@ -88,25 +97,47 @@ def tiny_builder(tiny_data_dir: Path):
     return datasets.create_builder('synthetic_faces/tiny', str(tiny_data_dir))
 
 
-@pytest.fixture
-def tiny_config(tiny_data_dir: Path):
-    """A config that trains a narrow network on synthetic_faces/tiny in seconds."""
+@pytest.fixture(scope='session', autouse=True)
+def tiny_encoder() -> None:
+    """An encoder `tiny` of one block in each of two stages, for tests that train.
+
+    Each block takes seconds of compiling, and two are of both kinds: with and without a convolution
+    in the shortcut. Of 32 px they leave a sequence of 4 x 4 patches, ResNet-18 one patch.
+    """
+    from hybrid.models import resnet
+
+    resnet.ENCODERS['tiny'] = ((1, 1), 'basic')
+
+
+@pytest.fixture(scope='session')
+def create_tiny_config(tiny_data_dir: Path):
+    """Creates what `tiny_config` is, for fixtures of a wider scope."""
     from configs import default
 
-    config = default.get_config()
-    config.data.dataset = 'synthetic_faces/tiny'
-    config.data.data_dir = str(tiny_data_dir)
-    config.data.resize_size = 36
-    config.data.image_size = 32
-    config.data.num_threads = 2
-    config.model.encoder.width = 4
-    config.model.recurrent.features = 8
-    config.train.batch_size = 8
-    config.train.num_steps = 6
-    config.train.log_every_steps = 2
-    config.train.eval_every_steps = 4
-    config.evaluate.batch_size = 16
-    return config
+    def create():
+        config = default.get_config()
+        config.data.dataset = 'synthetic_faces/tiny'
+        config.data.data_dir = str(tiny_data_dir)
+        config.data.resize_size = 36
+        config.data.image_size = 32
+        config.data.num_threads = 2
+        config.model.encoder.name = 'tiny'
+        config.model.encoder.width = 4
+        config.model.recurrent.features = 8
+        config.train.batch_size = 8
+        config.train.num_steps = 6
+        config.train.log_every_steps = 2
+        config.train.eval_every_steps = 4
+        config.evaluate.batch_size = 16
+        return config
+
+    return create
+
+
+@pytest.fixture
+def tiny_config(create_tiny_config):
+    """A config that trains a narrow network on synthetic_faces/tiny in seconds."""
+    return create_tiny_config()
 
 
 @pytest.fixture

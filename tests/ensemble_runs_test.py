@@ -1,4 +1,8 @@
-"""Ensembles through launch.py: training, restart, evaluation, prediction, taken apart."""
+"""Ensembles as a whole: training, restart, evaluation, prediction, taken apart.
+
+Each mode runs through launch.py at least once; the rest is called as launch.py calls it, which
+spares starting the program.
+"""
 
 import csv
 import json
@@ -15,8 +19,10 @@ from hybrid import (
     checkpoints,
     ensemble,
     ensemble_metrics,
+    evaluate,
     metrics,
     parallel,
+    predict,
     report,
     trained,
     workdir,
@@ -73,9 +79,14 @@ def read_csv(path):
         return list(csv.DictReader(file))
 
 
-def restore(folder, which='last'):
+def load_config(folder, **changes):
     config = workdir.load_config(folder, default.get_config())
-    model, state = trained.restore(config, folder, which)
+    config.update_from_flattened_dict(changes)
+    return config
+
+
+def restore(folder, which='last'):
+    model, state = trained.restore(load_config(folder), folder, which)
     return model, jax.device_get(state)
 
 
@@ -133,8 +144,7 @@ def test_apart_members_predict_what_they_did_and_together_again_too(run, faces, 
     assert status == 0, err
     apart = [tmp_path / 'members' / f'member_{n}' for n in range(3)]
     together = read_csv(folder / 'evaluation/test/predictions.csv')
-    status, _, err = launch('--mode=evaluate', f'--workdir={apart[2]}')
-    assert status == 0, err
+    evaluate.evaluate([load_config(apart[2])], [apart[2]], 'test', 'best')
     alone = read_csv(apart[2] / 'evaluation/test/predictions.csv')
     for ours, whole in zip(alone, together, strict=True):
         assert float(ours['predicted_age']) == pytest.approx(float(whole['member_2_age']), rel=1e-5)
@@ -148,15 +158,17 @@ def test_apart_members_predict_what_they_did_and_together_again_too(run, faces, 
     jax.tree.map(np.testing.assert_array_equal, *stacked)
 
     # All three ways predict the same, also from the command line.
+    out = tmp_path / 'out.csv'
     outputs = []
-    for number, workdirs in enumerate((folder, tmp_path / 'again', names)):
-        out = tmp_path / f'{number}.csv'
-        status, _, err = launch(
-            '--mode=predict', f'--workdir={workdirs}', f'--input={faces}', f'--output={out}'
-        )
-        assert status == 0, err
+    for source in (folder, tmp_path / 'again'):
+        predict.predict([load_config(source)], [source], 'best', str(faces), str(out))
         outputs.append(read_csv(out))
+    flags = [f'--workdir={names}', f'--input={faces}', f'--output={out}']
+    status, _, err = launch('--mode=predict', *flags)
+    assert status == 0, err
+    outputs.append(read_csv(out))
     for rows in outputs[1:]:
+        assert len(rows) == 5
         for ours, theirs in zip(rows, outputs[0], strict=True):
             assert float(ours['age']) == pytest.approx(float(theirs['age']), rel=1e-5)
             assert float(ours['age_std']) == pytest.approx(float(theirs['age_std']), rel=1e-3)
@@ -183,20 +195,19 @@ def test_runs_on_other_splits_are_not_combined(run, tmp_path):
     record = json.loads((other / 'dataset.json').read_text())
     record['splits']['train']['sha256'] = 'f' * 64
     (other / 'dataset.json').write_text(json.dumps(record))
-    status, _, err = launch('--mode=evaluate', f'--workdir={folder},{other}')
-    assert status == 1
-    assert err.count('\n') <= 3
-    assert "cannot be combined: their splits 'train' differ" in err.splitlines()[-1]
+    configs = [load_config(folder), load_config(other)]
+    with pytest.raises(ValueError, match="cannot be combined: their splits 'train' differ"):
+        evaluate.evaluate(configs, [folder, other], 'test', 'best')
 
 
 def test_weights_fitted_on_validation(run, faces, tmp_path):
     folder = tmp_path / 'weighted'
     shutil.copytree(run[0], folder)
+    config = load_config(folder, **{'ensemble.weights': 'validation'})
+    out = tmp_path / 'out.csv'
+    with pytest.raises(ValueError, match='json has none for this checkpoint; --mode=evaluate'):
+        predict.predict([config], [folder], 'best', str(faces), str(out))
     weighted = [f'--workdir={folder}', '--config.ensemble.weights=validation']
-    predict = ['--mode=predict', f'--input={faces}', f'--output={tmp_path}/out.csv', *weighted]
-    status, _, err = launch(*predict)
-    assert status == 1
-    assert 'ensemble_weights.json has none for this checkpoint; --mode=evaluate' in err
     status, _, err = launch('--mode=evaluate', *weighted)
     assert status == 0, err
     about = json.loads((folder / 'evaluation/test/evaluation.json').read_text())
@@ -205,21 +216,21 @@ def test_weights_fitted_on_validation(run, faces, tmp_path):
     ages = np.stack([rows[f'member_{n}_age'] for n in range(3)], -1)
     np.testing.assert_allclose(rows['predicted_age'], ages @ about['weights']['age'], rtol=1e-5)
     # They are the best on validation, so no worse there than equal ones.
-    status, _, err = launch('--mode=evaluate', '--split=validation', *weighted)
-    assert status == 0, err
+    evaluate.evaluate([config], [folder], 'validation', 'best')
     maes = [
         json.loads((path / 'evaluation/validation/metrics.json').read_text())['age/mae']
         for path in (folder, run[0])
     ]
     assert maes[0] <= maes[1] + 1e-6
-    status, _, err = launch(*predict)
+    status, _, err = launch('--mode=predict', f'--input={faces}', f'--output={out}', *weighted)
     assert status == 0, err
+    assert len(read_csv(out)) == 5
 
 
-def test_a_member_that_diverges_costs_the_others_nothing(run, tiny_data_dir, tmp_path):
+def test_a_member_that_diverges_costs_the_others_nothing(run, tiny_data_dir, tmp_path, caplog):
     """A parameter of member 2 is no number before the last step."""
     before, folder = run[0], tmp_path / 'sick'
-    config = workdir.load_config(before, default.get_config())
+    config = load_config(before)
     tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, STEPS))
     target = ensemble.Ensemble(config, tx).abstract_state()
     with checkpoints.Checkpoints(before, read_only=True) as saved:
@@ -246,6 +257,5 @@ def test_a_member_that_diverges_costs_the_others_nothing(run, tiny_data_dir, tmp
     assert losses == [well[f'train/member_{n}/loss'] for n in range(2)]
     assert last['train/loss'] == pytest.approx(np.mean(losses), rel=1e-6)
     assert 'ensemble of 2' in out
-    status, _, err = launch('--mode=evaluate', f'--workdir={folder}')
-    assert status == 0, err
-    assert 'left out, not finite in training: member 2' in err
+    evaluate.evaluate([config], [folder], 'test', 'best')
+    assert 'left out, not finite in training: member 2' in caplog.text

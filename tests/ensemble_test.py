@@ -1,11 +1,12 @@
 import dataclasses
+import functools
 
 import jax
 import numpy as np
 import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
-from train_step_test import distance, make_batches
+from train_step_test import distance, make_batches, with_everything
 
 from hybrid import ensemble, learner, parallel
 from hybrid.models.hybrid import create_model
@@ -13,14 +14,22 @@ from hybrid.optimizer import create_learning_rate_fn, create_optimizer
 from hybrid.train_state import create_stacked_train_state, create_train_state
 from hybrid.train_step import average, create_train_step
 
+# In one process of pytest, which compiles each program once.
+pytestmark = pytest.mark.xdist_group('ensemble')
+
 MEMBERS = 3
 
 
 @pytest.fixture
 def config(tiny_config):
-    tiny_config.model.head.dropout = 0.5
-    tiny_config.augment.shift = 0.1
-    return tiny_config
+    return with_everything(tiny_config)
+
+
+@pytest.fixture(scope='module')
+def steps(create_tiny_config):
+    """`steps(devices, at_once)`, which compiles once."""
+    config = with_everything(create_tiny_config())
+    return functools.cache(functools.partial(Steps, config))
 
 
 class Steps:
@@ -61,18 +70,18 @@ def gradient(before, after):
     return jax.tree.map(lambda old, new: (new - 0.9 * old) / 0.1, *moments)
 
 
-def test_members_start_as_models_of_their_own_do(config):
-    steps = Steps(config, 1)
+def test_members_start_as_models_of_their_own_do(config, steps):
+    steps = steps(1)
     for number in range(MEMBERS):
         alone = create_train_state(steps.model, steps.tx, config, number)
         assert int(alone.member) == number
         jax.tree.map(np.testing.assert_array_equal, member(steps.initial, number), alone)
 
 
-# Side by side and one after another, on one device and on four.
-@pytest.mark.parametrize(('devices', 'at_once'), [(1, MEMBERS), (4, MEMBERS), (4, 1)])
-def test_a_step_of_all_is_each_members_own_at_every_state_of_a_run(config, devices, at_once):
-    steps = Steps(config, devices, at_once)
+# Devices, and how many members at once if not all.
+@pytest.mark.parametrize('which', [(1,), (4,), (4, 1)])
+def test_a_step_of_all_is_each_members_own_at_every_state_of_a_run(config, steps, which):
+    steps = steps(*which)
     state = steps.place(steps.initial)
     for batch in make_batches(config, 20):
         batch = steps.shard(batch)
@@ -89,9 +98,9 @@ def test_a_step_of_all_is_each_members_own_at_every_state_of_a_run(config, devic
             assert int(ours.step) == int(theirs.step)
 
 
-@pytest.mark.parametrize(('devices', 'at_once'), [(1, MEMBERS), (4, MEMBERS), (4, 1)])
-def test_members_of_a_free_run_have_the_losses_of_runs_of_their_own(config, devices, at_once):
-    steps = Steps(config, devices, at_once)
+@pytest.mark.parametrize('which', [(1,), (4,), (4, 1)])
+def test_members_of_a_free_run_have_the_losses_of_runs_of_their_own(config, steps, which):
+    steps = steps(*which)
     batches = [steps.shard(batch) for batch in make_batches(config, 20)]
     state, together = steps.place(steps.initial), []
     for batch in batches:
@@ -132,8 +141,8 @@ def test_at_once_is_all_but_on_cpus(config, monkeypatch):
         ensemble.create(config, optax.identity())
 
 
-def test_a_member_that_is_not_finite_is_frozen_and_the_others_go_on(config):
-    steps = Steps(config, 1)
+def test_a_member_that_is_not_finite_is_frozen_and_the_others_go_on(config, steps):
+    steps = steps(1)
     batches = [steps.shard(batch) for batch in make_batches(config, 3)]
     sick = jax.tree.map(np.array, steps.initial)
     sick.params['age_head']['output']['kernel'][1] = np.inf
@@ -237,14 +246,16 @@ def test_a_mixed_ensemble_trains_its_groups_as_models_of_their_own(config):
     assert row['train/loss'] == pytest.approx(np.mean(losses), rel=1e-6)
 
 
-def test_frozen_members_do_not_count_in_averages(config):
-    config.ensemble.size = 3
-    tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 20))
-    made = ensemble.Ensemble(config, tx)
-    state = jax.tree.map(np.array, made.create_state())
-    state['members'].params['age_head']['output']['kernel'][2] = np.nan
-    batch = parallel.shard_batch(make_batches(config, 1)[0])
-    state, metrics = made.train_step(parallel.replicate(state), batch)
+def test_frozen_members_do_not_count_in_averages(config, steps):
+    config.ensemble.size = MEMBERS
+    steps = steps(1)
+    made = ensemble.Ensemble(config, steps.tx)
+    state = jax.tree.map(np.array, steps.initial)
+    state.params['age_head']['output']['kernel'][2] = np.nan
+    batch = steps.shard(make_batches(config, 1)[0])
+    # What made.train_step does on the devices of this process.
+    state, metrics = steps.members(steps.place(state), batch)
+    state, metrics = {ensemble.ONLY: state}, {ensemble.ONLY: metrics}
     row = made.summarize([metrics], state)
     assert made.nonfinite_steps(state).tolist() == [-1, -1, 0]
     assert np.isnan(row['train/member_2/loss'])

@@ -3,8 +3,6 @@ import dataclasses
 import io
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +10,9 @@ import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
+from launching import launch
 from PIL import Image
 
-from configs import default
 from hybrid import (
     checkpoints,
     evaluate,
@@ -30,19 +28,13 @@ from hybrid.optimizer import create_learning_rate_fn, create_optimizer
 from hybrid.photos import detection
 from hybrid.train_state import create_train_state
 
-ROOT = Path(__file__).resolve().parents[1]
+# In one process of pytest, which makes the workdir once.
+pytestmark = pytest.mark.xdist_group('predict')
 
 
 @pytest.fixture(scope='module')
-def config(tiny_data_dir):
-    config = default.get_config()
-    config.data.dataset = 'synthetic_faces/tiny'
-    config.data.data_dir = str(tiny_data_dir)
-    config.data.resize_size, config.data.image_size, config.data.num_threads = 36, 32, 2
-    config.model.encoder.width = 4
-    config.model.recurrent.features = 8
-    config.evaluate.batch_size = 16
-    return config
+def config(create_tiny_config):
+    return create_tiny_config()
 
 
 @pytest.fixture(scope='module')
@@ -382,29 +374,22 @@ def test_from_the_command_line(run, tmp_path):
     for k in range(3):
         face(k).save(folder / f'{k}.png')
     errors = bad_files(folder)
-    command = [sys.executable, 'launch.py', '--mode=predict', f'--workdir={run}']
-
-    def launch(*flags):
-        variables = {**os.environ}
-        variables.pop('XLA_FLAGS')
-        return subprocess.run(
-            [*command, *flags], cwd=ROOT, env=variables, capture_output=True, text=True, timeout=300
-        )
-
-    result = launch(f'--input={folder}', f'--output={tmp_path}/out.csv')
-    assert result.returncode == 0, result.stderr
-    assert '13 files, 3 faces, 10 errors; ' in result.stdout
+    flags = ['--mode=predict', f'--workdir={run}']
+    status, out, err = launch(*flags, f'--input={folder}', f'--output={tmp_path}/out.csv')
+    assert status == 0, err
+    assert '13 files, 3 faces, 10 errors; ' in out
     assert len(read_csv(tmp_path / 'out.csv')) == 3 + len(errors)
 
-    result = launch(
+    status, _, err = launch(
+        *flags,
         f'--input={folder}',
         f'--output={tmp_path}/out.csv',
         '--detect',
         f'--config.detect.model={tmp_path}/missing.onnx',
     )
-    assert result.returncode == 1
-    assert result.stderr.startswith('error: config.detect.model=')
-    assert result.stderr.count('\n') == 1
+    assert status == 1
+    assert err.startswith('error: config.detect.model=')
+    assert err.count('\n') == 1
 
 
 def test_of_a_crop_that_is_not_square_the_middle_is_seen(config, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shutil
 import signal
 import time
 
@@ -13,7 +14,8 @@ from launching import launch, start, tiny_flags, wait_until
 
 from hybrid import checkpoints, trained, workdir
 
-pytestmark = pytest.mark.end_to_end
+# In one process of pytest, so that one run is left undisturbed.
+pytestmark = [pytest.mark.end_to_end, pytest.mark.xdist_group('restart')]
 
 STEPS = 60
 
@@ -139,7 +141,11 @@ def test_a_second_run_on_the_same_workdir_is_refused(tiny_data_dir, tmp_path):
 def test_a_full_disk_is_said_in_one_line_and_the_run_continues(
     undisturbed, tiny_data_dir, small_disk
 ):
-    (small_disk / 'ballast').write_bytes(b'x' * 10_000_000)
+    files = (undisturbed / 'checkpoints' / str(STEPS)).rglob('*')
+    checkpoint = sum(512 * path.stat().st_blocks for path in files)
+    # A third one is written before the first is removed.
+    room = 5 * checkpoint // 2
+    (small_disk / 'ballast').write_bytes(b'x' * (shutil.disk_usage(small_disk).free - room))
     status, _, err = launch(*flags(tiny_data_dir, small_disk))
     assert status == 1
     assert 'Traceback' not in err

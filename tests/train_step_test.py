@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,9 @@ from hybrid.optimizer import create_learning_rate_fn, create_optimizer
 from hybrid.train_state import create_train_state
 from hybrid.train_step import average, create_train_step
 
+# In one process of pytest, which compiles each program once.
+pytestmark = pytest.mark.xdist_group('train_step')
+
 BATCH = 8
 
 
@@ -20,11 +24,24 @@ def summarize(steps):
     return {f'train/{name}': float(value) for name, value in average(steps).items()}
 
 
-@pytest.fixture
-def config(tiny_config):
-    tiny_config.model.head.dropout = 0.5
-    tiny_config.augment.shift = 0.1
-    return tiny_config
+def with_everything(config):
+    """One config for all tests, so that there is one program for each number of devices."""
+    config.model.head.dropout = 0.5
+    config.augment.shift = 0.1
+    config.loss.age_weight, config.loss.gender_weight = 3.0, 0.5
+    config.optimizer.ema_decay = 0.9
+    return config
+
+
+@pytest.fixture(scope='module')
+def config(create_tiny_config):
+    return with_everything(create_tiny_config())
+
+
+@pytest.fixture(scope='module')
+def runner(config):
+    """`runner(devices)`, which compiles once."""
+    return functools.cache(functools.partial(Runner, config))
 
 
 def make_batches(config, count, seed=0):
@@ -82,17 +99,17 @@ def distance(a, b):
     return float(difference / optax.tree.norm(b))
 
 
-def test_one_two_and_four_devices_train_the_same(config):
+def test_one_two_and_four_devices_train_the_same(config, runner):
     batches = make_batches(config, 10)
-    reference = Runner(config, 1)
+    reference = runner(1)
     _, rows = reference.run(reference.initial, batches)
     one_step, _ = reference.run(reference.initial, batches[:1])
     for devices in (2, 4):
-        runner = Runner(config, devices)
-        after, _ = runner.run(runner.initial, batches[:1])
+        several = runner(devices)
+        after, _ = several.run(several.initial, batches[:1])
         assert distance(after.params, one_step.params) < 1e-5
         assert distance(after.batch_stats, one_step.batch_stats) < 1e-5
-        _, others = runner.run(runner.initial, batches)
+        _, others = several.run(several.initial, batches)
         assert others[0]['train/loss'] == pytest.approx(rows[0]['train/loss'], rel=1e-6)
         np.testing.assert_allclose(
             [r['train/loss'] for r in others], [r['train/loss'] for r in rows], rtol=1e-5
@@ -102,37 +119,38 @@ def test_one_two_and_four_devices_train_the_same(config):
         assert others[0]['train/gender_accuracy'] == rows[0]['train/gender_accuracy']
 
 
-def test_loss_is_the_weighted_sum_of_means_over_known_labels(config):
-    config.loss.age_weight, config.loss.gender_weight = 3.0, 0.5
-    runner = Runner(config, 2)
-    _, rows = runner.run(runner.initial, make_batches(config, 1))
+def test_loss_is_the_weighted_sum_of_means_over_known_labels(config, runner):
+    two = runner(2)
+    _, rows = two.run(two.initial, make_batches(config, 1))
     row = rows[0]
     assert row['train/loss'] == pytest.approx(
         3 * row['train/age_loss'] + 0.5 * row['train/gender_loss'], rel=1e-6
     )
 
 
-def test_member_and_step_change_augmentation_and_dropout_but_the_position_alone_counts(config):
-    runner = Runner(config, 1)
+def test_member_and_step_change_augmentation_and_dropout_but_the_position_alone_counts(
+    config, runner
+):
+    one = runner(1)
     batch = make_batches(config, 1)
-    _, first = runner.run(runner.initial, batch)
-    _, again = runner.run(runner.initial, batch)
+    _, first = one.run(one.initial, batch)
+    _, again = one.run(one.initial, batch)
     assert first == again
     for change in ({'member': jnp.int32(1)}, {'step': jnp.int32(5)}):
-        _, other = runner.run(dataclasses.replace(runner.initial, **change), batch)
+        _, other = one.run(dataclasses.replace(one.initial, **change), batch)
         assert other[0]['train/loss'] != first[0]['train/loss']
     # Another order of the same examples, each with its position: the same step.
     order = np.random.default_rng(1).permutation(BATCH)
-    _, moved = runner.run(runner.initial, [{k: v[order] for k, v in batch[0].items()}])
+    _, moved = one.run(one.initial, [{k: v[order] for k, v in batch[0].items()}])
     assert moved[0]['train/loss'] == pytest.approx(first[0]['train/loss'], rel=1e-6)
 
 
-def test_a_step_that_is_not_finite_freezes_the_state(config):
+def test_a_step_that_is_not_finite_freezes_the_state(config, runner):
     batches = make_batches(config, 3)
-    runner = Runner(config, 2)
-    good, _ = runner.run(runner.initial, batches[:1])
+    two = runner(2)
+    good, _ = two.run(two.initial, batches[:1])
     batches[1]['age'][5] = np.inf
-    state, rows = runner.run(runner.initial, batches)
+    state, rows = two.run(two.initial, batches)
     assert int(state.nonfinite_step) == 1
     assert not np.isfinite(rows[1]['train/loss'])
     assert int(good.nonfinite_step) == -1
@@ -140,22 +158,21 @@ def test_a_step_that_is_not_finite_freezes_the_state(config):
     jax.tree.map(np.testing.assert_array_equal, frozen, good)
 
 
-def test_moving_average_of_the_parameters(config):
-    config.optimizer.ema_decay = 0.9
-    runner = Runner(config, 1)
+def test_moving_average_of_the_parameters(config, runner):
+    one = runner(1)
     batches = make_batches(config, 2)
-    first, _ = runner.run(runner.initial, batches[:1])
-    second, _ = runner.run(runner.initial, batches)
+    first, _ = one.run(one.initial, batches[:1])
+    second, _ = one.run(one.initial, batches)
     # Decay min(0.9, (1 + step) / (10 + step)): 0.1 at step 0, 2 / 11 at step 1.
     expected = jax.tree.map(
         lambda start, a, b: 2 / 11 * (0.1 * start + 0.9 * a) + 9 / 11 * b,
-        jax.device_get(runner.initial.params),
+        jax.device_get(one.initial.params),
         first.params,
         second.params,
     )
     assert distance(second.ema['params'], expected) < 1e-6
     mean = first.batch_stats['encoder']['bn1']['mean']
-    start = runner.initial.batch_stats['encoder']['bn1']['mean']
+    start = one.initial.batch_stats['encoder']['bn1']['mean']
     np.testing.assert_allclose(
         first.ema['batch_stats']['encoder']['bn1']['mean'], 0.1 * start + 0.9 * mean, rtol=1e-5
     )
@@ -163,16 +180,16 @@ def test_moving_average_of_the_parameters(config):
     assert first.replace(ema=None).eval_variables['params'] is first.params
 
 
-def test_summarize_averages_over_examples_with_known_labels(config):
-    runner = Runner(config, 2)
+def test_summarize_averages_over_examples_with_known_labels(config, runner):
+    two = runner(2)
     batches = make_batches(config, 2)
     batches[1]['age'][:] = np.nan
     batches[1]['age'][0] = 30
-    state = jax.device_put(jax.tree.map(np.array, runner.initial), runner.sharding)
+    state = jax.device_put(jax.tree.map(np.array, two.initial), two.sharding)
     steps, rows = [], []
     for batch in batches:
         batch = {k: v.reshape(2, -1, *v.shape[1:]) for k, v in batch.items()}
-        state, metrics = runner.step(state, batch)
+        state, metrics = two.step(state, batch)
         steps.append(metrics)
         rows.append(summarize([metrics]))
     both = summarize(steps)

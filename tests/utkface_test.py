@@ -223,6 +223,11 @@ def test_a_published_split_that_does_not_fit_is_refused(tmp_path):
     refuses(ValueError, r"train\.csv: columns \['file', 'age'\]")
 
 
+def of_the_real_archive(test):
+    """In one process of pytest, which prepares the archive once."""
+    return pytest.mark.real_archive(pytest.mark.xdist_group('real_archive')(test))
+
+
 @pytest.fixture(scope='session')
 def real_builders(shared_data, tmp_path_factory):
     data_dir = tmp_path_factory.mktemp('utkface')
@@ -233,6 +238,7 @@ def real_builders(shared_data, tmp_path_factory):
     }
 
 
+@of_the_real_archive
 def test_real_default_split(real_builders):
     builder = real_builders['default']
     sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
@@ -250,6 +256,7 @@ def test_real_default_split(real_builders):
     assert set(odd) <= read_all(builder).keys()
 
 
+@of_the_real_archive
 def test_real_splits_share_no_component_and_no_near_duplicate(real_builders):
     rows = {
         split: read(real_builders['default'], split) for split in ('train', 'validation', 'test')
@@ -271,6 +278,7 @@ def test_real_splits_share_no_component_and_no_near_duplicate(real_builders):
         assert set(numbers[distance <= 16]) == {numbers[index]}
 
 
+@of_the_real_archive
 def test_real_coral_split(real_builders):
     builder = real_builders['coral_21_60']
     sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
