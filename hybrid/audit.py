@@ -171,31 +171,34 @@ def format_report(report: dict[str, Any]) -> str:
 
 def plot_report(report: dict[str, Any], path: pathlib.Path) -> None:
     """Draws the labels of each split, and what each pair of splits shares."""
-    figure = plots.new_figure(11, 7)
-    (age_axes, gender_axes), (leak_axes, _) = axes = figure.subplots(2, 2)
-    axes[1, 1].remove()
-    for axes_of, kind in ((age_axes, 'age'), (gender_axes, 'gender')):
-        for split, labels in report['labels'].items():
+    figure = plots.new_figure(15, 5)
+    age_axes, gender_axes, leak_axes = figure.subplots(1, 3, width_ratios=(3, 1.2, 2.4))
+    splits, pairs = report['labels'], report['straddling']
+    for axes, kind in ((age_axes, 'age'), (gender_axes, 'gender')):
+        for k, (split, labels) in enumerate(splits.items()):
             shares = [100 * n / labels['examples'] for n in labels[kind].values()]
             label = f'{split}, n = {labels["examples"]:,}'
-            axes_of.plot(list(labels[kind]), shares, marker='o', label=label)
-        axes_of.set(xlabel=f'{kind} (years)' if kind == 'age' else kind, ylabel='% of the split')
-        axes_of.tick_params(axis='x', rotation=45)
-        axes_of.grid(alpha=0.3)
+            axes.bar(*_side_by_side(k, len(splits), shares), label=label)
+        names = list(labels[kind])
+        axes.set_xticks(range(len(names)), names, rotation=45)
+        axes.set_xlabel('age (years)' if kind == 'age' else kind)
+        axes.grid(axis='y', alpha=0.3)
+    age_axes.set(ylabel='% of the split', title=report['dataset'])
     age_axes.legend(frameon=False)
-    age_axes.set_title(report['dataset'], fontsize=11)
-    names = list(RELATIONS)
-    for k, (pair, relations) in enumerate(report['straddling'].items()):
-        shared = [relations[name]['shared'] for name in names]
-        shift = 0.8 * (k + 0.5) / len(report['straddling']) - 0.4
-        places = [place + shift for place in range(len(names))]
-        bars = leak_axes.barh(places, shared, 0.8 / len(report['straddling']), label=pair)
+    for k, (pair, relations) in enumerate(pairs.items()):
+        shared = [relations[name]['shared'] for name in RELATIONS]
+        bars = leak_axes.barh(*_side_by_side(k, len(pairs), shared), label=pair)
         leak_axes.bar_label(bars, fmt='{:,.0f}', padding=2)
-    leak_axes.set_yticks(range(len(names)), [name.replace('_', ' ') for name in names])
-    leak_axes.set(xlabel='shared by two splits')
-    if report['straddling']:
-        leak_axes.legend(frameon=False, bbox_to_anchor=(1.05, 1), loc='upper left')
+    leak_axes.set_yticks(range(len(RELATIONS)), [name.replace('_', ' ') for name in RELATIONS])
+    leak_axes.set(xlabel='shared by two splits', xlim=(0, max(1, 1.1 * leak_axes.get_xlim()[1])))
+    if pairs:
+        leak_axes.legend(frameon=False)
     plots.save(figure, path)
+
+
+def _side_by_side(k: int, of: int, values: list) -> tuple[list[float], list, float]:
+    """Places, values and width of the k-th of several bars at 0, 1, 2, ..."""
+    return [place + 0.8 * ((k + 0.5) / of - 0.5) for place in range(len(values))], values, 0.8 / of
 
 
 def audit(config: ConfigDict, output: pathlib.Path | None = None) -> dict[str, Any]:

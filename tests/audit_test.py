@@ -146,3 +146,7 @@ def test_real_utkface(shared_data, tmp_path):
         'train': 18_964,
         'test': 4_741,
     }
+    assert shared(naive, 'train, test', 'bytes') == (127, 131, 130)
+    assert shared(naive, 'train, test', 'group') == (299, 334, 308)
+    assert shared(naive, 'train, test', 'near_duplicate') == (299, 334, 308)
+    assert (naive['conflicts']['groups'], naive['conflicts']['examples']) == (224, 458)

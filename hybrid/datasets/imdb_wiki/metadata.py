@@ -1,8 +1,8 @@
 """The metadata of IMDB-WIKI, MATLAB v5 structs `imdb` and `wiki`: ages, filter and persons."""
 
+import datetime
 import io
 import pathlib
-import zlib
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -61,12 +61,14 @@ def read_metadata(source: pathlib.Path | bytes, database: str) -> Metadata:
         fields = {name: np.atleast_1d(struct[name].item()) for name in struct.dtype.names}
         path = _texts(fields['full_path'])
         gender = fields['gender'].astype(np.float64)
-        birth = np.maximum(fields['dob'].astype(np.int64) - _DATENUM_OFFSET, 1)
+        dob = np.nan_to_num(fields['dob'].astype(np.float64))
+        birth = np.clip(dob, _DATENUM_OFFSET + 1, _DATENUM_OFFSET + datetime.date.max.toordinal())
+        birth = birth.astype(np.int64) - _DATENUM_OFFSET
         taken = fields['photo_taken'].astype(np.float64)
+        person = np.array([text.rpartition('/')[2].partition('_')[0] for text in path.tolist()])
         if 'celeb_id' in fields:
-            person = fields['celeb_id'].astype(np.int64).astype(str)
-        else:
-            person = np.array([text.rpartition('/')[2].partition('_')[0] for text in path])
+            celebrity = np.nan_to_num(fields['celeb_id'].astype(np.float64)).astype(np.int64)
+            person = np.where(celebrity > 0, celebrity.astype(str), person)
         metadata = Metadata(
             database=database,
             path=path,
@@ -82,18 +84,11 @@ def read_metadata(source: pathlib.Path | bytes, database: str) -> Metadata:
         if len({len(column) for column in metadata[1:]}) > 1:
             raise ValueError('its fields differ in length')
         return metadata
-    # scipy raises all kinds of them on a damaged file.
-    except (AttributeError, IndexError, KeyError, NotImplementedError, OSError, TypeError) as error:
-        raise ValueError(_refusal(shown, database, error)) from error
-    except (ValueError, OverflowError, MemoryError, zlib.error) as error:
-        raise ValueError(_refusal(shown, database, error)) from error
-
-
-def _refusal(shown: str, database: str, error: BaseException) -> str:
-    return (
-        f'{shown} is not the metadata of {database} as published (MATLAB v5, struct {database}): '
-        f'{type(error).__name__}: {error}'
-    )
+    except Exception as error:  # scipy raises all kinds of them on a damaged file.
+        raise ValueError(
+            f'{shown} is not the metadata of {database} as published (MATLAB v5, struct '
+            f'{database}): {type(error).__name__}: {error}'
+        ) from error
 
 
 def _texts(values: np.ndarray) -> np.ndarray:
