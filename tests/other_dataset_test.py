@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from evaluate_test import fixed
 
-from hybrid import datasets, evaluate, input_pipeline, other_dataset, trained, workdir
+from hybrid import combination, datasets, evaluate, input_pipeline, other_dataset, trained, workdir
 
 
 @pytest.fixture
@@ -81,6 +81,36 @@ def test_results_are_kept_apart_and_what_was_trained_on_is_a_leak(
     assert (folder / 'evaluation/test/metrics.json').read_bytes() == before
     assert not (folder / 'evaluation/train').exists()
     assert own['num_examples'] == 41
+
+
+def test_several_workdirs_are_combined_on_another_dataset_with_the_weights_of_their_own(
+    trained_on_tiny, tmp_path, monkeypatch
+):
+    config, folder = trained_on_tiny
+    second = tmp_path / 'second'
+    workdir.save_config(second, config)
+    workdir.save_dataset(second, workdir.load_dataset(folder))
+    configs = [config.copy_and_resolve_references() for _ in range(2)]
+    models = [fixed(c, f) for c, f in zip(configs, (folder, second), strict=True)]
+    monkeypatch.setattr(trained, 'restore_all', lambda *_: models)
+    monkeypatch.setattr(evaluate, 'check_config', lambda _: None)
+    for one in configs:
+        one.data.parameters = {'num_test': 30}
+        one.ensemble.weights = 'validation'
+    # Not fitted anew, on the other dataset's validation split.
+    with pytest.raises(ValueError, match=r'ensemble_weights\.json has none for this checkpoint'):
+        evaluate.evaluate(configs, [folder, second], 'test', 'best')
+    source = {
+        'workdirs': [{'workdir': str(f), **models[0].source} for f in (folder, second)],
+        'members': [0, 1],
+    }
+    weights = combination.Weights(np.array([0.25, 0.75]), np.array([0.5, 0.5]))
+    workdir.save_weights(tmp_path / 'run+second', source, weights)
+    scores = evaluate.evaluate(configs, [folder, second], 'test', 'best')
+    assert scores['num_examples'] == 30
+    (about,) = (tmp_path / 'run+second').glob('evaluation/synthetic_faces_*/test/evaluation.json')
+    assert json.loads(about.read_text())['weights']['age'] == [0.25, 0.75]
+    assert not (folder / 'evaluation').exists()
 
 
 def test_it_is_said_when_the_training_data_are_not_there(trained_on_tiny, tmp_path, caplog):

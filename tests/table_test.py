@@ -1,7 +1,9 @@
 import math
 import re
+import subprocess
 
 import pytest
+from launching import ROOT
 
 from hybrid.datasets.face_csv import table
 
@@ -68,3 +70,16 @@ def test_a_missing_table_says_what_there_is(tmp_path):
     (tmp_path / 'latin.csv').write_bytes(b'path,age,gender\n\xe9.jpg,1,f\n')
     with pytest.raises(ValueError, match=r'latin\.csv is not UTF-8 text'):
         table.read_table(tmp_path / 'latin.csv')
+
+
+def test_the_line_of_the_readme_makes_a_table_of_agedb(tmp_path):
+    (line,) = [x for x in (ROOT / 'README.md').read_text().splitlines() if 'cd AgeDB' in x]
+    folder = tmp_path / 'AgeDB'
+    folder.mkdir()
+    for name in ('0_MariaCallas_35_f.jpg', '12_GlennClose_62_f.jpg', 'x_1.jpg', 'notes.txt'):
+        (folder / name).touch()
+    subprocess.run(['bash', '-c', line], cwd=tmp_path, check=True)
+    assert table.read_table(folder / 'faces.csv') == [
+        (2, '0_MariaCallas_35_f.jpg', 35.0, 1, 'MariaCallas', ''),
+        (3, '12_GlennClose_62_f.jpg', 62.0, 1, 'GlennClose', ''),
+    ]
