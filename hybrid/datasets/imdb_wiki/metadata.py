@@ -62,8 +62,7 @@ def read_metadata(source: pathlib.Path | bytes, database: str) -> Metadata:
         path = _texts(fields['full_path'])
         gender = fields['gender'].astype(np.float64)
         dob = np.nan_to_num(fields['dob'].astype(np.float64))
-        birth = np.clip(dob, _DATENUM_OFFSET + 1, _DATENUM_OFFSET + datetime.date.max.toordinal())
-        birth = birth.astype(np.int64) - _DATENUM_OFFSET
+        birth = np.clip(dob - _DATENUM_OFFSET, 1, datetime.date.max.toordinal()).astype(np.int64)
         taken = fields['photo_taken'].astype(np.float64)
         person = np.array([text.rpartition('/')[2].partition('_')[0] for text in path.tolist()])
         if 'celeb_id' in fields:
