@@ -10,6 +10,12 @@ Train and evaluate on drawn faces, prepare UTKFace, train on it, evaluate again,
   python launch.py --mode=evaluate --workdir=W --split=test --checkpoint=best
   python launch.py --mode=predict --workdir=W --input=PHOTOS --detect --output=faces.csv
 
+What a dataset leaks, and a model on another dataset than its own:
+
+  python launch.py --mode=audit --config.data.dataset=utkface --config.data.manual_dir=DIR
+  python launch.py --mode=evaluate --workdir=W --config.data.dataset=face_csv/mine \
+      --config.data.manual_dir=FACES
+
 An ensemble, finished runs combined, an ensemble taken apart:
 
   python launch.py --config=configs/ensemble_quickstart.py --workdir=E
@@ -52,10 +58,11 @@ flags.DEFINE_string(
 flags.DEFINE_enum(
     'mode',
     'train',
-    ['prepare', 'train', 'evaluate', 'predict', 'unstack', 'stack'],
+    ['prepare', 'train', 'evaluate', 'predict', 'audit', 'unstack', 'stack'],
     'prepare: make the dataset ready. train: train or continue, then evaluate. '
     "evaluate: evaluate a workdir's checkpoint on --split. "
     'predict: age and gender for the image files of --input. '
+    "audit: what the dataset's splits share, and how their labels are spread. "
     'unstack: each member of an ensemble to a workdir of its own in --output. '
     'stack: the models of several workdirs to one ensemble, the workdir --output.',
 )
@@ -66,7 +73,8 @@ flags.DEFINE_string(
     'output',
     '',
     'predict: the .csv or .jsonl file to write. evaluate: folder for the results, by default the '
-    'workdir. unstack, stack: the folder to make.',
+    'workdir. audit: folder for the report, by default in runs/audit. unstack, stack: the folder '
+    'to make.',
 )
 flags.DEFINE_bool('detect', False, 'predict: find the faces of photographs; else crops are meant.')
 flags.DEFINE_string('draw', '', 'predict: folder for pictures with boxes and predictions.')
@@ -106,7 +114,7 @@ def run() -> None:
     config = FLAGS.config
     configs = [config]
     folders = [pathlib.Path(name).expanduser() for name in FLAGS.workdir.split(',')]
-    if FLAGS.mode not in ('prepare', 'train'):
+    if FLAGS.mode not in ('prepare', 'train', 'audit'):
         if not FLAGS.workdir:
             raise ValueError(f'--mode={FLAGS.mode} needs --workdir, the folder of a training')
         if not all(FLAGS.workdir.split(',')):
@@ -127,7 +135,7 @@ def run() -> None:
 
     import jax
 
-    from hybrid import datasets, evaluate, parallel, predict, stacking, train
+    from hybrid import audit, datasets, evaluate, parallel, predict, stacking, train
 
     parallel.keep_freed_memory()
     if config.deterministic:
@@ -140,6 +148,8 @@ def run() -> None:
     if FLAGS.mode == 'prepare':
         builder = evaluate.create_prepared_builder(config)
         print(f'{builder.info.full_name} is in {builder.data_dir}: {datasets.sizes(builder)}')
+    elif FLAGS.mode == 'audit':
+        audit.audit(config, output)
     elif FLAGS.mode == 'evaluate':
         evaluate.evaluate(configs, folders, FLAGS.split, FLAGS.checkpoint, output)
     elif FLAGS.mode == 'unstack':

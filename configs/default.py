@@ -17,7 +17,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.deterministic = False
 
     config.data = ml_collections.ConfigDict()
-    # TFDS name, with the builder's config: 'utkface', 'utkface/coral_21_60', 'synthetic_faces'.
+    # TFDS name, with the builder's config: 'utkface', 'utkface/coral_21_60', 'synthetic_faces',
+    # 'imdb_wiki', 'imdb_wiki/wiki', or one's own faces under any name, 'face_csv/NAME'.
     config.data.dataset = 'synthetic_faces'
     # Where prepared datasets live; '' is TFDS's own default (~/tensorflow_datasets).
     config.data.data_dir = ''

@@ -10,7 +10,16 @@ import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from hybrid import combination, datasets, input_pipeline, parallel, report, trained, workdir
+from hybrid import (
+    combination,
+    datasets,
+    input_pipeline,
+    other_dataset,
+    parallel,
+    report,
+    trained,
+    workdir,
+)
 from hybrid.config_checks import check_config
 from hybrid.eval_step import predict_split
 from hybrid.trained import Trained
@@ -124,6 +133,7 @@ def evaluate_split(
     builder: tfds.core.DatasetBuilder,
     split: str,
     folder: pathlib.Path,
+    other: bool = False,
 ) -> dict[str, Any]:
     """Evaluates one split and writes `evaluation/<split>/`.
 
@@ -132,6 +142,8 @@ def evaluate_split(
       builder: Prepared.
       split: Its split.
       folder: The workdir, or where else to write.
+      other: Whether the dataset is another than the training's: then
+        `evaluation/<dataset>/<split>/` is written, and what was trained on counts as a leak.
 
     Returns:
       The metrics; empty on processes that do not write.
@@ -140,7 +152,14 @@ def evaluate_split(
       ValueError: when the split does not hold the examples that the training saw under its name.
     """
     columns = input_pipeline.read_columns(builder, split)
-    for model in models:
+    name = split.replace('/', '_')
+    if other:
+        name = f'{other_dataset.file_name(builder)}/{name}'
+        seen = other_dataset.seen_in_training(
+            columns, [model.config for model in models], [model.folder for model in models]
+        )
+        columns['leak'] = columns.get('leak', np.zeros_like(seen)) | seen
+    for model in () if other else models:
         record = workdir.load_dataset(model.folder)
         known = record['splits'].get(split)
         if known and known['sha256'] != workdir.examples_hash(columns):
@@ -151,13 +170,15 @@ def evaluate_split(
             )
     rows, members = predict_members(models, builder, split)
     weights = None
-    if members and models[0].config.ensemble.weights == 'validation':
+    if other:
+        weights = fitted_weights(models, [model.folder for model in models])
+    elif members and models[0].config.ensemble.weights == 'validation':
         weights = _weights(models, builder, split, rows, members, folder)
     record = workdir.load_dataset(models[0].folder)
     rows = report_rows(rows, columns, record, builder.info.features, members, weights)
     metrics = {}
     if parallel.is_main_process():
-        output = folder / 'evaluation' / split.replace('/', '_')
+        output = folder / 'evaluation' / name
         title = f'{builder.info.full_name}, {split}, {_describe(models)}'
         best = trained.best_member(models, members) if members else None
         metrics = report.write_report(rows, output, title, best)
@@ -233,7 +254,7 @@ def evaluate(
     """`--mode=evaluate`: evaluates a split with a checkpoint of a workdir, or of several combined.
 
     Args:
-      configs: The workdirs', with overrides.
+      configs: The workdirs', with overrides, which may name another dataset.
       folders: The workdirs.
       split: Of the dataset.
       checkpoint: `best` or `last`.
@@ -244,10 +265,12 @@ def evaluate(
     """
     for config in configs:
         check_config(config)
+    pairs = zip(configs, folders, strict=True)
+    others = [other_dataset.is_other(config, folder) for config, folder in pairs]
     builder = create_prepared_builder(configs[0])
     input_pipeline.check_split(builder, split)
     models = trained.restore_all(configs, folders, checkpoint)
-    return evaluate_split(models, builder, split, output or combined_folder(folders))
+    return evaluate_split(models, builder, split, output or combined_folder(folders), any(others))
 
 
 def fitted_weights(

@@ -28,6 +28,11 @@ def test_builder_names_and_parameters(tmp_path):
     [
         ('utkfacs', {}, "no dataset 'utkfacs'. Did you mean 'utkface'"),
         ('utkface/coral', {}, "no config 'coral'. Did you mean 'coral_21_60'"),
+        ('face_csv/a b', {}, "face_csv has no config 'a b'"),
+        ('imdb_wiki/imbd', {}, "no config 'imbd'. Did you mean 'imdb'"),
+        ('imdb_wiki', {'databases': ['a']}, "databases=('a',) must be of imdb, wiki"),
+        ('imdb_wiki', {'min_age': 50, 'max_age': 20}, 'min_age=50.0 is above max_age=20.0'),
+        ('utkface', {'split_scheme': 'radnom'}, 'must be one of component, coral_21_60, random'),
         ('utkface', {'train_fractoin': 0.7}, "Did you mean 'train_fraction'"),
         ('utkface', {'name': 'x'}, "has no parameter 'name'"),
         ('utkface', {'train_fraction': '0.7'}, "train_fraction='0.7' must be of type float"),

@@ -203,6 +203,24 @@ def test_coral_split_is_as_published_and_marks_its_leaks(tmp_path):
             assert low <= int(digest[:8], 16) / 2**32 < high
 
 
+def test_the_naive_split_takes_everything_at_random_and_marks_its_leaks(tmp_path):
+    copies = {name_of(70 + k % 2, 500 + k): jpeg(1000 + k // 2) for k in range(60)}
+    files = {**many_faces(), **copies, '39_1_20170116174525125.jpg.chip.jpg': jpeg(2000)}
+    write_archive(tmp_path, files)
+    builder = prepare(tmp_path, tmp_path / 'data', 'utkface/random_80_20')
+    train, test = read(builder, 'train'), read(builder, 'test')
+    assert (len(train), len(test)) == (96, 24)
+    leaking = {row['group'] for row in train} & {row['group'] for row in test}
+    assert len(leaking) > 3
+    for row in train + test:
+        assert row['leak'] == (row['group'] in leaking)
+    assert {row['image'] for row in train} & {row['image'] for row in test}
+    again = prepare(tmp_path, tmp_path / 'again', 'utkface/random_80_20')
+    other = prepare(tmp_path, tmp_path / 'data', 'utkface/random_80_20', seed=1)
+    assert read(again, 'test') == test
+    assert {row['id'] for row in read(other, 'test')} != {row['id'] for row in test}
+
+
 def test_a_published_split_that_does_not_fit_is_refused(tmp_path):
     faces = list(many_faces(40))
     write_archive(tmp_path, many_faces(40))

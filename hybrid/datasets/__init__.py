@@ -11,6 +11,7 @@ import importlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import time
 from collections.abc import Iterable, Mapping
@@ -33,7 +34,8 @@ def create_builder(
     """Creates the builder of a dataset, prepared or not.
 
     Args:
-      dataset: TFDS name, `name` or `name/config`, such as `utkface/coral_21_60`.
+      dataset: TFDS name, `name` or `name/config`, such as `utkface/coral_21_60`; for `face_csv` the
+        config is any name that tells one's own datasets apart.
       data_dir: where prepared datasets live; TFDS's own default (`~/tensorflow_datasets`) if ''.
       parameters: values for fields of the builder's config. Those that differ from the config's own
         make a config of another name, `<config>_<8 hex digits>`, because TFDS caches by name.
@@ -46,6 +48,9 @@ def create_builder(
         raise ValueError(f'data.dataset={dataset!r}: no dataset {name!r}. {_known(name, names())}')
     module = importlib.import_module(f'{__name__}.{name}.{name}_dataset_builder')
     configs = {config.name: config for config in module.Builder.BUILDER_CONFIGS}
+    if getattr(module.Builder, 'ANY_CONFIG_NAME', False) and re.fullmatch(r'\w+', config_name):
+        default = module.Builder.BUILDER_CONFIGS[0]
+        configs.setdefault(config_name, dataclasses.replace(default, name=config_name))
     if config_name and config_name not in configs:
         raise ValueError(
             f'data.dataset={dataset!r}: {name} has no config {config_name!r}. '
@@ -97,11 +102,15 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str = '') -> None:
 
     Raises:
       FileNotFoundError: the files that must be obtained by hand are not there.
-      ValueError: they are damaged, or `builder.data_dir` exists without being a prepared dataset.
+      ValueError: they are damaged, or `builder.data_dir` exists without being a prepared dataset,
+        or is one made from other files.
     """
     _remove_left_over(builder)
     if builder.data_path.exists():
         if builder.is_prepared():
+            check_source = getattr(builder, 'check_source', None)
+            if check_source and manual_dir:
+                check_source(pathlib.Path(manual_dir).expanduser())
             return
         raise ValueError(f'{builder.data_dir} is not a prepared dataset: remove it, then prepare')
     manual_dir = os.path.expanduser(manual_dir) or str(builder.data_dir_root / 'downloads/manual')

@@ -5,9 +5,9 @@ import pathlib
 import stat
 
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import Image
 
-from hybrid.datasets.images import MAX_PIXELS
+from hybrid.datasets.images import FORMATS, MAX_PIXELS, to_rgb, upright
 
 MAX_FILE_BYTES = 512 * 2**20
 
@@ -15,22 +15,6 @@ EXTENSIONS = (
     *('.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.png', '.gif', '.webp', '.avif', '.heic', '.heif'),
     *('.tif', '.tiff', '.bmp', '.dib', '.jp2', '.j2k', '.ppm', '.pgm', '.pbm', '.pnm'),
 )
-Image.init()
-# Only plain image formats: Pillow would start an interpreter for others, such as PostScript.
-_FORMATS = tuple(
-    name
-    for name in ('JPEG', 'PNG', 'GIF', 'BMP', 'DIB', 'TIFF', 'WEBP', 'AVIF', 'JPEG2000', 'PPM')
-    if name in Image.OPEN
-)
-_TURNS = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 def find_images(
@@ -87,14 +71,14 @@ def read_image(path: pathlib.Path) -> np.ndarray:
     """
     try:
         _check_file(path)
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(path, formats=FORMATS) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise ValueError(
                     f'{width} x {height} pixels, more than the {MAX_PIXELS:,} that are read'
                 )
             image.load()
-            return np.ascontiguousarray(_to_rgb(_upright(image)))
+            return np.ascontiguousarray(to_rgb(upright(image)))
     except Exception as error:  # Pillow raises all kinds of them on a damaged file.
         raise ValueError(_reason(error)) from error
 
@@ -115,7 +99,7 @@ def _check_file(path: pathlib.Path) -> None:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
-        return f'not an image in a known format ({", ".join(_FORMATS)})'
+        return f'not an image in a known format ({", ".join(FORMATS)})'
     if isinstance(error, Image.DecompressionBombError):
         return f'more than the {MAX_PIXELS:,} pixels that are read'
     if isinstance(error, FileNotFoundError):
@@ -125,27 +109,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, ValueError) or (isinstance(error, OSError) and error.errno):
         return text
     return f'cannot be decoded: {text}'
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:  # Damaged EXIF data is no reason to refuse the pixels.
-        orientation = None
-    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image
-
-
-def _to_rgb(image: Image.Image) -> np.ndarray:
-    if image.mode.startswith('I'):  # 16-bit grey, for which Pillow's convert would clip at 255.
-        values = np.asarray(image).astype(np.int64)
-        if values.min() < 0 or values.max() > 65535:
-            raise ValueError('32-bit grey with values outside 0..65535')
-        grey = ((values + 128) // 257).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-    if image.mode == 'F':
-        raise ValueError('floating-point grey, of which nobody knows what is white')
-    if image.has_transparency_data:
-        image = image.convert('RGBA')
-        white = Image.new('RGBA', image.size, 'white')
-        image = Image.alpha_composite(white, image)
-    return np.asarray(image.convert('RGB'))

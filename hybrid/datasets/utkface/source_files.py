@@ -9,11 +9,11 @@ import zlib
 from collections.abc import Iterator
 
 from hybrid.datasets import quarantine
+from hybrid.datasets.image_sources import MAX_FILE_BYTES, is_unsafe
 from hybrid.datasets.progress import ProgressBar
 
 ARCHIVE = 'UTKFace.tar.gz'
 FOLDER = 'UTKFace'
-MAX_FILE_BYTES = 64 * 2**20
 # Of all that an archive holds, which is kept in memory; UTKFace itself has a tenth of it.
 MAX_TOTAL_BYTES = 2**30
 
@@ -43,7 +43,7 @@ def read_files(source: pathlib.Path, dropped: quarantine.Quarantine) -> Iterator
     for path, content in _read_folder(source) if source.is_dir() else _read_archive(source):
         parts = pathlib.PurePosixPath(path).parts
         name = parts[-1] if parts else path
-        if path.startswith('/') or '..' in parts:
+        if is_unsafe(path):
             dropped.drop(path, 'unsafe_path', 'absolute or with ..')
         elif content is None:
             dropped.drop(path, 'not_a_regular_file', 'a link, a device, or over 64 MiB')

@@ -1,4 +1,4 @@
-"""TFDS builder of UTKFace: default split by near-duplicate component, and the CORAL split."""
+"""TFDS builder of UTKFace: split by near-duplicate component, the CORAL split, a naive split."""
 
 import collections
 import dataclasses
@@ -29,22 +29,26 @@ class UTKFaceConfig(tfds.core.BuilderConfig):
     """Parameters of the dataset.
 
     Attributes:
-      split_scheme: `component` (everything, split by near-duplicate component) or `coral_21_60`
-        (the published split; its train is split again by component).
+      split_scheme: `component` (everything, split by near-duplicate component), `coral_21_60` (the
+        published split; its train is split again by component) or `random` (every file by itself,
+        copies and all, as is often done: to show what that leaks).
       max_hamming_distance: up to how many differing bits of 256 images are near-duplicates.
       train_fraction: share of the components in train (`coral_21_60`: in train_fit).
-      validation_fraction: share in validation; the rest is test (`coral_21_60`: there is no rest).
+      validation_fraction: share in validation; the rest is test (`coral_21_60`: there is no rest;
+        `random`: there is no validation).
+      seed: of `random`.
     """
 
     split_scheme: str = 'component'
     max_hamming_distance: int = 16
     train_fraction: float = 0.8
     validation_fraction: float = 0.1
+    seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.split_scheme not in ('component', 'coral_21_60'):
+        if self.split_scheme not in ('component', 'coral_21_60', 'random'):
             raise ValueError(
-                f'split_scheme={self.split_scheme!r} must be one of component, coral_21_60'
+                f'split_scheme={self.split_scheme!r} must be one of component, coral_21_60, random'
             )
         if not 0 <= self.max_hamming_distance < near_duplicates.HASH_BITS:
             raise ValueError(
@@ -58,6 +62,8 @@ class UTKFaceConfig(tfds.core.BuilderConfig):
         train, validation = self.train_fraction, self.validation_fraction
         if self.split_scheme == 'coral_21_60':
             return {'train_fit': train, 'validation': validation}
+        if self.split_scheme == 'random':
+            return {'train': train, 'test': 1 - train}
         return {'train': train, 'validation': validation, 'test': 1 - train - validation}
 
 
@@ -85,6 +91,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             description='The published CORAL split, ages 21 to 60, with its leaks marked.',
             split_scheme='coral_21_60',
             train_fraction=0.9,
+        ),
+        UTKFaceConfig(
+            name='random_80_20',
+            description='80/20 at random, with its leaks marked: not to be trained on.',
+            split_scheme='random',
         ),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = _INSTRUCTIONS
@@ -128,6 +139,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         if published:
             by_split = coral_splits(faces, published, config.fractions, dropped)
             kept = len(by_split['train']) + len(by_split['test'])
+        elif config.split_scheme == 'random':
+            by_split = random_splits(faces, config.train_fraction, config.seed)
+            kept = len(faces)
         else:
             by_split = component_splits(faces, config.fractions, dropped)
             kept = sum(map(len, by_split.values()))
@@ -263,10 +277,27 @@ def coral_splits(
             dropped.drop(face.name, 'not_in_published_split')
         else:
             by_split[split].append(face)
-    train_groups = {face.group for face in by_split['train']}
-    leaking = train_groups & {face.group for face in by_split['test']}
-    for face in (*by_split['train'], *by_split['test']):
-        face.leak = face.group in leaking
+    mark_leaks(by_split['train'], by_split['test'])
     for face in by_split['train']:
         by_split[splits.assign_split(face.group, fractions)].append(face)
     return by_split
+
+
+def random_splits(faces: Sequence[Face], train_fraction: float, seed: int) -> dict[str, list[Face]]:
+    """Returns train and test, drawn at random whatever the files have in common.
+
+    Sets `leak` on the faces whose component lies on both sides.
+    """
+    order = np.random.default_rng(seed).permutation(len(faces))
+    by_name = sorted(faces, key=lambda face: face.name)
+    shuffled = [by_name[place] for place in order]
+    count = round(train_fraction * len(faces))
+    mark_leaks(shuffled[:count], shuffled[count:])
+    return {'train': shuffled[:count], 'test': shuffled[count:]}
+
+
+def mark_leaks(train: Sequence[Face], test: Sequence[Face]) -> None:
+    """Sets `leak` on the faces whose component lies on both sides."""
+    leaking = {face.group for face in train} & {face.group for face in test}
+    for face in (*train, *test):
+        face.leak = face.group in leaking

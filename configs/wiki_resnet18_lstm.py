@@ -1,0 +1,17 @@
+"""WIKI alone, the smaller part of IMDB-WIKI: a half-width ResNet-18 + bidirectional LSTM.
+
+    python launch.py --config=configs/wiki_resnet18_lstm.py --config.data.manual_dir=DIR
+
+Not measured yet: the images cannot be had where this was written.
+"""
+
+import ml_collections
+
+from configs import utkface_resnet18_lstm
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the configuration: that of UTKFace."""
+    config = utkface_resnet18_lstm.get_config()
+    config.data.dataset = 'imdb_wiki/wiki'
+    return config

@@ -1,0 +1,250 @@
+"""TFDS builder of one's own faces, and of any other dataset that can be written as a CSV file."""
+
+import collections
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from hybrid.datasets import groups, images, near_duplicates, quarantine, shards, splits
+from hybrid.datasets.face_csv import table
+from hybrid.datasets.image_sources import Folder, RefusedError
+from hybrid.datasets.progress import ProgressBar
+
+_SOURCE = 'source.json'
+_INSTRUCTIONS = """\
+Put faces.csv with the columns path, age, gender and, if wanted, group and split into that
+directory, or name the directory where it is: --config.data.manual_dir=DIR. Paths are relative to
+it.
+"""
+
+
+@dataclasses.dataclass(eq=False)
+class FaceCsvConfig(tfds.core.BuilderConfig):
+    """Parameters of the dataset.
+
+    Attributes:
+      csv: name of the table in manual_dir.
+      folder: what paths are relative to, itself relative to manual_dir.
+      min_side: shortest side of an image in pixels.
+      max_hamming_distance: up to how many differing bits of 256 images are near-duplicates, which
+        stay together; -1 does not look for them.
+      train_fraction: share of the groups in train, if the table has no column `split`.
+      validation_fraction: share in validation; the rest is test.
+    """
+
+    csv: str = 'faces.csv'
+    folder: str = '.'
+    min_side: int = 16
+    max_hamming_distance: int = 16
+    train_fraction: float = 0.8
+    validation_fraction: float = 0.1
+
+    def __post_init__(self) -> None:
+        if not -1 <= self.max_hamming_distance < near_duplicates.HASH_BITS:
+            raise ValueError(
+                f'max_hamming_distance={self.max_hamming_distance} must lie between -1 and 255'
+            )
+        splits.check_fractions(self.fractions)
+
+    @property
+    def fractions(self) -> dict[str, float]:
+        """Split name -> share of the groups."""
+        train, validation = self.train_fraction, self.validation_fraction
+        return {'train': train, 'validation': validation, 'test': 1 - train - validation}
+
+
+class Usable(NamedTuple):
+    """A face whose image can be read: its size in bytes, sha256 and difference hash."""
+
+    face: table.Face
+    size: int
+    digest: bytes
+    difference_hash: np.ndarray
+
+
+class Builder(tfds.core.ShardBasedBuilder):
+    """Faces of a CSV file: `path, age, gender[, group, split]`."""
+
+    VERSION = tfds.core.Version('1.0.0')
+    RELEASE_NOTES = {'1.0.0': 'First release.'}  # noqa: RUF012
+    BUILDER_CONFIGS = [  # noqa: RUF012
+        FaceCsvConfig(name='default', description='Faces of a CSV file.'),
+    ]
+    # `face_csv/NAME` is the dataset that somebody calls NAME.
+    ANY_CONFIG_NAME = True
+    MANUAL_DOWNLOAD_INSTRUCTIONS = _INSTRUCTIONS
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(
+                {
+                    'image': tfds.features.Image(shape=(None, None, 3), encoding_format='jpeg'),
+                    'age': tfds.features.Scalar(np.float32),
+                    'gender': tfds.features.ClassLabel(names=['male', 'female']),
+                    'id': tfds.features.Text(),
+                    'group': tfds.features.Text(),
+                    'leak': tfds.features.Scalar(np.bool_),
+                }
+            ),
+        )
+
+    def check_source(self, manual_dir: pathlib.Path) -> None:
+        """Checks that the prepared dataset is that of the table in a folder, if there is one.
+
+        Raises:
+          ValueError: when it was made from another table.
+        """
+        path = manual_dir / self.builder_config.csv
+        if not path.is_file():
+            return
+        known = json.loads((self.data_path / _SOURCE).read_text())
+        if known['sha256'] != _digest(path):
+            raise ValueError(
+                f'{self.data_dir} was made from another table ({known["csv"]}) than {path}: give '
+                'this one a name of its own, config.data.dataset=face_csv/NAME, or remove that '
+                'folder'
+            )
+
+    def _shard_iterators_per_split(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, list[shards.Generator]]:
+        """Reads the table and hashes the images; generating reads them again and writes them."""
+        config = self.builder_config
+        try:
+            manual_dir = pathlib.Path(dl_manager.manual_dir)
+        except AssertionError as error:  # TFDS's message names the directory and the instructions
+            raise FileNotFoundError(str(error)) from None
+        path = manual_dir / config.csv
+        faces = table.read_table(path)
+        source = Folder(manual_dir / config.folder)
+        self._dropped = quarantine.Quarantine()
+        self._num_rows = len(faces)
+        self._source = {'csv': str(path), 'sha256': _digest(path)}
+
+        def drop(face: table.Face, reason: str, detail: str = '') -> None:
+            where = f'{config.csv}, line {face.line}'
+            self._dropped.drop(face.path, reason, f'{where}: {detail}' if detail else where)
+
+        usable = []
+        checked = shards.map_in_threads(lambda face: check(source, face, config.min_side), faces)
+        for face, result in zip(
+            faces, ProgressBar(checked, 'checking', len(faces), unit=' images'), strict=True
+        ):
+            if isinstance(result, RefusedError):
+                drop(face, result.reason, result.detail)
+            else:
+                usable.append(result)
+        if not usable:
+            raise ValueError(f'{path}: none of its {len(faces)} images can be used')
+        group_of = group_names(usable, config.max_hamming_distance)
+        by_split: dict[str, list[Usable]] = {}
+        leaking: set[str] = set()
+        if faces[0].split:
+            split_of: dict[str, set[str]] = collections.defaultdict(set)
+            for one in usable:
+                by_split.setdefault(one.face.split, []).append(one)
+                split_of[group_of[one.face.path]].add(one.face.split)
+            leaking = {group for group, found in split_of.items() if len(found) > 1}
+        else:
+            by_split = {split: [] for split in config.fractions}
+            for one in without_copies(usable, drop):
+                split = splits.assign_split(group_of[one.face.path], config.fractions)
+                by_split[split].append(one)
+        rows = [one.face for members in by_split.values() for one in members]
+        items, first = {}, 0
+        for split, members in by_split.items():
+            numbered = enumerate(members, first)
+            items[split] = [shards.Item(one.face.path, one.size, row) for row, one in numbered]
+            first += len(members)
+
+        def load(item: shards.Item) -> shards.Example:
+            face = rows[item.row]
+            image = _check_image(source.read(face.path), config.min_side)
+            if image.refused:
+                raise RefusedError(image.refused, image.detail)
+            return {
+                'image': image.jpeg,
+                'age': face.age,
+                'gender': face.gender,
+                'id': face.path,
+                'group': group_of[face.path],
+                'leak': group_of[face.path] in leaking,
+            }
+
+        self._shards = shards.Shards(str(path), items, load, self._dropped)
+        return self._shards.generators()
+
+    def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
+        super()._download_and_prepare(*args, **kwargs)
+        kept = sum(self._shards.kept.values())
+        self._dropped.write(self.data_path, files=self._num_rows, kept=kept)
+        (self.data_path / _SOURCE).write_text(json.dumps(self._source, indent=2) + '\n')
+
+
+def _digest(path: pathlib.Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _check_image(content: bytes, min_side: int) -> images.CheckedImage:
+    return images.check_image(content, formats=images.FORMATS, min_side=min_side, one_colour=False)
+
+
+def check(source: Folder, face: table.Face, min_side: int) -> Usable | RefusedError:
+    """Reads and hashes the image of a face, or says why it cannot be used."""
+    try:
+        content = source.read(face.path)
+    except RefusedError as error:
+        return error
+    image = _check_image(content, min_side)
+    if image.difference_hash is None:
+        return RefusedError(image.refused, image.detail)
+    digest = hashlib.sha256(content).digest()
+    return Usable(face, len(content), digest, image.difference_hash)
+
+
+def group_names(usable: Sequence[Usable], max_hamming_distance: int) -> dict[str, str]:
+    """Says what may not straddle a split: the table's groups, and near-duplicates of any group.
+
+    A photo that is in the table twice, under two persons, would otherwise be in two splits.
+
+    Returns:
+      Path -> the smallest group among those joined, or path where no group is given.
+    """
+    paths = [one.face.path for one in usable]
+    labels = [np.array([one.face.group or f'{one.face.path}\n' for one in usable])]
+    if max_hamming_distance >= 0:
+        hashes = np.stack([one.difference_hash for one in usable])
+        labels.append(near_duplicates.components(hashes, max_hamming_distance))
+    names = [one.face.group or one.face.path for one in usable]
+    found = groups.smallest(groups.join(*labels), names)
+    return dict(zip(paths, found.tolist(), strict=True))
+
+
+def without_copies(usable: Sequence[Usable], drop: Any) -> list[Usable]:
+    """Returns one of the faces with the same bytes, and none where their labels differ.
+
+    The one with the most labels stays, of several the first by path.
+    """
+    copies = collections.defaultdict(list)
+    for one in sorted(usable, key=lambda one: one.face.path):
+        copies[one.digest].append(one)
+    kept = []
+    for members in copies.values():
+        ages = {one.face.age for one in members if not np.isnan(one.face.age)}
+        genders = {one.face.gender for one in members if one.face.gender >= 0}
+        if max(len(ages), len(genders)) > 1:
+            for one in members:
+                drop(one.face, 'conflicting_duplicate', f'group of {members[0].face.path}')
+            continue
+        best = min(members, key=lambda one: np.isnan(one.face.age) + (one.face.gender < 0))
+        kept.append(best)
+        for one in members:
+            if one is not best:
+                drop(one.face, 'duplicate', f'same bytes as {best.face.path}')
+    return kept

@@ -1,0 +1,117 @@
+"""Reads the list of one's own faces: a CSV of `path, age, gender[, group, split]`."""
+
+import csv
+import difflib
+import math
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+COLUMNS = ('path', 'age', 'gender')
+OPTIONAL = ('group', 'split')
+GENDERS = {'male': 0, 'm': 0, 'female': 1, 'f': 1, '': -1}
+MAX_AGE = 130
+
+
+class Face(NamedTuple):
+    """A line of the table.
+
+    Attributes:
+      line: Its number in the file, from 1.
+      path: Of the image.
+      age: Years, NaN if unknown.
+      gender: 0 male, 1 female, -1 unknown.
+      group: What may not straddle a split; '' if not said.
+      split: '' if the table has no such column.
+    """
+
+    line: int
+    path: str
+    age: float
+    gender: int
+    group: str = ''
+    split: str = ''
+
+
+def read_table(path: pathlib.Path) -> list[Face]:
+    """Reads the table; the order of its columns does not matter, and further ones are passed over.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      ValueError: a column is missing, or a line is wrong, naming it.
+    """
+    if not path.is_file():
+        others = ', '.join(sorted(file.name for file in path.parent.glob('*.csv')))
+        raise FileNotFoundError(
+            f'{path} is missing: face_csv reads the faces from a CSV file with the columns path, '
+            'age, gender and, if wanted, group and split. config.data.manual_dir is its folder, '
+            f'and --config.data.parameters=\'{{"csv": NAME}}\' its name. '
+            f'CSV files there: {others or "none"}'
+        )
+    faces: list[Face] = []
+    lines: dict[str, int] = {}
+    line = 0  # up to which the file was read without an error
+    try:
+        with path.open(newline='', encoding='utf-8-sig') as file:
+            reader = csv.DictReader(file, restkey='', strict=True)
+            _check_columns(path, reader.fieldnames or [])
+            line = reader.line_num
+            for row in reader:
+                line = reader.line_num
+                try:
+                    face = _parse(line, row)
+                    if face.path in lines:
+                        raise ValueError(f'{face.path!r} is on line {lines[face.path]} too')
+                except ValueError as error:
+                    raise ValueError(f'{path}, line {line}: {error}') from None
+                lines[face.path] = face.line
+                faces.append(face)
+    except UnicodeDecodeError as error:
+        raise ValueError(f'{path} is not UTF-8 text: {error}') from None
+    except csv.Error as error:
+        raise ValueError(f'{path}, line {line + 1}: {error}') from None
+    if not faces:
+        raise ValueError(f'{path} has no line but the first')
+    return faces
+
+
+def _check_columns(path: pathlib.Path, names: Sequence[str]) -> None:
+    missing = [name for name in COLUMNS if name not in names]
+    if missing or len(set(names)) < len(names):
+        raise ValueError(
+            f'{path}, line 1: columns {", ".join(names)}; there must be {", ".join(COLUMNS)}, and '
+            f'there may be {", ".join(OPTIONAL)}, each once'
+        )
+    for name in set(names) - {*COLUMNS, *OPTIONAL}:
+        # Who misspells `group` must not get a split that leaks.
+        for meant in difflib.get_close_matches(name.lower(), set(OPTIONAL) - set(names), 1, 0.75):
+            raise ValueError(f'{path}, line 1: column {name!r}: is it meant to be {meant!r}?')
+        print(f'{path}: column {name!r} is passed over')
+
+
+def _parse(line: int, row: dict[str, str]) -> Face:
+    if '' in row or None in row.values():
+        raise ValueError('as many cells as columns are needed')
+    cells = {name: cell.strip() for name, cell in row.items()}
+    if not cells['path']:
+        raise ValueError('the path is empty')
+    try:
+        age = float(cells['age'] or 'nan')
+    except ValueError:
+        age = math.inf
+    if not (0 <= age <= MAX_AGE or cells['age'] == ''):
+        raise ValueError(
+            f'age {cells["age"]!r} is no number of years from 0 to {MAX_AGE}; leave the cell empty '
+            'if it is unknown'
+        )
+    gender = GENDERS.get(cells['gender'].lower())
+    if gender is None:
+        raise ValueError(
+            f'gender {cells["gender"]!r} is none of male, female, m, f; leave the cell empty if it '
+            'is unknown'
+        )
+    split = cells.get('split', '')
+    if 'split' in cells and (not re.fullmatch(r'[A-Za-z]\w*', split) or split.lower() == 'all'):
+        raise ValueError(f'split {split!r} is no name of a split, such as train')
+    return Face(line, cells['path'], age, gender, cells.get('group', ''), split)

@@ -1,0 +1,185 @@
+"""Image files by their path: of a folder, or of a tar archive that is not extracted.
+
+Nothing outside the folder or archive is read: what paths in metadata, names in archives and links
+say is checked first.
+"""
+
+import contextlib
+import os
+import pathlib
+import stat
+import tarfile
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from hybrid.datasets.progress import ProgressBar
+
+MAX_FILE_BYTES = 64 * 2**20
+
+
+class RefusedError(Exception):
+    """Why a file is not read.
+
+    Attributes:
+      reason: `unsafe_path`, `missing_file` or `not_a_regular_file`.
+      detail: Free text.
+    """
+
+    def __init__(self, reason: str, detail: str = ''):
+        super().__init__(reason, detail)
+        self.reason, self.detail = reason, detail
+
+
+def is_unsafe(path: str) -> bool:
+    """Whether a path may lead out of the folder that it is meant to be in."""
+    parts = pathlib.PurePosixPath(path).parts
+    return not parts or path.startswith('/') or '..' in parts or '\0' in path
+
+
+class Folder:
+    """The files of a folder. A link in it is followed if it does not lead out of it.
+
+    Args:
+      root: The folder.
+    """
+
+    def __init__(self, root: pathlib.Path):
+        self._root = os.path.realpath(root)
+
+    def __str__(self) -> str:
+        return self._root
+
+    def size(self, path: str) -> int:
+        """Bytes of a file.
+
+        Raises:
+          RefusedError: when it is not read.
+        """
+        return self._find(path)[1]
+
+    def read(self, path: str) -> bytes:
+        """The content of a file.
+
+        Raises:
+          RefusedError: when it is not read.
+        """
+        return pathlib.Path(self._find(path)[0]).read_bytes()
+
+    def _find(self, path: str) -> tuple[str, int]:
+        if is_unsafe(path):
+            raise RefusedError('unsafe_path', 'absolute or with ..')
+        real = os.path.realpath(os.path.join(self._root, path))
+        if not real.startswith(os.path.join(self._root, '')):
+            raise RefusedError('unsafe_path', f'a link that leads out of {self._root}')
+        try:
+            status = os.stat(real)
+        except (FileNotFoundError, NotADirectoryError):
+            raise RefusedError('missing_file') from None
+        if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
+            raise RefusedError('not_a_regular_file', 'a folder, a device, or over 64 MiB')
+        return real, status.st_size
+
+
+class _Member(NamedTuple):
+    """Where a file lies in its archive; size -1 is no regular file of a sane size."""
+
+    offset: int
+    size: int
+
+
+class Archive:
+    """The files of an uncompressed tar archive, which is read from where they lie in it.
+
+    Args:
+      path: Of the archive.
+      folder: What names in it begin with; taken off.
+
+    Raises:
+      ValueError: when it is no tar archive, compressed, truncated or damaged.
+    """
+
+    def __init__(self, path: pathlib.Path, folder: str):
+        self._path = path
+        self.refused: dict[str, str] = {}  # Name of a member -> why no path leads to it.
+        self._members = self._index(folder)
+        self._file = os.open(path, os.O_RDONLY)
+
+    def __str__(self) -> str:
+        return str(self._path)
+
+    def __del__(self) -> None:
+        with contextlib.suppress(AttributeError, OSError):
+            os.close(self._file)
+
+    def size(self, path: str) -> int:
+        """Bytes of a file.
+
+        Raises:
+          RefusedError: when it is not read.
+        """
+        return self._find(path).size
+
+    def read(self, path: str) -> bytes:
+        """The content of a file; may be called in several threads.
+
+        Raises:
+          RefusedError: when it is not read.
+        """
+        member = self._find(path)
+        return os.pread(self._file, member.size, member.offset)
+
+    def _find(self, path: str) -> _Member:
+        if is_unsafe(path):
+            raise RefusedError('unsafe_path', 'absolute or with ..')
+        member = self._members.get(path)
+        if member is None:
+            raise RefusedError('missing_file')
+        if member.size < 0:
+            raise RefusedError('not_a_regular_file', 'a link, a device, or over 64 MiB')
+        return member
+
+    def _index(self, folder: str) -> Mapping[str, _Member]:
+        found: dict[str, _Member] = {}
+        for member in self._read_headers():
+            name = member.name.removeprefix('./')
+            if is_unsafe(name):
+                self.refused[member.name] = 'absolute or with ..'
+                continue
+            regular = member.isreg() and not member.issparse() and member.size <= MAX_FILE_BYTES
+            if not regular:
+                self.refused[member.name] = 'a link, a device, or over 64 MiB'
+            # Of a name that comes twice the last counts, as when an archive is extracted.
+            where = _Member(member.offset_data, member.size if regular else -1)
+            found[name.removeprefix(f'{folder}/')] = where
+        return found
+
+    def _read_headers(self) -> Iterator[tarfile.TarInfo]:
+        """Yields all members but folders: headers alone are read, what lies between is skipped."""
+        total = self._path.stat().st_size
+        try:
+            with (
+                tarfile.open(self._path, 'r:') as tar,
+                ProgressBar(
+                    total=total, desc=f'listing {self._path}', unit='B', unit_divisor=1024
+                ) as bar,
+            ):
+                while (member := tar.next()) is not None:
+                    # Half a million of them would take half a gigabyte.
+                    tar.members.clear()  # type: ignore[attr-defined]
+                    if tar.offset <= member.offset:  # A negative size would be read for ever.
+                        raise tarfile.ReadError(f'{member.name}: size {member.size}')
+                    bar.update(tar.offset - bar.n)
+                    if not member.isdir():
+                        yield member
+                end = tar.offset
+            # A header that is damaged, or not there, is the end of an archive to tarfile.
+            with self._path.open('rb') as file:
+                file.seek(end)
+                block = file.read(tarfile.BLOCKSIZE)
+            if block != tarfile.NUL * tarfile.BLOCKSIZE:
+                raise tarfile.ReadError(f'no header at byte {end}')
+        except tarfile.TarError as error:
+            raise ValueError(
+                f'{self._path} ({total} bytes) is truncated, damaged or compressed ({error}): get '
+                'it again'
+            ) from error

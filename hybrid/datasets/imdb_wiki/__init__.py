@@ -1,0 +1,1 @@
+"""IMDB-WIKI, the faces cropped by its authors, as a TFDS builder."""

@@ -1,0 +1,72 @@
+import itertools
+import os
+import threading
+import time
+
+import pytest
+
+from hybrid.datasets import quarantine, shards
+from hybrid.datasets.image_sources import RefusedError
+
+
+def test_threads_keep_the_order_and_stay_a_bounded_way_ahead():
+    taken = []
+
+    def values():
+        for k in range(500):
+            taken.append(k)
+            yield k
+
+    def double(k):
+        time.sleep(0.001 * (k % 3))
+        return 2 * k
+
+    results = shards.map_in_threads(double, values())
+    for k, result in enumerate(results):
+        assert result == 2 * k
+        assert len(taken) <= k + 1 + shards.AHEAD * (os.cpu_count() or 1)
+
+
+def test_an_error_in_a_thread_is_raised_and_ends_the_others():
+    def fail(k):
+        if k == 20:
+            raise ValueError('twenty')
+        return k
+
+    results = shards.map_in_threads(fail, itertools.count())
+    with pytest.raises(ValueError, match='twenty'):
+        list(results)
+    assert not [t for t in threading.enumerate() if t.name.startswith('images')]
+
+
+def test_order_is_of_the_ids_and_shards_are_cut_by_size(monkeypatch):
+    monkeypatch.setattr(shards, 'SHARD_BYTES', 100)
+    items = [shards.Item(f'{k}', 30, k) for k in range(50)]
+    shuffled = shards.shuffle('train', items)
+    assert shuffled == shards.shuffle('train', reversed(items))
+    assert sorted(shuffled) == sorted(items) != shuffled
+    assert shuffled != shards.shuffle('test', items)
+    assert [len(shard) for shard in shards.cut(shuffled)] == [4] * 12 + [2]
+    assert shards.cut([]) == [[]]
+
+
+def test_what_is_refused_is_dropped_and_an_empty_split_an_error(capsys):
+    def load(item):
+        if item.row % 10 == 3:
+            raise RefusedError('damaged', f'row {item.row}')
+        return {'row': item.row}
+
+    items = {
+        'train': [shards.Item(f'{k}', 1, k) for k in range(100)],
+        'test': [shards.Item('x', 1, 3)],
+    }
+    dropped = quarantine.Quarantine()
+    made = shards.Shards('here', items, load, dropped)
+    assert 'if interrupted, this starts again from nothing' in capsys.readouterr().out
+    generators = made.generators()
+    rows = [example['row'] for generate in generators['train'] for _, example in generate()]
+    assert sorted(rows) == [k for k in range(100) if k % 10 != 3]
+    assert made.kept == {'train': 90, 'test': 0}
+    with pytest.raises(ValueError, match="here: no example is left for split 'test'"):
+        [list(generate()) for generate in generators['test']]
+    assert dropped.counts == {'damaged': 11}
