@@ -119,7 +119,7 @@ def test_members_that_wait_their_turn_get_what_they_get_side_by_side():
         return {'x': state['x'] + batch['y']}, {'sum': (state['x'] * batch['y']).sum()}
 
     states = {'x': np.arange(15, dtype=np.float32).reshape(5, 3)}
-    batch = {'y': np.float32([1, 2, 3])}
+    batch = {'y': np.array([1, 2, 3], np.float32)}
     for at_once in (1, 2, 5, 6):
         new, metrics = ensemble.map_members(step, at_once)(states, batch)
         np.testing.assert_array_equal(new['x'], states['x'] + batch['y'])

@@ -216,6 +216,7 @@ def test_weights_of_runs_that_others_have_replaced_are_not_taken(config, tmp_pat
     source = evaluate.weights_source(models, [0, 1])
     workdir.save_weights(evaluate.combined_folder(folders), source, weights)
     found = evaluate.fitted_weights(models, folders)
+    assert found is not None
     assert (found.age.tolist(), found.gender.tolist()) == ([0.25, 0.75], [1.0, 0.0])
     # Trained anew with another seed; the best checkpoint is of the same step.
     models[1] = dataclasses.replace(models[1], scores={0: 2.5})

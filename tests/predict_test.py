@@ -419,7 +419,8 @@ def test_a_frozen_member_does_not_count(config, tmp_path):
             rows = {k: np.broadcast_to(v, (*index.shape, 3)) for k, v in of_members.items()}
             return {**rows, 'index': index}
 
-    model: Any = trained.Trained(tmp_path, config, Fixed(), {}, 'best', 1, frozen=(1,))
+    fixed: Any = Fixed()
+    model = trained.Trained(tmp_path, config, fixed, {}, 'best', 1, frozen=(1,))
     columns = predict.create_predictor([model])([np.zeros((16, 36, 36, 3), np.uint8)])
     first = {name: column[0] for name, column in columns.items()}
     assert first == {

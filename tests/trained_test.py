@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from hybrid import trained, workdir
@@ -11,7 +13,8 @@ def model(folder, config, **splits):
     record = {name: {'num_examples': 9, 'sha256': value} for name, value in splits.items()}
     folder.mkdir()
     workdir.save_dataset(folder, {'name': 'x', 'splits': record})
-    return trained.Trained(folder, config, None, {}, 'best', 1)
+    nothing: Any = None
+    return trained.Trained(folder, config, nothing, {}, 'best', 1)
 
 
 def test_runs_on_the_same_examples_may_be_combined(tiny_config, tmp_path):
