@@ -10,6 +10,12 @@ Train and evaluate on drawn faces, prepare UTKFace, train on it, evaluate again,
   python launch.py --mode=evaluate --workdir=W --split=test --checkpoint=best
   python launch.py --mode=predict --workdir=W --input=PHOTOS --detect --output=faces.csv
 
+Start from ImageNet weights, from an earlier run:
+
+  python launch.py --config=configs/utkface_resnet18_lstm_imagenet.py --workdir=W \
+      --config.model.encoder.pretrained=resnet18.safetensors
+  python launch.py --config=configs/utkface_resnet18_lstm.py --workdir=V --config.init_from=W
+
 An ensemble, finished runs combined, an ensemble taken apart:
 
   python launch.py --config=configs/ensemble_quickstart.py --workdir=E
