@@ -9,7 +9,16 @@ from typing import Any
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from hybrid import checkpoints, ensemble, evaluate, input_pipeline, parallel, plots, trained
+from hybrid import (
+    checkpoints,
+    ensemble,
+    evaluate,
+    initialization,
+    input_pipeline,
+    parallel,
+    plots,
+    trained,
+)
 from hybrid import workdir as workdir_lib
 from hybrid.config_checks import check_config
 from hybrid.interruption import Interruption
@@ -90,6 +99,8 @@ def train_and_evaluate(
     """
     check_config(config)
     workdir_lib.check_config(workdir, config, overwrite_config)
+    if not workdir_lib.has_begun(workdir):
+        initialization.check(config)
     builder = evaluate.create_prepared_builder(config)
     data = config.data
     splits = [name for name in (data.train_split, data.validation_split, data.test_split) if name]
@@ -111,7 +122,7 @@ def train_and_evaluate(
         return step * config.train.batch_size // num_examples
 
     learning_rate_fn = create_learning_rate_fn(config.optimizer, num_steps)
-    tx = create_optimizer(config.optimizer, learning_rate_fn)
+    tx = create_optimizer(config.optimizer, learning_rate_fn, config.finetune)
     learner = ensemble.create(config, tx)
     state = learner.create_state()
     iterator = create_train_iterator(builder, config)
@@ -122,18 +133,22 @@ def train_and_evaluate(
             stack.enter_context(workdir_lib.lock(workdir))
         saved = stack.enter_context(checkpoints.Checkpoints(workdir))
         start_step = 0
+        sources: list[dict[str, Any]] = []
         target = checkpoints.abstract(state, parallel.replicated())
         if restored := saved.restore_latest(target):
             start_step, state, data_state = restored
             iterator.set_state(data_state)
             _LOG.info('%s: continuing after step %d of %d', workdir, start_step, num_steps)
         else:
+            state, sources = initialization.start(config, state)
             _LOG.info('%s', learner.overview(state))
             state = parallel.replicate(state)
         # Only now: what was refused above leaves a workdir as it was.
         if main:
             workdir_lib.save_config(workdir, config)
             workdir_lib.save_dataset(workdir, record)
+            if sources:
+                workdir_lib.save_sources(workdir, sources)
         interruption = stack.enter_context(Interruption())
         if start_step < num_steps:
             _LOG.info('training for %d steps; the first one compiles', num_steps - start_step)
@@ -146,7 +161,7 @@ def train_and_evaluate(
         clock = time.monotonic()
         for step in range(start_step + 1, num_steps + 1):
             batch, data_state = next(batches)
-            state, metrics = learner.train_step(state, batch)
+            state, metrics = learner.train_step(state, batch, step)
             pending.append(metrics)
             log = step % config.train.log_every_steps == 0
             ended = step % eval_every == 0 if eval_every else epoch(step) > epoch(step - 1)

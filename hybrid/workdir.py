@@ -13,7 +13,8 @@ import numpy as np
 
 from hybrid import combination
 
-CONFIG, DATASET, WEIGHTS = 'config.json', 'dataset.json', 'ensemble_weights.json'
+CONFIG, DATASET, SOURCES = 'config.json', 'dataset.json', 'pretrained.json'
+WEIGHTS = 'ensemble_weights.json'
 # Keys that say where and how fast, not what: a run may be continued with others.
 MACHINE_KEYS = {
     *('data.data_dir', 'data.manual_dir', 'data.num_threads', 'data.prefetch'),
@@ -239,6 +240,11 @@ def load_dataset(workdir: pathlib.Path) -> dict[str, Any]:
       ValueError: when it is damaged.
     """
     return _read_json(workdir / DATASET)
+
+
+def save_sources(workdir: pathlib.Path, sources: list[dict[str, Any]]) -> None:
+    """Writes pretrained.json: what the run started from, see `initialization.start`."""
+    write_json(workdir / SOURCES, {'sources': sources})
 
 
 def save_weights(

@@ -28,6 +28,17 @@ def test_constant_without_warm_up(config):
     assert float(rate(9)) == pytest.approx(0.3)
 
 
+def test_one_cycle_warms_up_and_falls_by_cosines(config):
+    config.schedule, config.learning_rate, config.warmup = 'one_cycle', 0.1, 0.4
+    rate = optimizer.create_learning_rate_fn(config, 10)
+    for step in range(5):
+        expected = 0.004 + 0.096 * (1 - np.cos(np.pi * step / 4)) / 2
+        assert float(rate(step)) == pytest.approx(expected, rel=1e-5)
+    for step in range(4, 11):
+        expected = 0.05 * (1 + np.cos(np.pi * (step - 4) / 6))
+        assert float(rate(step)) == pytest.approx(expected, rel=1e-5, abs=1e-8)
+
+
 def test_weight_decay_spares_biases_and_norms(config):
     config.gradient_clip, config.weight_decay = 0.0, 0.1
     params = {'kernel': jnp.ones((2, 2)), 'bias': jnp.ones(2), 'scale': jnp.ones(2)}

@@ -1,0 +1,34 @@
+r"""UTKFace, ResNet-18 + bidirectional LSTM from ImageNet weights, 96 px, 8 epochs.
+
+    python launch.py --config=configs/utkface_resnet18_lstm_imagenet.py \
+        --config.data.manual_dir=DIR --config.model.encoder.pretrained=FILE
+
+FILE is a .safetensors file of torchvision's resnet18. For one without some blocks of the last stage
+add `--config.model.encoder.allow_missing=layer4`. The CNN alone (global average pooling) is
+`--config.model.recurrent.cell=none`.
+"""
+
+import ml_collections
+
+from configs import default
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the configuration."""
+    config = default.get_config()
+    config.data.dataset = 'utkface'
+    config.data.resize_size = 112
+    config.data.image_size = 96
+    config.data.normalization = 'imagenet'
+    config.augment.shift = 4 / 96
+    # As torchvision initialises what is missing.
+    config.model.encoder.zero_init_residual = False
+    config.model.recurrent.bidirectional = True
+    config.model.recurrent.reduce = 'mean'
+    config.optimizer.schedule = 'one_cycle'
+    config.optimizer.warmup = 0.3
+    config.train.batch_size = 64
+    config.train.num_epochs = 8.0
+    config.train.checkpoint_every_steps = 100
+    config.evaluate.flip_average = True
+    return config
