@@ -16,6 +16,12 @@ What a dataset leaks, and a model on another dataset than its own:
   python launch.py --mode=evaluate --workdir=W --config.data.dataset=face_csv/mine \
       --config.data.manual_dir=FACES
 
+Start from ImageNet weights, from an earlier run:
+
+  python launch.py --config=configs/utkface_resnet18_lstm_imagenet.py --workdir=W \
+      --config.model.encoder.pretrained=resnet18.safetensors
+  python launch.py --config=configs/utkface_resnet18_lstm.py --workdir=V --config.init_from=W
+
 An ensemble, finished runs combined, an ensemble taken apart:
 
   python launch.py --config=configs/ensemble_quickstart.py --workdir=E

@@ -15,6 +15,12 @@ def get_config() -> ml_collections.ConfigDict:
     # Only deterministic kernels on GPUs, so that a continued run ends bit for bit the same there
     # too, as it always does on CPUs. Slower; by how much has not been measured yet.
     config.deterministic = False
+    # A workdir of this program whose parameters this run starts from: DIR, or DIR@last, DIR@STEP
+    # for another checkpoint than the best, DIR#2 for a member of an ensemble. Averaged parameters
+    # are taken where there are any. Several, separated by commas, are for the members, by turns.
+    config.init_from = ''
+    # 'all', or 'encoder': the recurrent network and the heads are initialised.
+    config.init_from_parts = 'all'
 
     config.data = ml_collections.ConfigDict()
     # TFDS name, with the builder's config: 'utkface', 'utkface/coral_21_60', 'synthetic_faces',
@@ -63,8 +69,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.encoder.stem = 'imagenet'  # 7x7/2 and max-pool; 'small' and 'medium' are 3x3
     config.model.encoder.zero_init_residual = True
     # What the encoder starts from: a .safetensors or .npz file with the weights of a ResNet, named
-    # as torchvision and timm do; '' is the initialisation. Several, separated by commas, are for
-    # the members of an ensemble, by turns.
+    # as torchvision and timm do, or hf://OWNER/NAME[@REVISION][/FILE] on the Hugging Face hub; ''
+    # is the initialisation. Several, separated by commas, are for the members of an ensemble, by
+    # turns.
     config.model.encoder.pretrained = ''
     # Blocks that may be missing there, and keep their initialisation: ('layer4',), ('layer4.1',).
     config.model.encoder.allow_missing = ()
@@ -98,6 +105,19 @@ def get_config() -> ml_collections.ConfigDict:
     config.ensemble.at_once = 0
     # 'uniform', or 'validation': weights (none negative, sum 1) fitted on the validation split.
     config.ensemble.weights = 'uniform'
+
+    # Fine-tuning. Stages of the encoder are stem, layer1, layer2, layer3 and layer4.
+    config.finetune = ml_collections.ConfigDict()
+    # The last stage, counted from the stem, that does not learn: its parameters and BatchNorm's
+    # statistics, by which it then runs, stay as they are. '' is none.
+    config.finetune.freeze = ''
+    config.finetune.freeze_steps = 0  # for so many steps; 0 is for good
+    # The encoder learns at optimizer.learning_rate times this ...
+    config.finetune.encoder_rate = 1.0
+    # ... times this for each stage from layer4 down.
+    config.finetune.layer_decay = 1.0
+    # 'train', or 'frozen': BatchNorm runs by its statistics, and leaves them as they are.
+    config.finetune.batch_norm = 'train'
 
     config.loss = ml_collections.ConfigDict()
     config.loss.age = 'mse'  # mse, l1, huber

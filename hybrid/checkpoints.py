@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
@@ -155,6 +156,34 @@ class Checkpoints:
         with _reading(folder):
             arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target))
             return self._manager.restore(step, args=arguments)['state'], data_state
+
+    def variables(self, step: int) -> dict[str, Any]:
+        """Reads what a checkpoint holds but for the optimiser's state, whatever the config was.
+
+        Returns:
+          The fields of its TrainState as nested dicts of NumPy arrays; of an ensemble a dict of
+          them, by the names of its groups.
+
+        Raises:
+          DamagedCheckpointError: when it cannot be read.
+        """
+        assert self._manager is not None
+        described, _ = self._record(step)
+        depth = 0 if 'member' in described else 1  # of the fields' names
+        target: dict[str, Any] = {}
+        for name, text in described.items():
+            *parents, leaf = name.split('/')
+            if (*parents, leaf)[depth] == 'opt_state':
+                continue
+            node = target
+            for parent in parents:
+                node = node.setdefault(parent, {})
+            dtype, shape = text.rstrip(']').split('[')
+            node[leaf] = jax.ShapeDtypeStruct([int(n) for n in shape.split(',') if n], dtype)
+        as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), target)
+        arguments = ocp.args.PyTreeRestore(target, restore_args=as_numpy, partial_restore=True)
+        with _reading(self._folder / str(step)):
+            return self._manager.restore(step, args=ocp.args.Composite(state=arguments))['state']
 
     def data_state(self, step: int) -> dict[str, Any]:
         """The data iterator's state that a checkpoint holds.

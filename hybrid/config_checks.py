@@ -5,7 +5,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from hybrid import augment, combination, losses, parallel
+from hybrid import augment, combination, finetuning, losses, parallel
 
 # Key to lowest and highest value; models and optimisers check their own names.
 _RANGES: dict[str, tuple[float, float]] = {
@@ -46,6 +46,7 @@ def check_config(config: ConfigDict) -> None:
     for key, known in choices.items():
         if (value := _get(config, key)) not in known:
             raise ValueError(f'config.{key}={value!r} is not one of {", ".join(known)}')
+    finetuning.check(config.finetune)
     if not config.data.train_split:
         raise ValueError("config.data.train_split='' must name a split")
     for key in ('train.batch_size', 'evaluate.batch_size'):

@@ -7,6 +7,7 @@ all in which its keys differ from a single model's: member 0 is what a run of it
 """
 
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -15,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from clu import parameter_overview
 from jax import lax
 from ml_collections import ConfigDict
 
@@ -130,10 +130,11 @@ class Ensemble:
                 model = create_model(group.config.model, axis_name=parallel.AXIS)
             except ValueError as error:
                 raise ValueError(f'config.ensemble.groups.{group.name}: {error}') from None
-            step = train_step.create_train_step(model, tx, group.config)
             predict = create_eval_step(model, group.config)
             self._models[group.name] = model
-            self._train_steps[group.name] = parallel.compile_train_step(map_members(step, at_once))
+            self._train_steps[group.name] = learner.compile_train_step(
+                group.config, tx, functools.partial(map_members, at_once=at_once)
+            )
             self._eval_steps[group.name] = parallel.compile_eval_step(
                 map_eval_members(predict, at_once)
             )
@@ -164,17 +165,17 @@ class Ensemble:
             params = jax.tree.map(
                 lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state[group.name].params
             )
-            table = parameter_overview.get_parameter_overview(params, include_stats=False)
+            table = learner.parameter_table(params, group.config.finetune)
             names = ', '.join(map(str, group.members))
             each = f'{num_params(params):,} parameters each'
             lines.append(f'{group.name}, member {names}: {each}\n{table}')
         return '\n'.join(lines)
 
     def train_step(
-        self, state: dict[str, TrainState], batch: Mapping[str, jax.Array]
+        self, state: dict[str, TrainState], batch: Mapping[str, jax.Array], number: int = 1
     ) -> tuple[dict[str, TrainState], dict[str, Any]]:
         """See `Learner`; the metrics are a dict of the groups'."""
-        pairs = {name: step(state[name], batch) for name, step in self._train_steps.items()}
+        pairs = {name: step(state[name], batch, number) for name, step in self._train_steps.items()}
         return (
             {name: new for name, (new, _) in pairs.items()},
             {name: metrics for name, (_, metrics) in pairs.items()},

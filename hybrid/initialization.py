@@ -1,66 +1,94 @@
-"""What a new run starts from instead of random numbers: weights in files."""
+"""What a new run starts from instead of random numbers: weights in files, or an earlier run.
+
+Only here do the two become part of a state; `pretrained.py` and `earlier_run.py` read them.
+"""
 
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrid import ensemble, hub, parallel, pretrained, tensor_files
+from hybrid import earlier_run, ensemble, hub, parallel, pretrained, tensor_files
 from hybrid.train_state import TrainState
 
 _LOG = logging.getLogger(__name__)
 
+# (variables of a member, its number, its place in its group) -> (variables, record)
+Load = Callable[[Any, int, int], tuple[Any, dict[str, Any]]]
+
 
 def check(config: ConfigDict) -> None:
-    """Checks, for a run that has not begun, what it is to start from; reads no tensors.
+    """Checks, for a run that has not begun, what it is to start from; reads no parameters.
 
     Raises:
-      ValueError: when a model cannot take weights, or a file is of another kind.
-      FileNotFoundError: when a file is not there.
+      ValueError: when the config contradicts itself, a model cannot take weights, or a file is of
+        another kind.
+      FileNotFoundError: when a file or a workdir is not there.
     """
-    for _, members, of_model in _models(config):
+    if config.init_from_parts not in earlier_run.PARTS:
+        raise ValueError(
+            f'config.init_from_parts={config.init_from_parts!r} is not one of '
+            f'{", ".join(earlier_run.PARTS)}'
+        )
+    runs = _split(config.init_from)
+    for text in runs:
+        earlier_run.parse(text)
+    models = _models(config)
+    count = sum(len(members) for _, members, _ in models)
+    if len(runs) > count:
+        raise ValueError(f'config.init_from={config.init_from!r} are {len(runs)}, for {count}')
+    for _, members, of_model in models:
         encoder = of_model.model.encoder
-        sources = _sources(encoder.pretrained)
-        if not sources:
-            if encoder.allow_missing:
+        sources = _split(encoder.pretrained)
+        if sources:
+            if runs:
                 raise ValueError(
-                    f'config.model.encoder.allow_missing={tuple(encoder.allow_missing)} without '
-                    'config.model.encoder.pretrained, the file of the weights'
+                    f'config.init_from={config.init_from!r} and config.model.encoder.pretrained='
+                    f'{encoder.pretrained!r}: a run starts from one of them; leave the other empty'
                 )
-            continue
-        key = f'config.model.encoder.pretrained={encoder.pretrained!r}'
-        for name, wanted in (('width', 64), ('stem', 'imagenet')):
-            if encoder[name] != wanted:
-                raise ValueError(
-                    f'{key} needs config.model.encoder.{name}={wanted!r}, not {encoder[name]!r}: '
-                    'pretrained ResNets have no other'
-                )
-        if of_model.data.normalization != encoder.pretrained_normalization:
+            _check_files(of_model, sources, len(members))
+        elif encoder.allow_missing:
             raise ValueError(
-                f'config.data.normalization={of_model.data.normalization!r}, but the weights of '
-                'config.model.encoder.pretrained were trained with '
-                f'{encoder.pretrained_normalization!r}; set that (or, for weights that were not, '
-                'config.model.encoder.pretrained_normalization)'
+                f'config.model.encoder.allow_missing={tuple(encoder.allow_missing)} without '
+                'config.model.encoder.pretrained, the file of the weights'
             )
-        if len(sources) > len(members):
-            raise ValueError(f'{key} are {len(sources)} files, for a model of {len(members)}')
-        for source in sources:
-            try:
-                if source.startswith(hub.SCHEME):
-                    hub.parse(source)
-                else:
-                    tensor_files.check_file(_local(source))
-            except (FileNotFoundError, ValueError) as error:
-                raise type(error)(f'config.model.encoder.pretrained: {error}') from None
+
+
+def _check_files(config: ConfigDict, sources: Sequence[str], members: int) -> None:
+    encoder = config.model.encoder
+    key = f'config.model.encoder.pretrained={encoder.pretrained!r}'
+    for name, wanted in (('width', 64), ('stem', 'imagenet')):
+        if encoder[name] != wanted:
+            raise ValueError(
+                f'{key} needs config.model.encoder.{name}={wanted!r}, not {encoder[name]!r}: '
+                'pretrained ResNets have no other'
+            )
+    if config.data.normalization != encoder.pretrained_normalization:
+        raise ValueError(
+            f'config.data.normalization={config.data.normalization!r}, but the weights of '
+            'config.model.encoder.pretrained were trained with '
+            f'{encoder.pretrained_normalization!r}; set that (or, for weights that were not, '
+            'config.model.encoder.pretrained_normalization)'
+        )
+    if len(sources) > members:
+        raise ValueError(f'{key} are {len(sources)} files, for a model of {members}')
+    for source in sources:
+        try:
+            if source.startswith(hub.SCHEME):
+                hub.parse(source)
+            else:
+                tensor_files.check_file(_local(source))
+        except (FileNotFoundError, ValueError) as error:
+            raise type(error)(f'config.model.encoder.pretrained: {error}') from None
 
 
 def start(config: ConfigDict, state: Any) -> tuple[Any, list[dict[str, Any]]]:
-    """Puts the weights that a config names into the state of a run that has not begun.
+    """Puts what a config names into the state of a run that has not begun.
 
     Args:
       config: Of the run.
@@ -68,24 +96,35 @@ def start(config: ConfigDict, state: Any) -> tuple[Any, list[dict[str, Any]]]:
 
     Returns:
       The state, as NumPy arrays where it is new, and a record for `pretrained.json`, one entry a
-      file: `source`, `sha256`, `members`, and the names of tensors `loaded`, `missing` and
-      `unused`. Empty when nothing is named.
+      source: `source`, `members`, the names of arrays `loaded`, `missing` (they keep their
+      initialisation) and, of a file, `unused` and its `sha256`. Empty when nothing is named.
 
     Raises:
-      ValueError: when a file is damaged or does not fit.
+      ValueError: when something is damaged or does not fit.
     """
-    if not ensemble.is_ensemble(config):
-        return _load(config, state, (0,), stacked=False)
-    record: list[dict[str, Any]] = []
-    state = dict(state)
-    for name, members, of_model in _models(config):
+    models = _models(config)
+    runs = [earlier_run.read(earlier_run.parse(text), config) for text in _split(config.init_from)]
+    everybody = [number for _, members, _ in models for number in members]
+    records: list[dict[str, Any]] = []
+    states = state if ensemble.is_ensemble(config) else {'': state}
+    started = dict(states)
+    for name, members, of_model in models:
         try:
-            state[name], entries = _load(of_model, state[name], members, stacked=True)
+            load = _from_runs(runs, everybody, of_model) if runs else _from_files(of_model)
+            if load:
+                started[name] = _start_members(states[name], members, load, records, bool(name))
         except ValueError as error:
             group = f'config.ensemble.groups.{name}: ' if config.ensemble.groups else ''
             raise ValueError(f'{group}{error}') from None
-        record += entries
-    return state, record
+    for entry in records:
+        _LOG.info('%s', _summary(entry))
+    if config.finetune.freeze and len(records) == 0:
+        _LOG.warning(
+            'config.finetune.freeze=%r freezes what is random: neither '
+            'config.model.encoder.pretrained nor config.init_from is set',
+            config.finetune.freeze,
+        )
+    return (started if ensemble.is_ensemble(config) else started['']), records
 
 
 def _models(config: ConfigDict) -> list[tuple[str, tuple[int, ...], ConfigDict]]:
@@ -95,8 +134,8 @@ def _models(config: ConfigDict) -> list[tuple[str, tuple[int, ...], ConfigDict]]
     return [(group.name, group.members, group.config) for group in ensemble.create_groups(config)]
 
 
-def _sources(names: str) -> list[str]:
-    return [name.strip() for name in names.split(',') if name.strip()]
+def _split(text: str) -> list[str]:
+    return [name.strip() for name in text.split(',') if name.strip()]
 
 
 def _local(source: str) -> pathlib.Path:
@@ -116,65 +155,94 @@ def _path(source: str) -> pathlib.Path:
     return path
 
 
-def _load(
-    config: ConfigDict, state: TrainState, members: Sequence[int], *, stacked: bool
-) -> tuple[TrainState, list[dict[str, Any]]]:
-    """Weights of files into the encoders of one model's members, who take the files by turns."""
+def _from_files(config: ConfigDict) -> Load | None:
+    """Loads a model's encoder; its members take the files by turns."""
     encoder = config.model.encoder
-    sources = _sources(encoder.pretrained)
-    if not sources:
-        return state, []
-    variables = {'params': state.params['encoder'], 'batch_stats': state.batch_stats['encoder']}
-    variables = jax.device_get(variables)
-    paths = {source: _path(source) for source in sources}
-    files = {source: tensor_files.read(path) for source, path in paths.items()}
-    records: dict[str, dict[str, Any]] = {}
-    encoders = []
-    for place, member in enumerate(members):
-        source = sources[place % len(sources)]
-        path = paths[source]
-        initial = jax.tree.map(lambda x, k=place: x[k], variables) if stacked else variables
+    paths = [(source, _path(source)) for source in _split(encoder.pretrained)]
+    if not paths:
+        return None
+    files = []
+    for source, path in paths:
         pretrained.check_description(path, encoder.name)
+        files.append((source, path, tensor_files.read(path), tensor_files.sha256(path)))
+
+    def load(variables: Any, member: int, place: int) -> tuple[Any, dict[str, Any]]:
+        del member
+        source, path, tensors, sha256 = files[place % len(files)]
+        initial = {name: tree['encoder'] for name, tree in variables.items()}
         try:
-            new, report = pretrained.convert(files[source], initial, encoder.allow_missing)
+            new, report = pretrained.convert(tensors, initial, encoder.allow_missing)
         except ValueError as error:
             raise ValueError(f'{path}: {error}') from None
-        encoders.append(new)
-        if source not in records:
-            records[source] = {
-                'source': source,
-                'sha256': tensor_files.sha256(path),
-                'encoder': encoder.name,
-                'members': [],
-                'loaded': report.loaded,
-                'missing': report.missing,
-                'unused': report.unused,
-            }
-        records[source]['members'].append(member)
-    for entry in records.values():
-        _LOG.info('%s', _summary(entry))
-    new = jax.tree.map(lambda *x: np.stack(x), *encoders) if stacked else encoders[0]
-    return _with_encoder(state, new), list(records.values())
+        record = {'source': source, 'sha256': sha256, 'encoder': encoder.name}
+        variables = {name: {**tree, 'encoder': new[name]} for name, tree in variables.items()}
+        return variables, record | dataclasses.asdict(report)
+
+    return load
 
 
-def _with_encoder(state: TrainState, encoder: Any) -> TrainState:
-    variables: dict[str, Any] = {
-        name: {**getattr(state, name), 'encoder': encoder[name]}
-        for name in ('params', 'batch_stats')
-    }
-    ema = variables if state.ema is not None else None
-    return dataclasses.replace(state, **variables, ema=ema)
+def _from_runs(
+    runs: Sequence[earlier_run.EarlierRun], everybody: Sequence[int], config: ConfigDict
+) -> Load:
+    """Loads what earlier runs have learnt; the members of all groups take them by turns."""
+
+    def load(variables: Any, member: int, place: int) -> tuple[Any, dict[str, Any]]:
+        del place
+        run = runs[member % len(runs)]
+        return earlier_run.take(run, member, everybody, config, variables)
+
+    return load
+
+
+def _start_members(
+    state: TrainState,
+    members: Sequence[int],
+    load: Load,
+    records: list[dict[str, Any]],
+    stacked: bool,
+) -> TrainState:
+    """Loads one model, or the members of a group, whose arrays have a leading axis."""
+    variables = {'params': state.params, 'batch_stats': state.batch_stats}
+    variables = jax.device_get(variables)
+    loaded = []
+    for place, member in enumerate(members):
+        initial = jax.tree.map(lambda x, k=place: x[k], variables) if stacked else variables
+        new, record = load(initial, member, place)
+        loaded.append(new)
+        for entry in records:
+            if {k: v for k, v in entry.items() if k != 'members'} == record:
+                entry['members'].append(member)
+                break
+        else:
+            records.append(record | {'members': [member]})
+    new = jax.tree.map(lambda *x: np.stack(x), *loaded) if stacked else loaded[0]
+    return dataclasses.replace(state, **new, ema=new if state.ema is not None else None)
 
 
 def _summary(entry: dict[str, Any]) -> str:
     """One line of the log."""
-    loaded, missing, unused = (entry[name] for name in ('loaded', 'missing', 'unused'))
-    text = f'{entry["source"]} (sha256 {entry["sha256"][:12]}): {len(loaded)} tensors loaded'
+    missing, unused = entry['missing'], entry.get('unused', [])
+    text = entry['source']
+    if 'sha256' in entry:
+        text += f' (sha256 {entry["sha256"][:12]})'
+    else:
+        member = '' if entry['member'] is None else f', member {entry["member"]}'
+        averages = ', moving averages' if entry['moving_averages'] else ''
+        text += f' (step {entry["step"]}{member}{averages})'
+    text += f': {len(entry["loaded"])} arrays loaded'
     if missing:
-        blocks = sorted({name.rpartition('.')[0] for name in missing})
-        text += f', {len(missing)} of the encoder missing and initialised ({", ".join(blocks)})'
+        blocks = sorted({_block(name) for name in missing})
+        text += f', {len(missing)} keep their initialisation ({", ".join(blocks)})'
     if unused:
-        counters = {'num_batches_tracked' for name in unused if name.endswith('_tracked')}
-        others = {name.split('.')[0] for name in unused if not name.endswith('_tracked')}
-        text += f', {len(unused)} unused ({", ".join(sorted(counters | others))})'
+        kinds = sorted({_block(name) for name in unused})
+        text += f', {len(unused)} unused ({", ".join(kinds)})'
     return text
+
+
+def _block(name: str) -> str:
+    """What a tensor belongs to, for the log: layer4.0.bn1, fc, params/age_head, ..."""
+    if name.endswith('.num_batches_tracked'):
+        return 'num_batches_tracked'
+    if '/' in name:
+        return name.split('/')[1]
+    return name.rpartition('.')[0] or name

@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
+from hybrid import finetuning
+
 
 def create_learning_rate_fn(config: ConfigDict, num_steps: int) -> optax.Schedule:
     """Linear warm-up over a share of the steps, then cosine to zero or constant.
@@ -65,13 +67,14 @@ def _clip(max_norm: float) -> optax.GradientTransformation:
 
 
 def create_optimizer(
-    config: ConfigDict, learning_rate_fn: optax.Schedule
+    config: ConfigDict, learning_rate_fn: optax.Schedule, finetune: ConfigDict | None = None
 ) -> optax.GradientTransformation:
     """Clipping, then AdamW or SGD with Nesterov momentum, both with decoupled weight decay.
 
     Args:
       config: `config.optimizer`.
       learning_rate_fn: Step to learning rate.
+      finetune: `config.finetune`; by default everything learns at the same rate.
 
     Raises:
       ValueError: for an unknown optimiser.
@@ -82,9 +85,10 @@ def create_optimizer(
         update = optax.trace(decay=config.momentum, nesterov=True)
     else:
         raise ValueError(f'config.optimizer.name={config.name!r} is not one of adamw, sgd')
-    return optax.chain(
-        _clip(config.gradient_clip) if config.gradient_clip else optax.identity(),
-        update,
-        optax.add_decayed_weights(config.weight_decay, decay_mask),
-        optax.scale_by_learning_rate(learning_rate_fn),
-    )
+    clip = _clip(config.gradient_clip) if config.gradient_clip else optax.identity()
+    decay = optax.add_decayed_weights(config.weight_decay, decay_mask)
+    scale = optax.scale_by_learning_rate(learning_rate_fn)
+    if finetune is None or not finetuning.changes_updates(finetune):
+        return optax.chain(clip, update, decay, scale)
+    update = finetuning.learn(finetune, optax.chain(update, decay))
+    return optax.chain(finetuning.hold(finetune), clip, update, scale)

@@ -15,6 +15,12 @@ from hybrid.train_state import TrainState
 
 _LOG = logging.getLogger(__name__)
 
+# What a run began with: an ensemble that is put together has it behind itself.
+_BEGINNING = {
+    **{'init_from': '', 'init_from_parts': 'all'},
+    **{'model.encoder.pretrained': '', 'model.encoder.allow_missing': ()},
+}
+
 
 def unstack(
     config: ConfigDict, folder: pathlib.Path, checkpoint: str, output: pathlib.Path | None
@@ -122,6 +128,9 @@ def _groups(
     configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path]
 ) -> tuple[list[ensemble.Group], ConfigDict]:
     """Consecutive workdirs with one model become a group; and the ensemble's config."""
+    configs = [config.copy_and_resolve_references() for config in configs]
+    for config in configs:
+        config.update_from_flattened_dict(_BEGINNING)
     plain = [json.loads(json.dumps(config.to_dict())) for config in configs]
     rest = [workdir.flatten({k: v for k, v in c.items() if k != 'model'}) for c in plain]
     for folder, other in zip(folders[1:], rest[1:], strict=True):
@@ -141,7 +150,7 @@ def _groups(
             described[f'group_{len(described):03}'] = {'size': 0, 'model': config['model']}
             last = config['model']
         described[max(described)]['size'] += 1
-    config = configs[0].copy_and_resolve_references()
+    config = configs[0]
     with config.unlocked():
         if len(described) == 1:
             config.ensemble.size = len(plain)

@@ -60,7 +60,7 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     check_file(path)
     try:
         if path.suffix.lower() == '.npz':
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open('rb') as file, np.load(file, allow_pickle=False) as arrays:
                 return dict(arrays)
         return safetensors.numpy.load_file(path)
     except (

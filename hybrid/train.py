@@ -123,7 +123,7 @@ def train_and_evaluate(
         return step * config.train.batch_size // num_examples
 
     learning_rate_fn = create_learning_rate_fn(config.optimizer, num_steps)
-    tx = create_optimizer(config.optimizer, learning_rate_fn)
+    tx = create_optimizer(config.optimizer, learning_rate_fn, config.finetune)
     learner = ensemble.create(config, tx)
     state = learner.create_state()
     iterator = create_train_iterator(builder, config)
@@ -163,7 +163,7 @@ def train_and_evaluate(
         clock = time.monotonic()
         for step in range(start_step + 1, num_steps + 1):
             batch, data_state = next(batches)
-            state, metrics = learner.train_step(state, batch)
+            state, metrics = learner.train_step(state, batch, step)
             pending.append(metrics)
             log = step % config.train.log_every_steps == 0
             ended = step % eval_every == 0 if eval_every else epoch(step) > epoch(step - 1)

@@ -7,27 +7,28 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from flax import linen as nn
 from ml_collections import ConfigDict
 
-from hybrid import augment, losses, parallel
+from hybrid import augment, finetuning, losses, parallel
 from hybrid.metrics import TrainMetrics, example_values
+from hybrid.models.hybrid import Hybrid
 from hybrid.train_state import AUGMENTATION, DROPOUT, TrainState, create_key, example_keys
 
 
 def create_train_step(
-    model: nn.Module, tx: optax.GradientTransformation, config: ConfigDict
+    model: Hybrid, tx: optax.GradientTransformation, config: ConfigDict
 ) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, Any]]]:
     """Returns the per-device `train_step(state, batch) -> (state, metrics)`.
 
     It is pure and reduces over the axis `parallel.AXIS` alone, so it can be mapped over devices and
     vmapped over the members of an ensemble. `metrics` are `sums` (a TrainMetrics), `loss` and
-    `grad_norm`, over all devices.
+    `grad_norm`, over all devices. The stages that the model freezes are not differentiated.
     """
     ranges = augment.create_ranges(config.augment)
     size, normalization = config.data.image_size, config.data.normalization
     loss_config, scale = config.loss, config.model.head.age_scale
     ema_decay, seed = config.optimizer.ema_decay, config.seed
+    frozen_stages = model.encoder.frozen_stages
 
     def train_step(state, batch):
         def keys(purpose):
@@ -39,8 +40,10 @@ def create_train_step(
         images = augment.augment(images, keys(AUGMENTATION), size, ranges)
         images = augment.normalize(images, normalization)
         dropout_keys = keys(DROPOUT)
+        learning, frozen = finetuning.split(state.params, frozen_stages)
 
-        def loss_fn(params):
+        def loss_fn(learning):
+            params = finetuning.merge(learning, frozen)
             outputs, updates = model.apply(
                 {'params': params, 'batch_stats': state.batch_stats},
                 images,
@@ -62,9 +65,10 @@ def create_train_step(
             )
             return loss, (outputs, updates['batch_stats'], age_loss, gender_loss)
 
-        (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(learning)
         outputs, batch_stats, age_loss, gender_loss = aux
         loss, grads = jax.lax.psum((loss, grads), parallel.AXIS)
+        grads = finetuning.merge(grads, jax.tree.map(jnp.zeros_like, frozen))
         grad_norm = optax.tree.norm(grads)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
@@ -83,11 +87,11 @@ def create_train_step(
         )
         # From the first step that is not finite on, nothing changes any more.
         finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-        frozen = state.replace(
+        stopped = state.replace(
             nonfinite_step=jnp.where(state.nonfinite_step < 0, state.step, state.nonfinite_step)
         )
         keep = finite & (state.nonfinite_step < 0)
-        new_state = jax.tree.map(lambda new, old: jnp.where(keep, new, old), new_state, frozen)
+        new_state = jax.tree.map(lambda new, old: jnp.where(keep, new, old), new_state, stopped)
         sums = TrainMetrics.gather_from_model_output(
             axis_name=parallel.AXIS,
             age_loss=age_loss,

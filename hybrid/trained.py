@@ -83,7 +83,8 @@ def restore(config: ConfigDict, folder: pathlib.Path, checkpoint: str) -> tuple[
       FileNotFoundError: when there is no such checkpoint.
       ValueError: when it does not fit the config.
     """
-    tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 1))
+    learning_rate_fn = create_learning_rate_fn(config.optimizer, 1)
+    tx = create_optimizer(config.optimizer, learning_rate_fn, config.finetune)
     learner = ensemble.create(config, tx)
     target = learner.abstract_state()
     with checkpoints.Checkpoints(folder, read_only=True) as saved:

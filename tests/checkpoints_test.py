@@ -24,6 +24,27 @@ def save(saved, step, mae=None):
     )
 
 
+@pytest.mark.parametrize('group', [False, True])
+def test_variables_are_read_without_the_optimisers_state(tmp_path, group):
+    one = {
+        'member': np.int32(3),
+        'opt_state': [{'mu': np.ones(4, np.float32)}, {'count': np.int32(5)}],
+        'params': {'opt_state': {'kernel': np.arange(6, dtype=np.float32).reshape(2, 3)}},
+    }
+    saved_state = {'opt_state': one} if group else one
+    with checkpoints.Checkpoints(tmp_path) as saved:
+        saved.save(1, parallel.replicate(saved_state), {}, {})
+        saved.wait()
+    with checkpoints.Checkpoints(tmp_path, read_only=True) as saved:
+        read = saved.variables(1)
+    read = read['opt_state'] if group else read
+    assert read.keys() == {'member', 'params'}
+    assert read['member'] == 3
+    kernel = read['params']['opt_state']['kernel']
+    assert isinstance(kernel, np.ndarray)
+    np.testing.assert_array_equal(kernel, one['params']['opt_state']['kernel'])
+
+
 def test_best_and_latest_are_kept(tmp_path):
     saved = checkpoints.Checkpoints(tmp_path)
     for step, mae in [(1, 5.0), (2, 3.0), (3, None), (4, 4.0), (5, None), (6, 3.5)]:

@@ -1,3 +1,4 @@
+import functools
 import json
 
 import jax
@@ -14,10 +15,12 @@ from hybrid.models import resnet
 
 
 def make(name, width=64, stages=4):
-    sizes, block = resnet.ENCODERS[name]
+    """An encoder by its name, or of (sizes, kind)."""
+    sizes, block = resnet.ENCODERS.get(name, name)
     return resnet.ResNet(stage_sizes=sizes[:stages], block=block, width=width)
 
 
+@functools.cache
 def initial(model):
     """Variables of an encoder, all of them 7."""
     images = jnp.zeros((1, 32, 32, 3))
@@ -42,7 +45,7 @@ def assert_agree(ours, theirs, tolerance=1e-4):
     [('resnet18', 122), ('resnet34', 218), ('resnet50', 320), ('resnet101', 626)],
 )
 def test_every_tensor_has_its_place_under_torchvisions_name(name, count):
-    theirs = shapes(name)
+    theirs = shapes(*BLOCKS[name])
     assert len(theirs) == count
     ours = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(initial(make(name)))[0]:
@@ -54,16 +57,17 @@ def test_every_tensor_has_its_place_under_torchvisions_name(name, count):
     assert ours == {k: v for k, v in theirs.items() if not k.endswith(unwanted)}
 
 
-@pytest.mark.parametrize('name', ['resnet18', 'resnet50'])
-def test_a_file_makes_the_encoder_compute_what_its_network_does(name, tmp_path):
-    tensors = random_tensors(name, width=8)
+@pytest.mark.parametrize('kind', ['basic', 'bottleneck'])
+def test_a_file_makes_the_encoder_compute_what_its_network_does(kind, tmp_path):
+    shallow = ((1, 2), kind)
+    tensors = random_tensors(shallow, width=8)
     safetensors.numpy.save_file(tensors, tmp_path / 'w.safetensors')
-    model = make(name, width=8)
+    model = make(shallow, width=8)
     variables, report = pretrained.convert(
         tensor_files.read(tmp_path / 'w.safetensors'), initial(model)
     )
-    images = np.random.default_rng(1).normal(size=(2, 3, 64, 64)).astype(np.float32)
-    theirs = torchvision_weights.forward(tensors, images, name)
+    images = np.random.default_rng(1).normal(size=(2, 3, 32, 32)).astype(np.float32)
+    theirs = np.asarray(torchvision_weights.forward(tensors, images, *shallow))
     ours = apply(model, variables, images.transpose(0, 2, 3, 1))
     assert_agree(ours, theirs.transpose(0, 2, 3, 1))
     assert report.missing == []
@@ -76,7 +80,9 @@ def test_the_encoder_computes_what_pytorch_does(name):
     torch = pytest.importorskip('torch')
     tensors = random_tensors(name)
     images = np.random.default_rng(1).normal(size=(2, 3, 64, 64)).astype(np.float32)
-    network = torch_resnet(torch, *BLOCKS[name])
+    from torch_resnet import ResNet
+
+    network = ResNet(*BLOCKS[name])
     network.load_state_dict({k: torch.from_numpy(v) for k, v in tensors.items()})
     with torch.no_grad():
         theirs = network.eval()(torch.from_numpy(images)).numpy()
@@ -113,61 +119,6 @@ def test_the_encoder_computes_what_the_library_does(library, name):
     assert_agree(ours, seen[0].numpy().transpose(0, 2, 3, 1))
 
 
-def torch_resnet(torch, sizes, kind):
-    """torchvision's ResNet, without pooling and the use of its classifier."""
-    nn = torch.nn
-
-    def conv(inputs, outputs, side, stride=1):
-        return nn.Conv2d(inputs, outputs, side, stride, side // 2, bias=False)
-
-    class Block(nn.Module):
-        def __init__(self, inputs, planes, stride):
-            super().__init__()
-            if kind == 'bottleneck':
-                outputs = 4 * planes
-                convs = [conv(inputs, planes, 1), conv(planes, planes, 3, stride)]
-                convs.append(conv(planes, outputs, 1))
-            else:
-                outputs = planes
-                convs = [conv(inputs, planes, 3, stride), conv(planes, planes, 3)]
-            self.count = len(convs)
-            for number, module in enumerate(convs, start=1):
-                self.add_module(f'conv{number}', module)
-                self.add_module(f'bn{number}', nn.BatchNorm2d(module.out_channels))
-            self.downsample = None
-            if stride != 1 or inputs != outputs:
-                self.downsample = nn.Sequential(
-                    conv(inputs, outputs, 1, stride), nn.BatchNorm2d(outputs)
-                )
-
-        def forward(self, x):
-            y = x
-            for number in range(1, self.count + 1):
-                y = getattr(self, f'bn{number}')(getattr(self, f'conv{number}')(y))
-                y = torch.relu(y) if number < self.count else y
-            return torch.relu(y + (x if self.downsample is None else self.downsample(x)))
-
-    class ResNet(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.conv1, self.bn1 = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.BatchNorm2d(64)
-            inputs = 64
-            for stage, size in enumerate(sizes):
-                blocks = []
-                for index in range(size):
-                    planes = 64 * 2**stage
-                    blocks.append(Block(inputs, planes, 2 if stage and not index else 1))
-                    inputs = planes * (4 if kind == 'bottleneck' else 1)
-                self.add_module(f'layer{stage + 1}', nn.Sequential(*blocks))
-            self.fc = nn.Linear(inputs, 1000)
-
-        def forward(self, x):
-            x = nn.functional.max_pool2d(torch.relu(self.bn1(self.conv1(x))), 3, 2, 1)
-            return self.layer4(self.layer3(self.layer2(self.layer1(x))))
-
-    return ResNet()
-
-
 def test_weights_trained_on_imagenet_compute_what_they_did_in_pytorch(shared_data):
     folder = shared_data / 'imagenet_resnet18'
     tensors = tensor_files.read(folder / 'resnet18_imagenet_partial.safetensors')
@@ -185,9 +136,16 @@ def test_weights_trained_on_imagenet_compute_what_they_did_in_pytorch(shared_dat
 
     golden = np.load(folder / 'golden_activations.npz', allow_pickle=False)
     images = augment.normalize(jnp.asarray(golden['images']), 'imagenet')
-    for stages, name in enumerate(['stem', 'layer1', 'layer2', 'layer3']):
-        model = make('resnet18', stages=stages)
-        assert_agree(apply(model, variables, images), golden[name])
+    models = [make('resnet18', stages=stages) for stages in range(4)]
+
+    @jax.jit
+    def activations(variables, images):
+        return [model.apply(variables, images, train=False) for model in models]
+
+    with jax.default_matmul_precision('highest'):
+        ours = activations(variables, images)
+    for name, activation in zip(['stem', 'layer1', 'layer2', 'layer3'], ours, strict=True):
+        assert_agree(np.asarray(activation), golden[name])
 
 
 @pytest.mark.parametrize('dtype', [np.float16, np.float64, ml_dtypes.bfloat16])

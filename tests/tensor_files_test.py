@@ -2,6 +2,7 @@ import hashlib
 import shlex
 import subprocess
 import sys
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -19,7 +20,7 @@ TENSORS = {
 
 def test_safetensors_and_npz_are_read_as_they_were_written(tmp_path):
     safetensors.numpy.save_file(TENSORS, tmp_path / 'w.safetensors')
-    plain = {k: v for k, v in TENSORS.items() if k != 'b.weight'}
+    plain: dict[str, Any] = {k: v for k, v in TENSORS.items() if k != 'b.weight'}
     np.savez(tmp_path / 'w.npz', **plain)
     for name, wanted in (('w.safetensors', TENSORS), ('w.npz', plain)):
         got = tensor_files.read(tmp_path / name)

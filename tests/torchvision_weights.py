@@ -3,14 +3,18 @@
 Written from torchvision's description, in PyTorch's layout, without a look at hybrid/.
 """
 
+import functools
+
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 BLOCKS = {
-    'resnet18': ([2, 2, 2, 2], 'basic'),
-    'resnet34': ([3, 4, 6, 3], 'basic'),
-    'resnet50': ([3, 4, 6, 3], 'bottleneck'),
-    'resnet101': ([3, 4, 23, 3], 'bottleneck'),
+    'resnet18': ((2, 2, 2, 2), 'basic'),
+    'resnet34': ((3, 4, 6, 3), 'basic'),
+    'resnet50': ((3, 4, 6, 3), 'bottleneck'),
+    'resnet101': ((3, 4, 23, 3), 'bottleneck'),
 }
 
 
@@ -19,9 +23,8 @@ def _norm(name, channels):
     return {f'{name}.{leaf}': (channels,) for leaf in leaves} | {f'{name}.num_batches_tracked': ()}
 
 
-def shapes(name, width=64):
+def shapes(sizes, kind, width=64):
     """{name of a tensor: shape} of a whole state_dict, the classifier included."""
-    sizes, kind = BLOCKS[name]
     made = {'conv1.weight': (width, 3, 7, 7)} | _norm('bn1', width)
     inputs = width
     for stage, size in enumerate(sizes):
@@ -44,10 +47,11 @@ def shapes(name, width=64):
 
 
 def random_tensors(name, width=64, seed=0):
-    """Tensors of those shapes; no scale, bias, mean or variance is 0 or 1."""
+    """Tensors of one of the BLOCKS, or of (sizes, kind); no mean is 0, no variance or scale 1."""
     rng = np.random.default_rng(seed)
     made = {}
-    for key, shape in shapes(name, width).items():
+    sizes, kind = BLOCKS.get(name, name)
+    for key, shape in shapes(sizes, kind, width).items():
         if key.endswith('num_batches_tracked'):
             made[key] = np.array(7, np.int64)
         elif len(shape) == 4:
@@ -60,7 +64,8 @@ def random_tensors(name, width=64, seed=0):
     return made
 
 
-def forward(tensors, images, name):
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def forward(tensors, images, sizes, kind):
     """What the network makes of images [B, 3, H, W] before pooling: [B, C, h, w]."""
 
     def conv(x, key, stride):
@@ -80,13 +85,12 @@ def forward(tensors, images, name):
             tensors[f'{key}.{leaf}'].reshape(-1, 1, 1)
             for leaf in ('weight', 'bias', 'running_mean', 'running_var')
         )
-        return (x - mean) / np.sqrt(var + 1e-5) * weight + bias
+        return (x - mean) / jnp.sqrt(var + 1e-5) * weight + bias
 
-    sizes, kind = BLOCKS[name]
     strided = 2 if kind == 'bottleneck' else 1  # which of the convolutions: v1.5
-    x = np.maximum(norm(conv(images, 'conv1', 2), 'bn1'), 0)
+    x = jnp.maximum(norm(conv(images, 'conv1', 2), 'bn1'), 0)
     x = lax.reduce_window(
-        x, -np.inf, lax.max, (1, 1, 3, 3), (1, 1, 2, 2), [(0, 0), (0, 0), (1, 1), (1, 1)]
+        x, -jnp.inf, lax.max, (1, 1, 3, 3), (1, 1, 2, 2), [(0, 0), (0, 0), (1, 1), (1, 1)]
     )
     for stage, size in enumerate(sizes):
         for index in range(size):
@@ -96,8 +100,8 @@ def forward(tensors, images, name):
             for number in range(1, count + 1):
                 y = conv(y, f'{block}.conv{number}', stride if number == strided else 1)
                 y = norm(y, f'{block}.bn{number}')
-                y = np.maximum(y, 0) if number < count else y
+                y = jnp.maximum(y, 0) if number < count else y
             if f'{block}.downsample.0.weight' in tensors:
                 x = norm(conv(x, f'{block}.downsample.0', stride), f'{block}.downsample.1')
-            x = np.maximum(x + y, 0)
-    return np.asarray(x)
+            x = jnp.maximum(x + y, 0)
+    return x

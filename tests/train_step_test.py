@@ -8,7 +8,7 @@ import optax
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from hybrid import parallel
+from hybrid import finetuning, parallel
 from hybrid.models.hybrid import create_model
 from hybrid.optimizer import create_learning_rate_fn, create_optimizer
 from hybrid.train_state import create_train_state
@@ -69,8 +69,10 @@ class Runner:
     """Trains on a number of devices."""
 
     def __init__(self, config, devices):
-        self.tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 20))
-        self.model = create_model(config.model)
+        learning_rate_fn = create_learning_rate_fn(config.optimizer, 20)
+        self.tx = create_optimizer(config.optimizer, learning_rate_fn, config.finetune)
+        frozen = finetuning.frozen_stages(config.finetune)
+        self.model = create_model(config.model, frozen_stages=frozen)
         self.devices = jax.devices()[:devices]
         self.sharding = NamedSharding(Mesh(np.array(self.devices), ('batch',)), PartitionSpec())
         self.step = jax.pmap(

@@ -26,7 +26,7 @@ class Hybrid(nn.Module):
       gender_head: features [B, F] -> logits [B, 2].
     """
 
-    encoder: nn.Module
+    encoder: resnet.ResNet
     order: str
     recurrent: nn.Module
     dropout: nn.Module
@@ -54,13 +54,19 @@ class Hybrid(nn.Module):
 
 
 def create_model(
-    config_model: ml_collections.ConfigDict, *, axis_name: str | None = 'batch'
+    config_model: ml_collections.ConfigDict,
+    *,
+    axis_name: str | None = 'batch',
+    frozen_stages: int = 0,
+    frozen_statistics: bool = False,
 ) -> Hybrid:
     """Builds the network that `config.model` describes.
 
     Args:
       config_model: `config.model`, see configs/default.py.
       axis_name: mapped axis over which BatchNorm is synced in training; None outside `pmap`.
+      frozen_stages: see `resnet.ResNet`.
+      frozen_statistics: see `resnet.ResNet`.
 
     Returns:
       A module with the variable collections 'params' and 'batch_stats'.
@@ -92,6 +98,8 @@ def create_model(
             zero_init_residual=c.encoder.zero_init_residual,
             dtype=dtype,
             axis_name=axis_name,
+            frozen_stages=frozen_stages,
+            frozen_statistics=frozen_statistics,
         ),
         order=c.sequence.order,
         recurrent=recurrent.Recurrent(

@@ -29,6 +29,9 @@ STEMS: dict[str, tuple[int, int, bool]] = {
     'small': (3, 1, False),
 }
 
+# Parts of an encoder, from the image on, as `stage_of` numbers them.
+STAGES = ('stem', 'layer1', 'layer2', 'layer3', 'layer4')
+
 Conv = functools.partial(
     convolution.Conv, kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 )
@@ -49,6 +52,11 @@ def conv(features: int, kernel_size: int, stride: int, *, dtype: DTypeLike, name
         dtype=dtype,
         name=name,
     )
+
+
+def stage_of(module: str) -> int:
+    """In which of the STAGES a module is: 0 for `conv1` and `bn1`, 3 for `layer3_1`."""
+    return int(module[len('layer')]) if module.startswith('layer') else 0
 
 
 class BasicBlock(nn.Module):
@@ -127,6 +135,9 @@ class ResNet(nn.Module):
         https://arxiv.org/abs/1706.02677).
       dtype: of the computation; parameters and BatchNorm statistics are float32.
       axis_name: mapped axis over which BatchNorm statistics are averaged in training.
+      frozen_stages: so many of the STAGES, from the stem on, normalise by the running statistics in
+        training too, and leave them as they are.
+      frozen_statistics: all of them do.
     """
 
     stage_sizes: Sequence[int]
@@ -136,14 +147,20 @@ class ResNet(nn.Module):
     zero_init_residual: bool = True
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
+    frozen_stages: int = 0
+    frozen_statistics: bool = False
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
         """Maps images [B, H, W, 3] to a feature map [B, h, w, C] in the compute dtype."""
+
+        def follows_batch(stage: int) -> bool:
+            return train and not self.frozen_statistics and stage >= self.frozen_stages
+
         kernel_size, stride, pooled = STEMS[self.stem]
         x = conv(self.width, kernel_size, stride, dtype=self.dtype, name='conv1')(images)
         x = BatchNorm(
-            use_running_average=not train,
+            use_running_average=not follows_batch(0),
             dtype=self.dtype,
             axis_name=self.axis_name,
             name='bn1',
@@ -160,5 +177,5 @@ class ResNet(nn.Module):
                     dtype=self.dtype,
                     axis_name=self.axis_name,
                     name=f'layer{stage + 1}_{index}',
-                )(x, train=train)
+                )(x, train=follows_batch(stage + 1))
         return x
