@@ -1,4 +1,5 @@
 import shutil
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +27,7 @@ def save(saved, step, mae=None):
 
 @pytest.mark.parametrize('group', [False, True])
 def test_variables_are_read_without_the_optimisers_state(tmp_path, group):
-    one = {
+    one: dict[str, Any] = {
         'member': np.int32(3),
         'opt_state': [{'mu': np.ones(4, np.float32)}, {'count': np.int32(5)}],
         'params': {'opt_state': {'kernel': np.arange(6, dtype=np.float32).reshape(2, 3)}},
