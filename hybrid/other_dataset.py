@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from hybrid import datasets, input_pipeline, workdir
+from hybrid import datasets, earlier_run, input_pipeline, workdir
 
 _LOG = logging.getLogger(__name__)
 
@@ -34,6 +34,8 @@ def seen_in_training(
 ) -> np.ndarray:
     """Finds the examples that models were trained or chosen on, by id and by group, and warns.
 
+    Runs that they started from by `config.init_from` count too.
+
     Args:
       columns: From `input_pipeline.read_columns`, of what is evaluated.
       configs: The workdirs', with overrides.
@@ -43,7 +45,9 @@ def seen_in_training(
       bool [N]; False where it cannot be told because a training's dataset is not prepared here.
     """
     seen = np.zeros(len(columns['id']), bool)
-    for config, folder in zip(configs, folders, strict=True):
+    pairs = zip(configs, folders, strict=True)
+    runs = [(config, run) for config, folder in pairs for run in _with_earlier_runs(folder)]
+    for config, folder in runs:
         own = workdir.load_config(folder).data
         builder = _find_prepared(own, (config.data.data_dir, own.data_dir))
         if builder is None:
@@ -70,6 +74,21 @@ def seen_in_training(
                 )
             seen |= shared
     return seen
+
+
+def _with_earlier_runs(folder: pathlib.Path) -> list[pathlib.Path]:
+    """A workdir, those that it started from, and so on: what one saw all have learnt from."""
+    found = [folder]
+    for run in found:  # which grows
+        for text in filter(None, workdir.load_config(run).get('init_from', '').split(',')):
+            try:
+                earlier = earlier_run.parse(text.strip()).folder
+            except FileNotFoundError as error:
+                _LOG.warning('%s: what it learnt from cannot be told: %s', run, error)
+                continue
+            if earlier not in found:
+                found.append(earlier)
+    return found
 
 
 def _find_prepared(data: ConfigDict, data_dirs: Sequence[str]) -> tfds.core.DatasetBuilder | None:

@@ -113,6 +113,25 @@ def test_several_workdirs_are_combined_on_another_dataset_with_the_weights_of_th
     assert not (folder / 'evaluation').exists()
 
 
+def test_what_the_run_learnt_from_that_it_started_from_is_a_leak_too(
+    trained_on_tiny, tiny_builder, tiny_data_dir, tmp_path, caplog
+):
+    config, folder = trained_on_tiny
+    columns = input_pipeline.read_columns(tiny_builder, 'train')
+    tuned = config.copy_and_resolve_references()
+    tuned.init_from = f'{folder}@last'
+    tuned.data.dataset, tuned.data.data_dir = 'face_csv/none', str(tmp_path)
+    workdir.save_config(tmp_path / 'tuned', tuned)
+    tuned.data.data_dir = str(tiny_data_dir)
+    assert other_dataset.seen_in_training(columns, [tuned], [tmp_path / 'tuned']).all()
+    assert [f'{tmp_path / "tuned"}: whether' in x for x in warnings(caplog)] == [True, False]
+    assert f'{folder}: 67 of these 67 examples' in warnings(caplog)[1]
+    tuned.init_from = str(tmp_path / 'gone')
+    workdir.save_config(tmp_path / 'tuned', tuned)
+    assert not other_dataset.seen_in_training(columns, [tuned], [tmp_path / 'tuned']).any()
+    assert f'{tmp_path}/gone is not the folder of a training' in warnings(caplog)[2]
+
+
 def test_it_is_said_when_the_training_data_are_not_there(trained_on_tiny, tmp_path, caplog):
     config, folder = trained_on_tiny
     config.data.data_dir = str(tmp_path / 'nowhere')

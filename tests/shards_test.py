@@ -9,6 +9,10 @@ from hybrid.datasets import quarantine, shards
 from hybrid.datasets.image_sources import RefusedError
 
 
+def threads() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith('images')]
+
+
 def test_threads_keep_the_order_and_stay_a_bounded_way_ahead():
     taken = []
 
@@ -36,7 +40,7 @@ def test_an_error_in_a_thread_is_raised_and_ends_the_others():
     results = shards.map_in_threads(fail, itertools.count())
     with pytest.raises(ValueError, match='twenty'):
         list(results)
-    assert not [t for t in threading.enumerate() if t.name.startswith('images')]
+    assert threads() == []
 
 
 def test_order_is_of_the_ids_and_shards_are_cut_by_size(monkeypatch):
@@ -70,3 +74,8 @@ def test_what_is_refused_is_dropped_and_an_empty_split_an_error(capsys):
     with pytest.raises(ValueError, match="here: no example is left for split 'test'"):
         [list(generate()) for generate in generators['test']]
     assert dropped.counts == {'damaged': 11}
+    assert threads() == []
+    del items['test']
+    generators = shards.Shards('here', items, load, dropped).generators()
+    assert len([list(generate()) for generate in generators['train']]) == 1
+    assert threads() == []

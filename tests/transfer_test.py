@@ -82,6 +82,8 @@ def test_from_drawn_faces_to_ones_own_and_back(tmp_path, own_faces):
     assert name == 'face_csv_mine_1.0.0/test'
 
     run(train_mine, *small)
+    started = json.loads((runs / 'mine/config.json').read_text())['init_from']
+    assert started == f'{runs}/quickstart'
     record = workdir.load_dataset(runs / 'mine')
     assert record['name'] == 'face_csv/mine/1.0.0'
     assert sum(split['num_examples'] for split in record['splits'].values()) == 108

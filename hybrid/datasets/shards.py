@@ -10,6 +10,7 @@ import collections
 import hashlib
 import itertools
 import os
+from collections import abc
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent import futures
 from typing import Any, NamedTuple
@@ -40,7 +41,9 @@ class Item(NamedTuple):
     row: int
 
 
-def map_in_threads(function: Callable[[Any], Any], values: Iterable[Any]) -> Iterator[Any]:
+def map_in_threads(
+    function: Callable[[Any], Any], values: Iterable[Any]
+) -> abc.Generator[Any, None, None]:
     """`map` by as many threads as there are CPUs, in order, with a bounded number of results."""
     threads = os.cpu_count() or 1
     queue: collections.deque[futures.Future] = collections.deque()
@@ -131,15 +134,24 @@ class Shards:
         }
 
     def _generate(self, split: str, shard: list[Item], last: bool) -> Iterator[tuple[str, Example]]:
-        for item in shard:
-            example = next(self._loaded)
-            self._bar.update()
-            if isinstance(example, RefusedError):
-                self._dropped.drop(self._name(item), example.reason, example.detail)
-                continue
-            self.kept[split] += 1
-            yield item.id, example
-        if last and not self.kept[split]:
-            raise ValueError(f'{self._source}: no example is left for split {split!r}')
+        try:
+            for item in shard:
+                example = next(self._loaded)
+                self._bar.update()
+                if isinstance(example, RefusedError):
+                    self._dropped.drop(self._name(item), example.reason, example.detail)
+                    continue
+                self.kept[split] += 1
+                yield item.id, example
+            if last and not self.kept[split]:
+                raise ValueError(f'{self._source}: no example is left for split {split!r}')
+        except BaseException:
+            self._close()
+            raise
         if last and split == list(self._shards)[-1]:
-            self._bar.close()
+            self._close()
+
+    def _close(self) -> None:
+        """Ends the threads."""
+        self._loaded.close()
+        self._bar.close()
