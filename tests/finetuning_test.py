@@ -34,6 +34,7 @@ def config():
 def small_config(tiny_config, monkeypatch):
     """The less there is, the less has to be compiled."""
     monkeypatch.setitem(resnet.ENCODERS, 'resnet18', ((1,), 'basic'))
+    tiny_config.model.encoder.name = 'resnet18'
     tiny_config.model.recurrent.cell = 'none'
     tiny_config.augment.enabled = False
     return tiny_config

@@ -36,6 +36,7 @@ def files(tmp_path_factory):
 
 @pytest.fixture
 def config(tiny_config, files):
+    tiny_config.model.encoder.name = 'resnet18'
     tiny_config.model.encoder.pretrained = files['a']
     return tiny_config
 

@@ -100,10 +100,7 @@ def test_several_workdirs_are_combined_on_another_dataset_with_the_weights_of_th
     # Not fitted anew, on the other dataset's validation split.
     with pytest.raises(ValueError, match=r'ensemble_weights\.json has none for this checkpoint'):
         evaluate.evaluate(configs, [folder, second], 'test', 'best')
-    source = {
-        'workdirs': [{'workdir': str(f), **models[0].source} for f in (folder, second)],
-        'members': [0, 1],
-    }
+    source = evaluate.weights_source(models, [0, 1])
     weights = combination.Weights(np.array([0.25, 0.75]), np.array([0.5, 0.5]))
     workdir.save_weights(tmp_path / 'run+second', source, weights)
     scores = evaluate.evaluate(configs, [folder, second], 'test', 'best')
