@@ -19,7 +19,9 @@ def test_config_comes_back_as_it_was(tmp_path, config):
     config.data.parameters = {'seed': 7, 'unknown_fraction': 0.25}
     workdir.save_config(tmp_path / 'new' / 'run', config)
     loaded = workdir.load_config(tmp_path / 'new' / 'run')
-    assert loaded.to_dict() == config.to_dict()
+    assert loaded.to_dict() == json.loads(json.dumps(config.to_dict()))  # JSON has no tuples
+    typed = workdir.load_config(tmp_path / 'new' / 'run', default.get_config())
+    assert typed.model.encoder.allow_missing == ()
     assert isinstance(loaded.data.parameters, ml_collections.ConfigDict)
     assert isinstance(loaded.train.num_epochs, float)
     assert [path.name for path in (tmp_path / 'new' / 'run').iterdir()] == ['config.json']
