@@ -15,6 +15,7 @@ from configs import quickstart
 def get_config() -> ml_collections.ConfigDict:
     """Returns the configuration."""
     config = quickstart.get_config()
+    config.train.num_epochs = 5.0
     config.ensemble.groups = {
         'lstm': {'size': 2, 'model': {}},
         'gru': {'size': 1, 'model': {'recurrent': {'cell': 'gru'}}},
