@@ -2,7 +2,7 @@
 
     python launch.py --config=configs/ensemble_quickstart.py
 
-Test MAE 5.48 years (members 6.26, 5.89, 6.43, 6.21), gender accuracy 99.2 %: commit 93ea6cd, seed 0,
+Test MAE 5.48 years (members 6.26, 5.89, 6.43, 6.21), gender 99.2 %: commit 93ea6cd, seed 0,
 9 minutes on two cores of an AMD EPYC (Zen 4) that did other work for half of it; all scores are in
 results/ensemble_quickstart.json.
 """
