@@ -1,6 +1,7 @@
 """Parameters of an earlier run, read from its workdir: what `config.init_from` names."""
 
 import dataclasses
+import logging
 import pathlib
 import re
 from collections.abc import Sequence
@@ -11,6 +12,8 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hybrid import checkpoints, ensemble, workdir
+
+_LOG = logging.getLogger(__name__)
 
 PARTS = ('all', 'encoder')
 # What gives the same parameters another meaning, of the encoder and of all else.
@@ -98,9 +101,25 @@ def read(address: Address, config: ConfigDict) -> EarlierRun:
     with checkpoints.Checkpoints(folder, read_only=True) as saved:
         step = _step(saved, address)
         states = saved.variables(step)
+    _warn_of_splits(folder, earlier, config)
     if ensemble.is_ensemble(earlier):
         return EarlierRun(address, step, ensemble.create_groups(earlier), states)
     return EarlierRun(address, step, [ensemble.Group('', (0,), earlier)], {'': states})
+
+
+def _warn_of_splits(folder: pathlib.Path, earlier: ConfigDict, config: ConfigDict) -> None:
+    """Points out that the earlier run may have been trained on what this one is tested on."""
+    there, here = earlier.data, config.data
+    if there.dataset.split('/')[0] != here.dataset.split('/')[0]:
+        return
+    keys = ('dataset', 'parameters', 'train_split')
+    if any(there[key] != here[key] for key in keys):
+        _LOG.warning(
+            '%s was trained on other splits of %s, which may hold examples that this run is '
+            'validated and tested on',
+            folder,
+            there.dataset.split('/')[0],
+        )
 
 
 def _step(saved: checkpoints.Checkpoints, address: Address) -> int:

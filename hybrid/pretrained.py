@@ -92,14 +92,14 @@ def convert(
     unexpected = [n for n in unexpected if not n.endswith('.num_batches_tracked')]
     if unexpected:
         raise ValueError(
-            f'{_listed(unexpected)} of the file has no place in this encoder{_guess(found)}'
+            f'the file has {_listed(unexpected)}, which this encoder has not{_guess(found)}'
         )
     missing = [name for name in names if name not in found]
     bad = [name for name in missing if not any(_is_in(name, block) for block in allow_missing)]
     if bad:
         raise ValueError(
-            f'{_listed(bad)} of the encoder is not in the file{_guess(found)}. What may keep its '
-            'initialisation is named in config.model.encoder.allow_missing'
+            f'the file lacks {_listed(bad)}{_guess(found)}; what may keep its initialisation is '
+            'named in config.model.encoder.allow_missing'
         )
     leaves = [
         _leaf(found[name], tensors[found[name]], leaf.shape, path[-1].key)

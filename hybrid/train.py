@@ -162,6 +162,8 @@ def train_and_evaluate(
         frozen: set[int] = set()
         clock = time.monotonic()
         for step in range(start_step + 1, num_steps + 1):
+            if config.finetune.freeze_steps and step == config.finetune.freeze_steps + 1:
+                _LOG.info('step %d: nothing is frozen any more; this step compiles', step)
             batch, data_state = next(batches)
             state, metrics = learner.train_step(state, batch, step)
             pending.append(metrics)

@@ -222,6 +222,17 @@ def test_what_does_not_fit_is_named(config, source, changes, parts, message):
         initialization.start(config, create_state(config))
 
 
+def test_other_splits_of_the_same_dataset_are_pointed_out(config, source, caplog):
+    config.init_from = str(source)
+    initialization.start(config, create_state(config))
+    config.data.dataset = 'utkface'
+    initialization.start(config, create_state(config))
+    assert 'other splits' not in caplog.text
+    config.data.dataset = 'synthetic_faces/tiny'
+    initialization.start(config, create_state(config))
+    assert f'{source} was trained on other splits of synthetic_faces' in caplog.text
+
+
 def test_addresses(config, source, tmp_path):
     parse = earlier_run.parse
     assert parse(f'{source}@12#3') == earlier_run.Address(source, '12', 3)

@@ -7,9 +7,10 @@ import optax
 import pytest
 from initialization_test import create_state
 from train_step_test import Runner, make_batches
+from train_test import Killed, kill_at
 
 from configs import default
-from hybrid import checkpoints, ensemble, finetuning, learner, parallel
+from hybrid import checkpoints, ensemble, finetuning, learner, parallel, train
 from hybrid.eval_step import create_eval_step
 from hybrid.models import resnet
 from hybrid.models.hybrid import create_model
@@ -259,6 +260,26 @@ def test_members_are_frozen_for_some_steps_and_their_state_is_saved(
         target = checkpoints.abstract(members.abstract_state(), parallel.replicated())
         restored, _ = saved.restore(2, target)
     jax.tree.map(np.testing.assert_array_equal, restored, state)
+
+
+def test_killed_while_frozen_or_after_it_ends_bit_for_bit_the_same(
+    small_config, tmp_path, monkeypatch
+):
+    small_config.finetune.freeze, small_config.finetune.freeze_steps = 'stem', 2
+    small_config.finetune.layer_decay = 0.5
+    small_config.train.num_steps, small_config.train.checkpoint_every_steps = 4, 1
+    small_config.data.validation_split = small_config.data.test_split = ''
+    whole = train.train_and_evaluate(small_config, tmp_path / 'whole')
+    for step in (1, 2):  # a row each, so that the second dies in step 4
+        with monkeypatch.context() as patch:
+            kill_at(patch, step)
+            with pytest.raises(Killed):
+                train.train_and_evaluate(small_config, tmp_path / 'parts')
+        with checkpoints.Checkpoints(tmp_path / 'parts', read_only=True) as saved:
+            assert saved.steps()[-1] in ((1,) if step == 1 else (2, 3))
+    parts = train.train_and_evaluate(small_config, tmp_path / 'parts')
+    jax.tree.map(np.testing.assert_array_equal, parts, whole)
+    assert int(parts.step) == 4
 
 
 def test_frozen_stages_cost_no_backward_pass(small_config):

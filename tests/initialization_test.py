@@ -128,7 +128,7 @@ def test_a_group_may_have_a_file_of_its_own_or_none(config, files):
     assert [(r['encoder'], r['members']) for r in records] == [('resnet34', [0]), ('resnet18', [2])]
     config.ensemble.groups.deep.model.encoder.pretrained = files['a']
     with pytest.raises(
-        ValueError, match=r'groups\.deep: .*a\.safetensors: layer1\.1\.bn1.* is not in the file'
+        ValueError, match=r'groups\.deep: .*a\.safetensors: the file lacks layer1\.1\.bn1'
     ):
         initialization.start(config, initial)
 

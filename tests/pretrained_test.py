@@ -195,10 +195,10 @@ def changed(**changes):
         (
             changed(layer4__1__bn2__running_var=None),
             (),
-            r'layer4\.1\.bn2\.running_var of the encoder is not in the file .*allow_missing',
+            r'the file lacks layer4\.1\.bn2\.running_var .*allow_missing',
         ),
-        (changed(layer4__1__bn2__bias=None), ('layer4.0',), r'layer4\.1\.bn2\.bias of the enc'),
-        (changed(bn1__bias=None), ('layer1',), r'bn1\.bias of the encoder'),
+        (changed(layer4__1__bn2__bias=None), ('layer4.0',), r'lacks layer4\.1\.bn2\.bias'),
+        (changed(bn1__bias=None), ('layer1',), r'lacks bn1\.bias'),
         (changed(), ('layer5',), r"allow_missing names 'layer5', with which nothing"),
         (changed(), ('layer',), r"allow_missing names 'layer'"),
         (
@@ -215,19 +215,31 @@ def changed(**changes):
         (
             changed(layer1__0__se__fc1__weight=np.ones((4, 4))),
             (),
-            r'layer1\.0\.se\.fc1\.weight of the file has no place in this encoder \(its blocks',
+            r'has layer1\.0\.se\.fc1\.weight, which this encoder has not \(its blocks',
         ),
         (
             changed(conv1__weight=None, conv1__0__weight=np.ones((4, 3, 3, 3), np.float32)),
             ('stem',),
-            r'conv1\.0\.weight of the file has no place',
+            r'the file has conv1\.0\.weight, which this encoder has not',
         ),
-        (changed(layer2__0__downsample__2__bias=np.ones(4)), (), r'downsample\.2\.bias of the'),
+        (
+            changed(layer2__0__downsample__2__bias=np.ones(4)),
+            (),
+            r'has layer2\.0\.downsample\.2\.bias, which',
+        ),
         ({'blocks.0.attn.qkv.weight': np.ones((4, 4))}, (), r"no tensor under torchvision's names"),
         ({}, (), 'it has none at all'),
         # Deeper and shallower ones, and other blocks.
-        (random_tensors('resnet34', 4), (), r'no place in this .* blocks are those of resnet34\)'),
-        (random_tensors('resnet50', 4), (), r'no place in this .* blocks are those of resnet50\)'),
+        (
+            random_tensors('resnet34', 4),
+            (),
+            r'this encoder has not \(its blocks are those of resnet34\)',
+        ),
+        (
+            random_tensors('resnet50', 4),
+            (),
+            r'this encoder has not \(its blocks are those of resnet50\)',
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(tensors, allowed, message):
@@ -236,7 +248,7 @@ def test_what_does_not_fit_is_refused(tensors, allowed, message):
 
 
 def test_a_shallower_network_is_refused():
-    with pytest.raises(ValueError, match=r'is not in the file \(its blocks are those of resnet18'):
+    with pytest.raises(ValueError, match=r'the file lacks .* \(its blocks are those of resnet18\)'):
         pretrained.convert(random_tensors('resnet18', 4), initial(make('resnet34', 4)))
 
 
