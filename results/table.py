@@ -194,7 +194,9 @@ def main() -> None:
     old = README.read_text()
     new = render(old, FOLDER)
     if options.check:
-        sys.exit('error: README.md is not what results/ says: run results/table.py' * (new != old))
+        if new != old:
+            sys.exit('error: README.md is not what results/ says: run results/table.py')
+        return
     README.write_text(new)
 
 
