@@ -262,6 +262,7 @@ def test_members_are_frozen_for_some_steps_and_their_state_is_saved(
     jax.tree.map(np.testing.assert_array_equal, restored, state)
 
 
+@pytest.mark.slow
 def test_killed_while_frozen_or_after_it_ends_bit_for_bit_the_same(
     small_config, tmp_path, monkeypatch
 ):
