@@ -1,8 +1,6 @@
-"""Metrics: running averages inside the compiled step, and the final table over all rows.
+"""The metrics of a split, NumPy in float64 over one row per example: what metrics.json holds.
 
-`TrainMetrics` is summed on the devices while training. `compute_metrics` is NumPy over one row per
-example, in float64, and is what `evaluation/<split>/metrics.json` holds. Every share is between 0
-and 1, every age and every age error is in years, a ratio 0/0 is NaN.
+Every share is between 0 and 1, every age and every age error is in years, a ratio 0/0 is NaN.
 """
 
 import itertools
@@ -10,10 +8,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import clu.metrics
-import flax.struct
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from hybrid.bootstrap import NUM_RESAMPLES, percentile_interval, resampled_means
@@ -48,72 +42,6 @@ SUBGROUP_SCORES = (
     'gender/num_examples',
     'gender/accuracy',
 )
-
-
-# --- While training ------------------------------------------------------------------------------
-
-
-class _HostAverage(clu.metrics.Average):
-    """`clu.metrics.Average` that is read on the host: over no example it is NaN, silently."""
-
-    def compute(self) -> np.ndarray:
-        total, count = np.asarray(self.total), np.asarray(self.count)
-        with np.errstate(invalid='ignore'):
-            return total / count
-
-
-def _average(values: str, mask: str) -> Any:
-    """Average of the model output named `values` where the one named `mask` is not 0."""
-    return _HostAverage.from_fun(
-        lambda **outputs: {'values': outputs[values], 'mask': outputs[mask]}
-    )
-
-
-@flax.struct.dataclass
-class TrainMetrics(clu.metrics.Collection):
-    """Masked averages: losses, age MAE (years) and gender accuracy.
-
-    In a pmapped step: `TrainMetrics.gather_from_model_output(axis_name='batch', age_loss=...,
-    gender_loss=..., **example_values(outputs, batch))` with the losses per example, `[B]`; on one
-    device `single_from_model_output`. `a.merge(b)` adds, `compute()` reads on the host. Values
-    under mask 0 may be anything, NaN included.
-    """
-
-    age_loss: _average('age_loss', 'age_mask')  # type: ignore[valid-type]
-    gender_loss: _average('gender_loss', 'gender_mask')  # type: ignore[valid-type]
-    age_mae: _average('age_absolute_error', 'age_mask')  # type: ignore[valid-type]
-    gender_accuracy: _average('gender_correct', 'gender_mask')  # type: ignore[valid-type]
-
-
-def example_values(
-    outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
-) -> dict[str, jax.Array]:
-    """Per-example values and masks, finite everywhere, also where a label is unknown.
-
-    Args:
-      outputs: of the model: `age` `[B]` in years and `gender_logits` `[B, 2]`.
-      batch: with `age` `[B]` in years (NaN = unknown), `gender` `[B]` (-1 = unknown) and `mask`
-        `[B]` (0 = padding).
-
-    Returns:
-      float32 `[B]` arrays: `age_absolute_error` (years), `age_mask`, `gender_correct` (0 or 1)
-      and `gender_mask`.
-    """
-    valid = batch['mask'] > 0
-    age_known = valid & ~jnp.isnan(batch['age'])
-    gender_known = valid & (batch['gender'] >= 0)
-    age = jnp.where(age_known, batch['age'], outputs['age'])
-    logits = outputs['gender_logits']
-    female = (logits[:, 1] > logits[:, 0]).astype(batch['gender'].dtype)
-    return {
-        'age_absolute_error': jnp.abs(outputs['age'] - age),
-        'age_mask': age_known.astype(jnp.float32),
-        'gender_correct': (gender_known & (female == batch['gender'])).astype(jnp.float32),
-        'gender_mask': gender_known.astype(jnp.float32),
-    }
-
-
-# --- The final table -----------------------------------------------------------------------------
 
 
 def age_group(age: np.ndarray, scheme: str) -> np.ndarray:
@@ -291,6 +219,27 @@ def canonical_rows(rows: Mapping[str, Any]) -> Rows:
     return result
 
 
+def subgroups(rows: Rows) -> dict[str, tuple[list[str], np.ndarray]]:
+    """Kinds of subgroups: of each its values, and the value of each example as text `[N]`.
+
+    All ages (of `five_bin`) and genders are listed, whichever occur; of other columns those that
+    occur. An example of which it is unknown has ''.
+
+    Args:
+      rows: of `canonical_rows`.
+    """
+    age_names, genders = age_group_names('five_bin'), list(GENDERS)
+    age = np.where(np.isnan(rows['age']), -1, age_group(rows['age'], 'five_bin'))
+    found = {
+        'age': (age_names, np.array([*age_names, ''])[age]),
+        'gender': (genders, np.array([*genders, ''])[rows['gender']]),
+    }
+    for name, column in rows.items():
+        if name not in (*COLUMNS, 'predicted_gender', 'leak') and not is_float(name):
+            found[name] = (np.unique(column[column != '']).tolist(), column)
+    return found
+
+
 def compute_metrics(rows: Mapping[str, Any]) -> Scores:
     """The final table of one split, under flat keys such as `age/mae` and `gender/f1_female`.
 
@@ -317,19 +266,9 @@ def compute_metrics(rows: Mapping[str, Any]) -> Scores:
     rows['predicted_gender'] = (rows['female_probability'] > 0.5).astype(np.int64)
     scores = _scores_and_constant(rows)
 
-    age_names = np.array([*age_group_names('five_bin'), ''])
-    known = ~np.isnan(rows['age'])
-    subgroups = {
-        'gender': np.array([*GENDERS, ''])[rows['gender']],
-        'age': age_names[np.where(known, age_group(rows['age'], 'five_bin'), -1)],
-    }
-    known_columns = (*COLUMNS, 'predicted_gender', 'leak')
-    subgroups |= {k: v for k, v in rows.items() if k not in known_columns and not is_float(k)}
-    # All ages and genders have a key, whichever occur.
-    names = {'gender': list(GENDERS), 'age': age_group_names('five_bin')}
-    for column, values in subgroups.items():
-        for value in names.get(column, np.unique(values[values != ''])):
-            inside = values == value
+    for column, (values, labels) in subgroups(rows).items():
+        for value in values:
+            inside = labels == value
             subset = _scores({name: column[inside] for name, column in rows.items()})
             subset = {name: subset[name] for name in SUBGROUP_SCORES}
             scores |= _prefixed(f'by_{column}/{value}', subset)

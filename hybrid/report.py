@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hybrid import ensemble_metrics, ensemble_plots, metrics, plots
+from hybrid import ensemble_metrics, ensemble_plots, metrics, plots, subgroups
 
 GENDER_COLUMNS = ('gender', 'constant_gender')
 TABLE = {
@@ -42,7 +42,7 @@ def write_report(
     title: str,
     best_member: int | None = None,
 ) -> metrics.Scores:
-    """Writes predictions.csv, metrics.json and the pictures of one evaluated split.
+    """Writes predictions.csv, metrics.json, subgroups.csv and the pictures of an evaluated split.
 
     Each file is replaced whole, metrics.json last: where it stands, the others do.
 
@@ -67,6 +67,9 @@ def write_report(
     plots.plot_age_scatter(rows, folder / 'age_scatter.png', title)
     plots.plot_age_error_by_band(rows, folder / 'age_error_by_band.png', title)
     plots.plot_confusion_matrix(rows, folder / 'confusion_matrix.png', title)
+    cells = subgroups.cross_table(rows)
+    _replace(folder / 'subgroups.csv', subgroups.to_csv(cells))
+    subgroups.plot(cells, folder / 'subgroups.png', title)
     if ensemble_metrics.member_numbers(rows):
         ensemble_plots.plot_curve(scores, folder / 'ensemble_curve.png', title)
         ensemble_plots.plot_disagreement(scores, folder / 'disagreement.png', title)

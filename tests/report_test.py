@@ -12,6 +12,8 @@ FILES = {
     'age_scatter.png',
     'age_error_by_band.png',
     'confusion_matrix.png',
+    'subgroups.csv',
+    'subgroups.png',
 }
 
 

@@ -1,11 +1,11 @@
-"""The running averages of `metrics.TrainMetrics`, on one device and on several."""
+"""The running averages of `TrainMetrics`, on one device and on several."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hybrid import metrics
+from hybrid import train_metrics
 
 
 def predictions_and_batch(size=48, padding=5):
@@ -29,7 +29,7 @@ def collect(outputs, batch, reduce):
     age_loss = (outputs['age'] - batch['age']) ** 2 + padding
     gender_loss = outputs['gender_logits'][:, 0] ** 2 + padding
     return reduce(
-        age_loss=age_loss, gender_loss=gender_loss, **metrics.example_values(outputs, batch)
+        age_loss=age_loss, gender_loss=gender_loss, **train_metrics.example_values(outputs, batch)
     )
 
 
@@ -54,10 +54,10 @@ def test_train_metrics_agree_over_devices_and_batch_sizes(num_devices, batch_siz
     averages, num_ages, num_genders = expected_averages(outputs, batch)
 
     def step(outputs, batch):
-        return collect(outputs, batch, metrics.TrainMetrics.gather_from_model_output)
+        return collect(outputs, batch, train_metrics.TrainMetrics.gather_from_model_output)
 
     pmapped = jax.pmap(step, axis_name='batch', out_axes=None, devices=jax.devices()[:num_devices])
-    total = metrics.TrainMetrics.empty()
+    total = train_metrics.TrainMetrics.empty()
     for start in range(0, 48, batch_size):
         part = jax.tree.map(
             lambda x, start=start: x[start : start + batch_size].reshape(
@@ -80,7 +80,7 @@ def test_train_metrics_on_a_single_device():
 
     @jax.jit
     def step(outputs, batch):
-        return collect(outputs, batch, metrics.TrainMetrics.single_from_model_output)
+        return collect(outputs, batch, train_metrics.TrainMetrics.single_from_model_output)
 
     computed = step(outputs, batch).compute()
     assert {k: float(v) for k, v in computed.items()} == pytest.approx(averages, rel=1e-5)
@@ -89,7 +89,7 @@ def test_train_metrics_on_a_single_device():
 def test_train_metrics_over_no_known_label_are_nan_without_a_warning():
     outputs, batch = predictions_and_batch()
     batch |= {'age': np.full(48, np.nan, np.float32)}
-    total = collect(outputs, batch, metrics.TrainMetrics.single_from_model_output)
+    total = collect(outputs, batch, train_metrics.TrainMetrics.single_from_model_output)
     for read in (total, jax.device_get(total)):
         computed = read.compute()
         assert np.isnan(computed['age_mae'])
@@ -107,7 +107,7 @@ def test_example_values_are_finite_and_hand_computed():
         'gender': jnp.array([1, 0, -1, 0, 0], jnp.int32),
         'mask': jnp.array([1, 1, 1, 0, 1], jnp.float32),
     }
-    values = {k: v.tolist() for k, v in metrics.example_values(outputs, batch).items()}
+    values = {k: v.tolist() for k, v in train_metrics.example_values(outputs, batch).items()}
     assert values == {
         'age_absolute_error': [3, 0, 2, 0, 0],
         'age_mask': [1, 0, 1, 0, 1],

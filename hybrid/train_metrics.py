@@ -1,0 +1,70 @@
+"""Running averages inside the compiled step, summed on the devices while training."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import clu.metrics
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class _HostAverage(clu.metrics.Average):
+    """`clu.metrics.Average` that is read on the host: over no example it is NaN, silently."""
+
+    def compute(self) -> np.ndarray:
+        total, count = np.asarray(self.total), np.asarray(self.count)
+        with np.errstate(invalid='ignore'):
+            return total / count
+
+
+def _average(values: str, mask: str) -> Any:
+    """Average of the model output named `values` where the one named `mask` is not 0."""
+    return _HostAverage.from_fun(
+        lambda **outputs: {'values': outputs[values], 'mask': outputs[mask]}
+    )
+
+
+@flax.struct.dataclass
+class TrainMetrics(clu.metrics.Collection):
+    """Masked averages: losses, age MAE (years) and gender accuracy.
+
+    In a pmapped step: `TrainMetrics.gather_from_model_output(axis_name='batch', age_loss=...,
+    gender_loss=..., **example_values(outputs, batch))` with the losses per example, `[B]`; on one
+    device `single_from_model_output`. `a.merge(b)` adds, `compute()` reads on the host. Values
+    under mask 0 may be anything, NaN included.
+    """
+
+    age_loss: _average('age_loss', 'age_mask')  # type: ignore[valid-type]
+    gender_loss: _average('gender_loss', 'gender_mask')  # type: ignore[valid-type]
+    age_mae: _average('age_absolute_error', 'age_mask')  # type: ignore[valid-type]
+    gender_accuracy: _average('gender_correct', 'gender_mask')  # type: ignore[valid-type]
+
+
+def example_values(
+    outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
+) -> dict[str, jax.Array]:
+    """Per-example values and masks, finite everywhere, also where a label is unknown.
+
+    Args:
+      outputs: of the model: `age` `[B]` in years and `gender_logits` `[B, 2]`.
+      batch: with `age` `[B]` in years (NaN = unknown), `gender` `[B]` (-1 = unknown) and `mask`
+        `[B]` (0 = padding).
+
+    Returns:
+      float32 `[B]` arrays: `age_absolute_error` (years), `age_mask`, `gender_correct` (0 or 1)
+      and `gender_mask`.
+    """
+    valid = batch['mask'] > 0
+    age_known = valid & ~jnp.isnan(batch['age'])
+    gender_known = valid & (batch['gender'] >= 0)
+    age = jnp.where(age_known, batch['age'], outputs['age'])
+    logits = outputs['gender_logits']
+    female = (logits[:, 1] > logits[:, 0]).astype(batch['gender'].dtype)
+    return {
+        'age_absolute_error': jnp.abs(outputs['age'] - age),
+        'age_mask': age_known.astype(jnp.float32),
+        'gender_correct': (gender_known & (female == batch['gender'])).astype(jnp.float32),
+        'gender_mask': gender_known.astype(jnp.float32),
+    }
