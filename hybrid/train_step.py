@@ -10,8 +10,8 @@ import optax
 from ml_collections import ConfigDict
 
 from hybrid import augment, finetuning, losses, parallel
-from hybrid.train_metrics import TrainMetrics, example_values
 from hybrid.models.hybrid import Hybrid
+from hybrid.train_metrics import TrainMetrics, example_values
 from hybrid.train_state import AUGMENTATION, DROPOUT, TrainState, create_key, example_keys
 
 
