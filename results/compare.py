@@ -1,6 +1,6 @@
 r"""The difference of two runs on the same examples, with its paired bootstrap interval.
 
-  python results/compare.py runs/hybrid runs/cnn --name='CNN + LSTM less CNN alone' [--split=test]
+  python -m results.compare runs/hybrid runs/cnn --name='CNN + LSTM less CNN alone' [--split=test]
 
 Both runs' predictions.csv must hold the same examples. The figures go to results/comparisons.json,
 one entry a name, from which README's table is made.

@@ -1,8 +1,12 @@
 r"""A finished run as one JSON file, from which README's tables are made.
 
-  python results/record.py runs/hybrid --table=utkface --label='CNN + LSTM' --order=20
-  python results/record.py runs/A --evaluation=runs/A-no-flip --name=A_no_flip ...
-  python results/table.py
+  python -m results.record runs/hybrid --table=utkface --label='CNN + LSTM' --order=20
+  python -m results.record runs/A --evaluation=runs/A-no-flip --name=A_no_flip ...
+  python -m results.record runs/A+B --name=A_and_B ...       # of --mode=evaluate --workdir=A,B
+  python -m results.record runs/l1 --tried --baseline=runs/mse --label='age loss l1'
+  python -m results.table
+
+What was only tried, to find a recipe, goes to results/tried/ with its validation scores alone.
 
 The file holds what anybody needs to check the figures: command, commit, versions, machine, time,
 config, hashes of the splits' ids and labels, all metrics of the evaluated splits. No example is in
@@ -15,13 +19,16 @@ import pathlib
 import re
 from typing import Any
 
+from hybrid import provenance, report
 from hybrid import workdir as workdir_lib
 from hybrid.provenance import SESSIONS
 from hybrid.writers import METRICS
+from results.compare import compare
 
 # A slash at the beginning, after `=`, a comma, a quote or a space, up to the last slash.
 PATH = re.compile(r"""(?<![^\s=,'"])/(?:[^\s,'"/]+/)*([^\s,'"/]+)""")
 FOLDER = pathlib.Path(__file__).resolve().parent
+TRIED = ('age/mae', 'gender/accuracy')
 
 
 def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
@@ -63,6 +70,33 @@ def without_folders(value: Any) -> Any:
     return PATH.sub(r'\1', value) if isinstance(value, str) else value
 
 
+def load_config(folder: pathlib.Path) -> dict[str, Any]:
+    """The flat config of a run, without what only says where and how fast."""
+    config = workdir_lib.flatten(json.loads((folder / workdir_lib.CONFIG).read_text()))
+    return {k: v for k, v in config.items() if k not in workdir_lib.MACHINE_KEYS}
+
+
+def validation_curve(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """Step, epoch and validation scores of every validation of a run."""
+    return [
+        {name: row[name] for name in ('step', 'epoch') if name in row}
+        | {name: value for name, value in row.items() if name.startswith('validation/')}
+        for row in read_lines(folder / METRICS)
+        if any(name.startswith('validation/') for name in row)
+    ]
+
+
+def evaluated_splits(folder: pathlib.Path) -> dict[str, Any]:
+    """How and on what the splits in `evaluation/` of a folder were evaluated, and the scores."""
+    splits = {}
+    for path in sorted((folder / 'evaluation').glob('*/metrics.json')):
+        about = json.loads(path.with_name('evaluation.json').read_text())
+        splits[path.parent.name] = {'about': about, 'metrics': json.loads(path.read_text())}
+    if not splits:
+        raise SystemExit(f'error: {folder}/evaluation holds no metrics.json; evaluate first')
+    return splits
+
+
 def record(folder: pathlib.Path, evaluation: pathlib.Path) -> dict[str, Any]:
     """Everything that is kept of a run.
 
@@ -70,26 +104,62 @@ def record(folder: pathlib.Path, evaluation: pathlib.Path) -> dict[str, Any]:
       folder: Its workdir.
       evaluation: The folder that holds its `evaluation/`: the workdir, or another.
     """
-    config = workdir_lib.flatten(json.loads((folder / workdir_lib.CONFIG).read_text()))
-    curve = [
-        {name: row[name] for name in ('step', 'epoch', *row) if name.startswith(('step', 'epoch'))}
-        | {name: value for name, value in row.items() if name.startswith('validation/')}
-        for row in read_lines(folder / METRICS)
-        if any(name.startswith('validation/') for name in row)
-    ]
-    splits = {}
-    for path in sorted((evaluation / 'evaluation').glob('*/metrics.json')):
-        about = json.loads(path.with_name('evaluation.json').read_text())
-        splits[path.parent.name] = {'about': about, 'metrics': json.loads(path.read_text())}
-    if not splits:
-        raise SystemExit(f'error: {evaluation}/evaluation holds no metrics.json; evaluate first')
     kept = {
         **describe_sessions(read_lines(folder / SESSIONS)),
-        'config': {k: v for k, v in config.items() if k not in workdir_lib.MACHINE_KEYS},
+        'config': load_config(folder),
         'dataset': workdir_lib.load_dataset(folder),
-        'validation_curve': curve,
+        'validation_curve': validation_curve(folder),
+        'splits': evaluated_splits(evaluation),
+    }
+    return without_folders(kept)
+
+
+def record_combination(folder: pathlib.Path) -> dict[str, Any]:
+    """Everything that is kept of runs evaluated together (`--workdir=A,B`), which folder holds."""
+    splits = evaluated_splits(folder)
+    workdirs = next(iter(splits.values()))['about']['workdirs']
+    runs = [pathlib.Path(entry['workdir']) for entry in workdirs]
+    command = f'python launch.py --mode=evaluate --workdir={",".join(map(str, runs))}'
+    sessions = [describe_sessions(read_lines(run / SESSIONS)) for run in runs]
+    seconds = [session['seconds'] for session in sessions]
+    kept = {
+        **sessions[0],
+        'command': command,
+        'commit': provenance.commit(),
+        'seconds': None if None in seconds else round(sum(seconds), 1),
+        'runs': [run.name for run in runs],
+        'dataset': workdir_lib.load_dataset(runs[0]),
         'splits': splits,
     }
+    return without_folders(kept)
+
+
+def record_trial(folder: pathlib.Path, baseline: pathlib.Path | None) -> dict[str, Any]:
+    """What is kept of a run that was tried: its validation scores.
+
+    Args:
+      folder: Its workdir.
+      baseline: The workdir of the run that it varies: only keys that differ from that one's config
+        are kept, and the paired difference of the scores.
+    """
+    config = load_config(folder)
+    config['splits'] = workdir_lib.load_dataset(folder)['splits']
+    validation = config['data.validation_split']
+    path = f'evaluation/{validation}'
+    scores = json.loads((folder / path / 'metrics.json').read_text())
+    names = [f'{name}{end}' for name in TRIED for end in ('', '_ci95_low', '_ci95_high')]
+    kept = {
+        **describe_sessions(read_lines(folder / SESSIONS)),
+        'scores': {name: scores[name] for name in names},
+        'validation_mae': [row['validation/age/mae'] for row in validation_curve(folder)],
+    }
+    if baseline is None:
+        return without_folders(kept | {'config': config})
+    other = load_config(baseline)
+    other['splits'] = workdir_lib.load_dataset(baseline)['splits']
+    kept['config'] = {k: v for k, v in config.items() if k not in other or other[k] != v}
+    rows = [report.read_predictions(f / path / 'predictions.csv') for f in (folder, baseline)]
+    kept |= {'baseline': baseline.resolve().name, 'minus_baseline': compare(*rows)}
     return without_folders(kept)
 
 
@@ -99,16 +169,25 @@ def main() -> None:
     parser.add_argument('workdir', type=pathlib.Path)
     parser.add_argument('--evaluation', type=pathlib.Path, help='where evaluation/ is')
     parser.add_argument('--name', help='of the file; by default that of the workdir')
-    parser.add_argument('--table', required=True, help='the table of README that shows it')
+    parser.add_argument('--tried', action='store_true', help='a trial, with validation scores only')
+    parser.add_argument('--baseline', type=pathlib.Path, help='workdir of what the trial varies')
+    parser.add_argument('--table', default='', help='the table of README that shows it')
     parser.add_argument('--label', required=True, help='its row')
     parser.add_argument('--order', type=int, default=0, help='of the rows')
     parser.add_argument('--remark', default='', help='on the machine, such as: shared with others')
     options = parser.parse_args()
     shown = {name: getattr(options, name) for name in ('table', 'label', 'order', 'remark')}
     path = FOLDER / f'{options.name or options.workdir.resolve().name}.json'
-    workdir_lib.write_json(
-        path, shown | record(options.workdir, options.evaluation or options.workdir)
-    )
+    if options.tried:
+        path = FOLDER / 'tried' / path.name
+        kept = record_trial(options.workdir, options.baseline)
+    elif options.table and not (options.workdir / workdir_lib.CONFIG).exists():
+        kept = record_combination(options.workdir)
+    elif options.table:
+        kept = record(options.workdir, options.evaluation or options.workdir)
+    else:
+        parser.error('give --table, or --tried')
+    workdir_lib.write_json(path, shown | kept)
     print(path)
 
 

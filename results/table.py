@@ -1,33 +1,33 @@
-r"""README's result tables, made from the JSON files beside this script; nothing is typed by hand.
+r"""The result tables of README.md and others, made from the JSON files beside this script.
 
-  python results/table.py           # rewrites the tables in README.md
-  python results/table.py --check   # fails if they are not what the files say; CI runs this
+  python -m results.table           # rewrites the tables
+  python -m results.table --check   # fails if they are not what the files say; CI runs this
 
-A table stands in README.md between the lines `<!-- results: NAME -->` and `<!-- end -->`.
+Nothing is typed by hand. A table stands between the lines `<!-- results: NAME -->` and
+`<!-- end -->` of README.md or results/README.md, the scores of a run in the docstring of its config
+under the line `Scores (results/NAME.json):`.
 """
 
 import argparse
+import functools
 import json
 import pathlib
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 FOLDER = pathlib.Path(__file__).resolve().parent
-README = FOLDER.parent / 'README.md'
+ROOT = FOLDER.parent
 REGION = re.compile(r'(<!-- results: (\w+) -->\n)(.*?)(<!-- end -->)', re.DOTALL)
+DOCSTRING = re.compile(r'^(Scores \(results/(\w+)\.json\):\n\n)((?:    .*\n)*)', re.MULTILINE)
 
 Scores = Mapping[str, float]
+Record = Mapping[str, Any]
 COLUMNS = (
     *('', 'age MAE', 'MSE', 'RMSE', 'CS@5', 'five_bin', 'gender accuracy', 'F1', 'precision'),
     *('recall', 'run'),
 )
-# What the source paper prints, without split, seed or definition of its "age accuracy" (second).
-PAPER = {
-    'paper, previous model': (4.30, 76.0, 95.0, 0.94, 0.95, 0.93),
-    'paper, hybrid': (4.25, 74.4, 95.3, 0.95, 0.96, 0.94),
-}
 
 
 def years(scores: Scores, key: str) -> str:
@@ -60,46 +60,100 @@ def score_cells(scores: Scores, prefix: str = '') -> list[str]:
     ]
 
 
-def describe_run(record: Mapping[str, Any]) -> str:
+def describe_run(record: Record) -> str:
     """Commit, seed, machine, time and file of a run."""
     minutes = f', {record["seconds"] / 60:.0f} min' if record['seconds'] else ''
     remark = f' ({record["remark"]})' if record['remark'] else ''
-    seed = record['config']['seed']
-    return f'`{record["commit"]}`, seed {seed}, {record["machine"]}{remark}{minutes}'
+    what = f'of {", ".join(record["runs"])}' if 'runs' in record else ''
+    what = what or f'seed {record["config"]["seed"]}'
+    return f'`{record["commit"]}`, {what}, {record["machine"]}{remark}{minutes}'
 
 
-def scores_table(records: Sequence[Mapping[str, Any]], split: str = 'test') -> list[str]:
-    """Rows of runs: scores on a split."""
+def scores_table(
+    records: Sequence[Record],
+    not_run: Sequence[Record] = (),
+    published: Mapping[str, Mapping[str, str]] | None = None,
+    split: str = 'test',
+) -> list[str]:
+    """Rows of runs: scores on a split.
+
+    Args:
+      records: The runs.
+      not_run: `label`, `order` and `command` of runs that nobody has made yet.
+      published: Cells by column of what others print, by label.
+      split: The split.
+    """
     lines = ['| ' + ' | '.join(COLUMNS) + ' |', '|---' * len(COLUMNS) + '|']
 
     def row(*cells: str) -> None:
         lines.append('| ' + ' | '.join(cells) + ' |')
 
-    row('constant predictor', *score_cells(_scores(records[0], split), 'constant/'), '')
-    for record in records:
+    if records:
+        row('constant predictor', *score_cells(_scores(records[0], split), 'constant/'), '')
+    for record in sorted([*records, *not_run], key=lambda record: record['order']):
+        if 'splits' not in record:
+            row(record['label'], *[''] * (len(COLUMNS) - 2), f'not run: `{record["command"]}`')
+            continue
         scores = _scores(record, split)
         row(record['label'], *score_cells(scores), describe_run(record))
         if 'without_leaks/num_examples' in scores:
             count = scores['without_leaks/num_examples']
             cells = score_cells(scores, 'without_leaks/')
             row(f'the same, without leaks ({count:,} examples)', *cells, '')
+    for label, printed in (published or {}).items():
+        row(label, *(printed.get(name, '') for name in COLUMNS[1:]))
     return lines
 
 
-def _scores(record: Mapping[str, Any], split: str) -> Scores:
+def _scores(record: Record, split: str) -> Scores:
     return record['splits'][split]['metrics']
 
 
-def paper_rows() -> list[str]:
-    """What the source paper prints of UTKFace, in the same columns."""
-    return [
-        f'| {name} | {mae:.2f} | | | | {group} | {accuracy} | {f1} | {precision} | {recall} | no '
-        'split, seed or definition given |'
-        for name, (mae, group, accuracy, f1, precision, recall) in PAPER.items()
+def curves_table(records: Sequence[Record]) -> list[str]:
+    """Validation MAE and gender accuracy after every epoch, a row a run."""
+    curves = [
+        {
+            round(row['epoch']): (row['validation/age/mae'], row['validation/gender/accuracy'])
+            for row in record['validation_curve']
+            if 'epoch' in row
+        }
+        for record in records
     ]
+    last = max((epoch for curve in curves for epoch in curve), default=0)
+    lines = [
+        '| epoch | ' + ' | '.join(map(str, range(1, last + 1))) + ' |',
+        '|---' * (last + 1) + '|',
+    ]
+    for record, curve in zip(records, curves, strict=True):
+        cells = [
+            f'{curve[k][0]:.2f} / {100 * curve[k][1]:.1f}' if k in curve else ''
+            for k in range(1, last + 1)
+        ]
+        lines.append(f'| {record["label"]} | ' + ' | '.join(cells) + ' |')
+    return lines
 
 
-def members_table(records: Sequence[Mapping[str, Any]], split: str = 'test') -> list[str]:
+def tried_table(trials: Sequence[Record]) -> list[str]:
+    """What was tried to find a recipe, with validation scores and differences to the baseline."""
+    lines = [
+        '| tried | validation MAE | gender accuracy | less the baseline: MAE | gender, points '
+        '| run |',
+        '|---' * 6 + '|',
+    ]
+    for trial in trials:
+        cells = ['', '']
+        if 'minus_baseline' in trial:
+            cells = difference_cells(trial['minus_baseline'])
+        scores = trial['scores']
+        ours = [years(scores, 'age/mae'), percent(scores, 'gender/accuracy')]
+        run = f'`{trial["commit"]}`' + (
+            f', {trial["seconds"] / 60:.0f} min' if trial['seconds'] else ''
+        )
+        lines.append('| ' + ' | '.join([trial['label'], *ours, *cells, run]) + ' |')
+    return lines
+
+
+def members_table(records: Sequence[Record], split: str = 'test') -> list[str]:
     """Ensembles: every member, the curve, the combination, the difference to the best member."""
     lines = ['| | age MAE | gender accuracy |', '|---|---|---|']
 
@@ -129,60 +183,109 @@ def members_table(records: Sequence[Mapping[str, Any]], split: str = 'test') -> 
     return lines
 
 
+def difference_cells(scores: Scores) -> list[str]:
+    """A difference of ages in years and of accuracies in points, each with its interval."""
+    cells = []
+    for key, unit in (('age/mae', 1), ('gender/accuracy', 100)):
+        low, high = (unit * scores[f'{key}_ci95_{end}'] for end in ('low', 'high'))
+        cells.append(f'{unit * scores[key]:+.2f} ({low:+.2f} to {high:+.2f})')
+    return cells
+
+
 def comparisons_table(comparisons: Mapping[str, Any]) -> list[str]:
     """Differences of two runs, with paired intervals."""
     lines = ['| difference | examples | age MAE | gender accuracy, points |', '|---|---|---|---|']
     for name, entry in comparisons.items():
-        scores = entry['scores']
-        cells = []
-        for key, unit in (('age/mae', 1), ('gender/accuracy', 100)):
-            low, high = (unit * scores[f'{key}_ci95_{end}'] for end in ('low', 'high'))
-            cells.append(f'{unit * scores[key]:+.2f} ({low:+.2f} to {high:+.2f})')
-        count = scores['age/mae_num_examples']
-        lines.append(f'| {name} | {entry["split"]}, {count:,} | {cells[0]} | {cells[1]} |')
+        mae, accuracy = difference_cells(entry['scores'])
+        count = entry['scores']['age/mae_num_examples']
+        lines.append(f'| {name} | {entry["split"]}, {count:,} | {mae} | {accuracy} |')
     return lines
 
 
-def read_records(folder: pathlib.Path) -> dict[str, list[dict[str, Any]]]:
-    """Table name to its runs, in their order."""
-    tables: dict[str, list[dict[str, Any]]] = {}
-    for path in sorted(folder.glob('*.json')):
-        content = json.loads(path.read_text())
-        if 'table' in content:
-            tables.setdefault(content['table'], []).append(content)
-    for records in tables.values():
-        records.sort(key=lambda record: record['order'])
+def docstring_lines(record: Record) -> list[str]:
+    """The scores of a run in the docstring of its config."""
+    lines = []
+    for split in ('validation', 'test'):
+        if split in record['splits']:
+            scores = _scores(record, split)
+            lines.append(
+                f'{split:<10}  MAE {years(scores, "age/mae")} years, '
+                f'CS@5 {100 * scores["age/cs5"]:.1f} %, '
+                f'gender {percent(scores, "gender/accuracy")} %'
+            )
+    scores = _scores(record, 'test')
+    lines.append(
+        f'constant    MAE {scores["constant/age/mae"]:.2f} years, '
+        f'gender {percent(scores, "constant/gender/accuracy")} % (test)'
+    )
+    return [*lines, describe_run(record).replace('`', '')]
+
+
+def read_json(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """File name to content, of all JSON files of a folder."""
+    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob('*.json'))}
+
+
+def create_tables(folder: pathlib.Path) -> dict[str, Callable[[], list[str]]]:
+    """Every table that the files of a folder make, by its name."""
+    files = read_json(folder)
+    records = sorted(
+        (content for content in files.values() if 'table' in content), key=lambda r: r['order']
+    )
+    trials = sorted(read_json(folder / 'tried').values(), key=lambda trial: trial['order'])
+    # What others print, and what nobody has run yet.
+    published, not_run = files.get('published', {}), files.get('not_run', {})
+    tables: dict[str, Callable[[], list[str]]] = {
+        'comparisons': lambda: comparisons_table(files.get('comparisons', {})),
+        'members': lambda: members_table([r for r in records if _is_ensemble(r)]),
+        'curves': lambda: curves_table([r for r in records if r['table'] == 'utkface']),
+        'tried': lambda: tried_table(trials),
+    }
+    for name in {record['table'] for record in records} | set(not_run):
+        of_table = [record for record in records if record['table'] == name]
+        tables[name] = functools.partial(
+            scores_table, of_table, not_run.get(name, ()), published.get(name)
+        )
     return tables
 
 
-def render(readme: str, folder: pathlib.Path) -> str:
-    """README with its tables made anew.
+def render(text: str, folder: pathlib.Path) -> str:
+    """A text with its tables made anew.
 
     Raises:
-      ValueError: for a table in README that no file belongs to.
+      ValueError: for a table in the text that no file belongs to.
     """
-    tables = read_records(folder)
-    comparisons = folder / 'comparisons.json'
+    tables = create_tables(folder)
 
     def table(match: re.Match) -> str:
-        name = match[2]
-        if name == 'comparisons':
-            lines = comparisons_table(json.loads(comparisons.read_text()))
-        elif name == 'members':
-            of_all = [record for records in tables.values() for record in records]
-            lines = members_table([r for r in of_all if _is_ensemble(r)])
-        elif name in tables:
-            lines = scores_table(tables[name])
-            if name == 'utkface':
-                lines += paper_rows()
-        else:
-            raise ValueError(f'README.md shows the results {name!r}, but no file in {folder} does')
-        return match[1] + '\n'.join(lines) + '\n' + match[4]
+        if match[2] not in tables:
+            raise ValueError(f'the results {match[2]!r} are shown, but no file in {folder} has any')
+        return match[1] + '\n'.join(tables[match[2]]()) + '\n' + match[4]
 
-    return REGION.sub(table, readme)
+    return REGION.sub(table, text)
 
 
-def _is_ensemble(record: Mapping[str, Any]) -> bool:
+def render_docstring(text: str, folder: pathlib.Path) -> str:
+    """The source of a config with the scores in its docstring made anew."""
+
+    def scores(match: re.Match) -> str:
+        path = folder / f'{match[2]}.json'
+        lines = docstring_lines(json.loads(path.read_text())) if path.exists() else ['not run yet']
+        return match[1] + ''.join(f'    {line}\n' for line in lines)
+
+    return DOCSTRING.sub(scores, text)
+
+
+def rendered() -> dict[pathlib.Path, str]:
+    """Every file with results in it, and what should stand in it."""
+    texts = [ROOT / 'README.md', FOLDER / 'README.md']
+    new = {path: render(path.read_text(), FOLDER) for path in texts}
+    for path in sorted((ROOT / 'configs').glob('*.py')):
+        new[path] = render_docstring(path.read_text(), FOLDER)
+    return new
+
+
+def _is_ensemble(record: Record) -> bool:
     return 'member_0/age/mae' in record['splits']['test']['metrics']
 
 
@@ -191,13 +294,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--check', action='store_true')
     options = parser.parse_args()
-    old = README.read_text()
-    new = render(old, FOLDER)
-    if options.check:
-        if new != old:
-            sys.exit('error: README.md is not what results/ says: run results/table.py')
-        return
-    README.write_text(new)
+    wrong = {path: new for path, new in rendered().items() if path.read_text() != new}
+    if options.check and wrong:
+        names = ', '.join(str(path.relative_to(ROOT)) for path in wrong)
+        sys.exit(f'error: {names} not what results/ says: run python -m results.table')
+    for path, new in wrong.items():
+        path.write_text(new)
+        print(path.relative_to(ROOT))
 
 
 if __name__ == '__main__':

@@ -1,10 +1,12 @@
 import json
+import pathlib
+import shutil
 
 import numpy as np
 import pytest
 
 from hybrid import report, workdir
-from results import compare, record, table
+from results import compare, record, reproduce, table
 
 SESSIONS = [
     {
@@ -71,12 +73,16 @@ def test_time_of_a_run_that_was_killed_is_not_known():
 
 def test_the_table_shows_what_the_files_hold(folder, tmp_path):
     shown = {'table': 'utkface', 'label': 'CNN', 'order': 1, 'remark': 'shared'}
-    (tmp_path / 'results').mkdir()
-    content = json.dumps(shown | record.record(folder, folder))
-    (tmp_path / 'results' / 'a.json').write_text(content)
+    results = tmp_path / 'results'
+    results.mkdir()
+    workdir.write_json(results / 'a.json', shown | record.record(folder, folder))
+    not_run = {'label': 'GRU', 'order': 2, 'command': 'launch.py --x'}
+    workdir.write_json(results / 'not_run.json', {'utkface': [not_run]})
+    published = {'theirs': {'age MAE': '4.25', 'gender accuracy': '95.3', 'run': 'published'}}
+    workdir.write_json(results / 'published.json', {'utkface': published})
     readme = 'Before\n<!-- results: utkface -->\nold\n<!-- end -->\nAfter\n'
-    new = table.render(readme, tmp_path / 'results')
-    constant, model, *paper = new.splitlines()[4:-2]
+    new = table.render(readme, results)
+    constant, model, other, theirs = new.splitlines()[4:-2]
     assert constant.startswith(
         '| constant predictor | 10.00 | 150.0 | 12.25 | 25.0 | 50.0 | 50.0 |'
     )
@@ -87,10 +93,99 @@ def test_the_table_shows_what_the_files_hold(folder, tmp_path):
     assert model.endswith(
         ' | 0.667 | 1.000 | 0.500 | `abc`, seed 3, 2 cores of X (shared), 10 min |'
     )
-    assert [line.split(' | ')[1] for line in paper] == ['4.30', '4.25']
-    assert table.render(new, tmp_path / 'results') == new
+    assert other == '| GRU |' + '  |' * 9 + ' not run: `launch.py --x` |'
+    assert theirs == '| theirs | 4.25 |  |  |  |  | 95.3 |  |  |  | published |'
+    assert table.render(new, results) == new
     with pytest.raises(ValueError, match="'coral'"):
-        table.render(readme.replace('utkface', 'coral'), tmp_path / 'results')
+        table.render(readme.replace('utkface', 'coral'), results)
+
+
+def test_the_curve_of_every_run_is_a_row(folder, tmp_path):
+    curve = [
+        {'step': 5, 'epoch': 0.99, 'validation/age/mae': 2.5, 'validation/gender/accuracy': 0.8},
+        {'step': 10, 'epoch': 2.0, 'validation/age/mae': 2.25, 'validation/gender/accuracy': 0.9},
+    ]
+    runs = [
+        {'label': 'A', 'validation_curve': curve},
+        {'label': 'B', 'validation_curve': curve[1:]},
+    ]
+    assert table.curves_table(runs) == [
+        '| epoch | 1 | 2 |',
+        '|---|---|---|',
+        '| A | 2.50 / 80.0 | 2.25 / 90.0 |',
+        '| B |  | 2.25 / 90.0 |',
+    ]
+
+
+def test_a_config_shows_the_scores_of_its_run(folder, tmp_path):
+    workdir.write_json(tmp_path / 'a.json', record.record(folder, folder) | {'remark': ''})
+    source = '"""A run.\n\nScores (results/a.json):\n\n    old\n    older\n\nMore.\n"""\n'
+    new = table.render_docstring(source, tmp_path)
+    lines = new.splitlines()
+    assert lines[4].startswith('    test        MAE 2.00 (')
+    assert lines[4].endswith(' years, CS@5 100.0 %, gender 75.0 (25.0 to 100.0) %')
+    assert lines[5] == '    constant    MAE 10.00 years, gender 50.0 % (test)'
+    assert lines[6:] == ['    abc, seed 3, 2 cores of X, 10 min', '', 'More.', '"""']
+    assert table.render_docstring(new, tmp_path) == new
+    missing = table.render_docstring(source.replace('a.json', 'b.json'), tmp_path)
+    assert missing.splitlines()[4:6] == ['    not run yet', '']
+
+
+def test_a_trial_holds_what_it_changed_and_the_difference(folder, tmp_path):
+    validation = folder / 'evaluation' / 'validation'
+    config = {'seed': 3, 'data': {'dataset': 'd', 'validation_split': 'validation'}, 'loss': 'mse'}
+    (folder / 'config.json').write_text(json.dumps(config))
+    ages, genders, female = [20, 30, 40, 50], [0, 1, 0, 1], [0.1, 0.9, 0.2, 0.3]
+    report.write_report(rows(ages, [21, 33, 40, 46], genders, female), validation, 'title')
+    other = tmp_path / 'other'
+    shutil.copytree(folder, other)
+    (other / 'config.json').write_text(json.dumps(config | {'loss': 'l1'}))
+    better = rows(ages, [21, 31, 40, 49], genders, [0.1, 0.9, 0.2, 0.8])
+    report.write_report(better, other / 'evaluation' / 'validation', 'title')
+    trial = record.record_trial(other, folder)
+    assert trial['config'] == {'loss': 'l1'}
+    assert (trial['scores']['age/mae'], trial['baseline']) == (0.75, 'run')
+    assert trial['minus_baseline']['age/mae'] == -1.25
+    assert trial['validation_mae'] == [2.5]
+    line = table.tried_table([trial | {'label': 'l1'}])[-1]
+    assert line.startswith('| l1 | 0.75 (')
+    assert ' | -1.25 (' in line
+    assert ' | +25.00 (' in line
+    assert record.record_trial(folder, None)['config']['loss'] == 'mse'
+
+
+def test_runs_evaluated_together_are_recorded_with_their_names(folder, tmp_path):
+    both = tmp_path / 'run+other'
+    shutil.copytree(folder / 'evaluation', both / 'evaluation')
+    workdirs = [{'workdir': str(folder)}, {'workdir': str(folder)}]
+    workdir.write_json(both / 'evaluation/test/evaluation.json', {'workdirs': workdirs})
+    kept = record.record_combination(both)
+    assert kept['command'] == 'python launch.py --mode=evaluate --workdir=run,run'
+    assert (kept['runs'], kept['seconds']) == (['run', 'run'], 1200.0)
+    assert table.describe_run(kept | {'remark': ''}).endswith(', of run, run, 2 cores of X, 20 min')
+
+
+def test_a_command_is_run_again_elsewhere(folder):
+    kept = record.record(folder, folder)
+    flags = '--config=configs/a.py --workdir=b --config.data.manual_dir=utkface'
+    command = f'python launch.py {flags} \'--config.p={{"n": 3}}\' '
+    command += '--config.model.encoder.pretrained=w.npz'
+    more = ['--config.model.encoder.pretrained=/w.npz', '--config.data.data_dir=/d']
+    flags = reproduce.arguments(kept | {'command': command}, pathlib.Path('/out'), more)
+    assert flags == ['--config=configs/a.py', '--config.p={"n": 3}', '--workdir=/out', *more]
+    with pytest.raises(ValueError, match='is not a start of launch'):
+        reproduce.arguments(kept | {'command': 'python x.py'}, folder, [])
+
+
+def test_reproduced_scores_are_compared_on_the_same_examples(folder):
+    workdir.write_json(folder / 'dataset.json', {'splits': {'test': {'sha256': 'a'}}})
+    kept = record.record(folder, folder)
+    kept['splits']['test']['metrics']['age/mae'] -= 0.25
+    off = reproduce.differences(kept, folder)
+    assert off == {'test': {'age/mae': 0.25, 'age/rmse': 0.0, 'gender/accuracy': 0.0}}
+    workdir.write_json(folder / 'dataset.json', {'splits': {'test': {'sha256': 'b'}}})
+    with pytest.raises(ValueError, match="split 'test' has the hash b, and had a"):
+        reproduce.differences(kept, folder)
 
 
 def test_a_comparison_is_paired_by_id():
@@ -106,6 +201,8 @@ def test_a_comparison_is_paired_by_id():
         compare.compare({n: np.asarray(c) for n, c in a.items()}, turned)
 
 
-def test_readme_shows_what_results_hold():
-    readme = table.README.read_text()
-    assert table.render(readme, table.FOLDER) == readme
+def test_readme_and_configs_show_what_results_hold():
+    texts = table.rendered()
+    assert {path.name for path in texts} >= {'README.md', 'utkface_resnet18_lstm_imagenet.py'}
+    for path, new in texts.items():
+        assert path.read_text() == new, f'{path}: run python -m results.table'

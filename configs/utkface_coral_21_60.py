@@ -1,0 +1,25 @@
+r"""UTKFace's published CORAL split, ages 21-60: ResNet-18 + bidirectional LSTM, ImageNet weights.
+
+    python launch.py --config=configs/utkface_coral_21_60.py \
+        --config.data.manual_dir=DIR --config.model.encoder.pretrained=FILE
+
+Settings and number of epochs are those of utkface_resnet18_lstm_imagenet.py; trained on all of
+`train`, with no validation, and the last step is evaluated. To choose settings here, train on
+`--config.data.train_split=train_fit --config.data.validation_split=validation`.
+
+Scores (results/utkface_coral_21_60.json):
+
+    not run yet
+"""
+
+import ml_collections
+
+from configs import utkface_resnet18_lstm_imagenet
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the configuration."""
+    config = utkface_resnet18_lstm_imagenet.get_config()
+    config.data.dataset = 'utkface/coral_21_60'
+    config.data.validation_split = ''
+    return config
