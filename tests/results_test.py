@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from hybrid import report, workdir
-from results import compare, record, reproduce, table
+from hybrid import metrics, report, workdir
+from results import compare, record, reproduce, table, worst
 
 SESSIONS = [
     {
@@ -171,8 +171,8 @@ def test_a_command_is_run_again_elsewhere(folder):
     command = f'python launch.py {flags} \'--config.p={{"n": 3}}\' '
     command += '--config.model.encoder.pretrained=w.npz'
     more = ['--config.model.encoder.pretrained=/w.npz', '--config.data.data_dir=/d']
-    flags = reproduce.arguments(kept | {'command': command}, pathlib.Path('/out'), more)
-    assert flags == ['--config=configs/a.py', '--config.p={"n": 3}', '--workdir=/out', *more]
+    repeated = reproduce.arguments(kept | {'command': command}, pathlib.Path('/out'), more)
+    assert repeated == ['--config=configs/a.py', '--config.p={"n": 3}', '--workdir=/out', *more]
     with pytest.raises(ValueError, match='is not a start of launch'):
         reproduce.arguments(kept | {'command': 'python x.py'}, folder, [])
 
@@ -206,3 +206,11 @@ def test_readme_and_configs_show_what_results_hold():
     assert {path.name for path in texts} >= {'README.md', 'utkface_resnet18_lstm_imagenet.py'}
     for path, new in texts.items():
         assert path.read_text() == new, f'{path}: run python -m results.table'
+
+
+def test_the_worst_come_first_and_unknown_ages_not_at_all():
+    predicted = rows([20, np.nan, 40, 50], [21, 90, 30, 47], [0, 1, 0, -1], [0.1, 0.9, 0.2, 0.3])
+    table_rows = metrics.canonical_rows(predicted)
+    assert worst.worst_rows(table_rows, 2).tolist() == [2, 3]
+    assert worst.worst_rows(table_rows, 9).tolist() == [2, 3, 0]
+    assert worst.caption(table_rows, 3) == '50 years, unknown\npredicted 47, female 30 %\nface 3'

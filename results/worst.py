@@ -1,0 +1,75 @@
+r"""The faces whose ages a run got most wrong, as a picture to look at.
+
+  python -m results.worst runs/hybrid [--split=test] [--count=20]
+
+It is written beside the predictions, as worst.png, and holds faces of the dataset: it is not to be
+committed.
+"""
+
+import argparse
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from hybrid import evaluate, input_pipeline, metrics, plots, report
+from hybrid import workdir as workdir_lib
+
+COLUMNS = 5
+
+
+def worst_rows(rows: metrics.Rows, count: int) -> np.ndarray:
+    """Places of the `count` rows with the largest errors of age, the largest first."""
+    error = np.abs(rows['predicted_age'].astype(np.float64) - rows['age'])
+    order = np.argsort(-error, kind='stable')  # unknown ages, NaN, come last
+    return order[: min(count, np.count_nonzero(~np.isnan(error)))]
+
+
+def caption(rows: metrics.Rows, k: int) -> str:
+    """Labels and predictions of a row."""
+    gender = ('male', 'female', 'unknown')[rows['gender'][k]]
+    female = rows['female_probability'][k]
+    return (
+        f'{rows["age"][k]:.0f} years, {gender}\npredicted {rows["predicted_age"][k]:.0f}, '
+        f'female {100 * female:.0f} %\n{rows["id"][k][:28]}'
+    )
+
+
+def contact_sheet(
+    images: Sequence[np.ndarray], captions: Sequence[str], path: pathlib.Path
+) -> None:
+    """Draws images [H, W, 3] with a caption under each."""
+    lines = -(-len(images) // COLUMNS)
+    figure = plots.new_figure(2.4 * COLUMNS, 3.0 * lines)
+    panels = figure.subplots(lines, COLUMNS, squeeze=False).ravel()
+    for axes in panels:
+        axes.axis('off')
+    for axes, image, text in zip(panels, images, captions, strict=False):
+        axes.imshow(image)
+        axes.set_title(text, fontsize=8)
+    plots.save(figure, path)
+
+
+def main() -> None:
+    """Draws."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('workdir', type=pathlib.Path)
+    parser.add_argument('--split', default='test')
+    parser.add_argument('--count', type=int, default=20)
+    options = parser.parse_args()
+    folder = options.workdir / 'evaluation' / options.split
+    rows = report.read_predictions(folder / 'predictions.csv')
+    builder = evaluate.create_builder(workdir_lib.load_config(options.workdir))
+    ids = input_pipeline.read_columns(builder, options.split)['id'].tolist()
+    source = builder.as_data_source(options.split)
+    places = worst_rows(rows, options.count)
+    images = [source[ids.index(rows['id'][k])]['image'] for k in places]
+    captions = [caption(rows, k) for k in places]
+    contact_sheet(images, captions, folder / 'worst.png')
+    for text in captions:
+        print(text.replace('\n', ', '))
+    print(folder / 'worst.png')
+
+
+if __name__ == '__main__':
+    main()
