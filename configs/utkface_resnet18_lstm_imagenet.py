@@ -4,8 +4,8 @@ r"""UTKFace, ResNet-18 + bidirectional LSTM from ImageNet weights, 96 px, 8 epoc
         --config.data.manual_dir=DIR --config.model.encoder.pretrained=FILE
 
 FILE is a .safetensors file of torchvision's resnet18. For one without some blocks of the last stage
-add `--config.model.encoder.allow_missing=layer4`, as was done here: its 3x3 convolutions were
-missing.
+add `--config.model.encoder.allow_missing=layer4`, as was done for the scores below: layer4's 3x3
+convolutions and their BatchNorms were missing, and initialised.
 
 Scores (results/utkface_resnet18_lstm_imagenet.json):
 

@@ -69,7 +69,8 @@ def write_report(
     plots.plot_confusion_matrix(rows, folder / 'confusion_matrix.png', title)
     cells = subgroups.cross_table(rows)
     _replace(folder / 'subgroups.csv', subgroups.to_csv(cells))
-    subgroups.plot(cells, folder / 'subgroups.png', title)
+    if cells:
+        subgroups.plot(cells, folder / 'subgroups.png', title)
     if ensemble_metrics.member_numbers(rows):
         ensemble_plots.plot_curve(scores, folder / 'ensemble_curve.png', title)
         ensemble_plots.plot_disagreement(scores, folder / 'disagreement.png', title)

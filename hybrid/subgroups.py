@@ -1,6 +1,7 @@
 """Scores of crossed subgroups: age band x gender x what else the dataset has, such as ethnicity.
 
-In a cell of few examples a single one decides, so that each has its count and intervals.
+In a cell of few examples a single one decides, so that each has its count and intervals. Examples
+that the training split holds too are left out.
 """
 
 import csv
@@ -17,7 +18,7 @@ from hybrid.bootstrap import percentile_interval, resampled_means
 
 ALL = 'all'
 # Of fewer errors than these a bootstrap interval would be far too narrow: none is given.
-SMALLEST = 10
+SMALLEST = 30
 SCORES = (
     'num_examples',
     *(f'age/{name}' for name in ('num_examples', 'mae', 'mae_ci95_low', 'mae_ci95_high', 'bias')),
@@ -56,6 +57,8 @@ def cross_table(rows: Mapping[str, Any]) -> list[Cell]:
     rows = metrics.canonical_rows(rows)
     order = np.argsort(rows['id'], kind='stable')
     rows = {name: column[order] for name, column in rows.items()}
+    if 'leak' in rows:
+        rows = {name: column[~rows['leak']] for name, column in rows.items()}
     labels = metrics.subgroups(rows)
     error = rows['predicted_age'].astype(np.float64) - rows['age']
     right = (rows['female_probability'] > 0.5) == rows['gender']
@@ -138,14 +141,24 @@ def plot(cells: Sequence[Cell], path: str | os.PathLike, title: str = '') -> Non
         for cell in shown:
             place = lines.index(key(cell)), bands.index(cell['age'])
             grid[place], count[place] = unit * cell[name], cell[f'{kind}/num_examples']
-        # Colours by the cells in which chance does not decide.
-        known = grid[count >= SMALLEST]
-        low, high = (known.min(), known.max()) if known.size else (0, 1)
-        axes.imshow(grid, cmap=cmap, vmin=low, vmax=max(high, low + 1e-6), aspect='auto')
+        # Cells in which chance decides are grey, and do not stretch the colours.
+        large = count >= SMALLEST
+        low, high = (grid[large].min(), grid[large].max()) if large.any() else (0, 1)
+        colors = np.where(large, grid, np.nan)
+        axes.imshow(colors, cmap=cmap, vmin=low, vmax=max(high, low + 1e-6), aspect='auto')
+        axes.imshow(
+            np.where(large | (count == 0), np.nan, 0.15),
+            cmap='Greys',
+            vmin=0,
+            vmax=1,
+            aspect='auto',
+        )
+        if not count.any():
+            axes.text(0.5, 0.5, 'no labels', transform=axes.transAxes, ha='center')
         for (i, k), value in np.ndenumerate(grid):
             if count[i, k]:
                 share = (value - low) / max(high - low, 1e-6)
-                dark = share > 0.65 if kind == 'age' else share < 0.35
+                dark = large[i, k] and (share > 0.65 if kind == 'age' else share < 0.35)
                 text = f'{value:.1f}\nn = {count[i, k]:,}'
                 color = 'white' if dark else 'black'
                 axes.text(k, i, text, ha='center', va='center', fontsize=8, color=color)
@@ -155,5 +168,7 @@ def plot(cells: Sequence[Cell], path: str | os.PathLike, title: str = '') -> Non
         axes.spines[:].set_visible(False)
         axes.set(xlabel='true age (years)', title=label)
     title = plots.wrap(title, figure)
-    figure.suptitle(f'{title}\nerrors by subgroup'.strip(), fontsize=11)
+    figure.suptitle(
+        f'{title}\nerrors by subgroup; grey: fewer than {SMALLEST}'.strip(), fontsize=11
+    )
     plots.save(figure, path)

@@ -3,12 +3,13 @@ r"""The difference of two runs on the same examples, with its paired bootstrap i
   python -m results.compare runs/hybrid runs/cnn --name='CNN + LSTM less CNN alone' [--split=test]
 
 Both runs' predictions.csv must hold the same examples. The figures go to results/comparisons.json,
-one entry a name, from which README's table is made.
+one entry a name, from which README's table is made. Runs from the project's root.
 """
 
 import argparse
 import json
 import pathlib
+import sys
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ def compare(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> dict[str, flo
       examples with known labels.
 
     Raises:
-      ValueError: when they are not the same examples with the same labels.
+      ValueError: when they are not the same examples with the same labels, or none is labelled.
     """
     order_a, order_b = np.argsort(a['id']), np.argsort(b['id'])
     for name in ('id', 'age', 'gender'):
@@ -47,6 +48,8 @@ def compare(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> dict[str, flo
     for name, of_a, of_b in zip(
         ('age/mae', 'gender/accuracy'), values(a, order_a), values(b, order_b), strict=True
     ):
+        if not len(of_a):
+            raise ValueError(f'no example has the label that {name} needs')
         difference, low, high = bootstrap.paired_bootstrap(of_a, of_b)
         scores |= {name: difference, f'{name}_ci95_low': low, f'{name}_ci95_high': high}
         scores[f'{name}_num_examples'] = len(of_a)
@@ -54,18 +57,21 @@ def compare(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> dict[str, flo
 
 
 def main() -> None:
-    """Compares, prints and keeps."""
+    """Compares, prints and keeps; the runs are called as their files in results/ are."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('a', type=pathlib.Path, help='workdir')
     parser.add_argument('b', type=pathlib.Path, help='workdir whose scores are subtracted')
     parser.add_argument('--name', required=True, help='of the comparison')
     parser.add_argument('--split', default='test')
     options = parser.parse_args()
-    rows = [
-        report.read_predictions(folder / 'evaluation' / options.split / 'predictions.csv')
-        for folder in (options.a, options.b)
-    ]
-    scores: dict[str, Any] = compare(*rows)
+    try:
+        rows = [
+            report.read_predictions(folder / 'evaluation' / options.split / 'predictions.csv')
+            for folder in (options.a, options.b)
+        ]
+        scores: dict[str, Any] = compare(*rows)
+    except (ValueError, OSError) as error:
+        sys.exit(f'error: {error}')
     kept = json.loads(PATH.read_text()) if PATH.exists() else {}
     runs = {'a': options.a.resolve().name, 'b': options.b.resolve().name}
     kept[options.name] = {**runs, 'split': options.split, 'scores': scores}

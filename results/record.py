@@ -10,13 +10,15 @@ What was only tried, to find a recipe, goes to results/tried/ with its validatio
 
 The file holds what anybody needs to check the figures: command, commit, versions, machine, time,
 config, hashes of the splits' ids and labels, all metrics of the evaluated splits. No example is in
-it.
+it. Runs from the project's root, with the Python of its environment.
 """
 
 import argparse
 import json
 import pathlib
 import re
+import shlex
+import sys
 from typing import Any
 
 from hybrid import provenance, report
@@ -25,8 +27,10 @@ from hybrid.provenance import SESSIONS
 from hybrid.writers import METRICS
 from results.compare import compare
 
-# A slash at the beginning, after `=`, a comma, a quote or a space, up to the last slash.
-PATH = re.compile(r"""(?<![^\s=,'"])/(?:[^\s,'"/]+/)*([^\s,'"/]+)""")
+# What a path begins with, up to its last part: where files lay is nobody's business.
+PARENTS = re.compile(r'^(?:file:)?(?:/|~|\.\./).*/(?=[^/])')
+# Which machine of several this was.
+PROCESS_FLAGS = ('--coordinator', '--num_processes', '--process_id')
 FOLDER = pathlib.Path(__file__).resolve().parent
 TRIED = ('age/mae', 'gender/accuracy')
 
@@ -40,8 +44,8 @@ def describe_sessions(rows: list[dict[str, Any]]) -> dict[str, Any]:
     """What `sessions.jsonl` says of a run that was started once or several times.
 
     Returns:
-      Command, commit, machine and versions of the last start (whose code made the evaluation), how
-      often it was `started`, and the `seconds` of training; None if a session was killed.
+      Command and versions of the last start, commits and machines of all, how often it was
+      `started`, and the `seconds` of training; None if a session was killed.
     """
     starts = [row for row in rows if 'started' in row]
     ends = [row for row in rows if 'ended' in row]
@@ -49,9 +53,9 @@ def describe_sessions(rows: list[dict[str, Any]]) -> dict[str, Any]:
     commits = sorted({row['commit'] for row in starts})
     last = starts[-1]
     return {
-        'command': last['command'],
+        'command': clean_command(last['command']),
         'commit': ', '.join(commits),
-        'machine': last['machine'],
+        'machine': ', then '.join(dict.fromkeys(row['machine'] for row in starts)),
         'versions': last['versions'],
         'started': len(starts),
         'seconds': round(sum(row['seconds'] for row in ends), 1) if whole else None,
@@ -59,15 +63,34 @@ def describe_sessions(rows: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def without_folders(value: Any) -> Any:
-    """JSON in which absolute paths are only their last part: where files lay is nobody's business.
+    """JSON in which paths outside the project are only their last part, or several, by commas.
 
-    What a path is of stays to be seen: `--config.data.manual_dir=utkface`.
+    What a path is of stays to be seen: `resnet18.safetensors`.
     """
     if isinstance(value, dict):
         return {name: without_folders(item) for name, item in value.items()}
     if isinstance(value, list):
         return [without_folders(item) for item in value]
-    return PATH.sub(r'\1', value) if isinstance(value, str) else value
+    if not isinstance(value, str) or value.startswith('{'):
+        return value
+    parts = value.replace(f'{FOLDER.parent}/', '').split(',')
+    return ','.join(PARENTS.sub('', part.rstrip('/')) for part in parts)
+
+
+def clean_command(command: str) -> str:
+    """A command with `--flag=value` for `--flag value`, without folders and addresses."""
+    words: list[str] = []
+    for word in shlex.split(command):
+        if words and words[-1].startswith('--config') and '=' not in words[-1] and word[:1] != '-':
+            words[-1] += f'={word}'
+        else:
+            words.append(word)
+    cleaned = []
+    for word in words:
+        name, equals, value = word.partition('=')
+        if name not in PROCESS_FLAGS:
+            cleaned.append(name + equals + without_folders(value))
+    return shlex.join(cleaned)
 
 
 def load_config(folder: pathlib.Path) -> dict[str, Any]:
@@ -93,8 +116,18 @@ def evaluated_splits(folder: pathlib.Path) -> dict[str, Any]:
         about = json.loads(path.with_name('evaluation.json').read_text())
         splits[path.parent.name] = {'about': about, 'metrics': json.loads(path.read_text())}
     if not splits:
-        raise SystemExit(f'error: {folder}/evaluation holds no metrics.json; evaluate first')
+        raise ValueError(f'{folder}/evaluation holds no metrics.json: evaluate first')
     return splits
+
+
+def pretrained_sources(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """What a run started from: of each file its name, hash, and how much of it was taken."""
+    path = folder / workdir_lib.SOURCES
+    sources = json.loads(path.read_text())['sources'] if path.exists() else []
+    return [
+        {name: len(item) if name in ('loaded', 'unused') else item for name, item in source.items()}
+        for source in sources
+    ]
 
 
 def record(folder: pathlib.Path, evaluation: pathlib.Path) -> dict[str, Any]:
@@ -102,29 +135,55 @@ def record(folder: pathlib.Path, evaluation: pathlib.Path) -> dict[str, Any]:
 
     Args:
       folder: Its workdir.
-      evaluation: The folder that holds its `evaluation/`: the workdir, or another.
+      evaluation: The folder that holds its `evaluation/`: the workdir, or another, of an evaluation
+        with other settings.
+
+    Raises:
+      ValueError: when the workdir was evaluated otherwise than its training does, or not on `test`.
     """
     kept = {
         **describe_sessions(read_lines(folder / SESSIONS)),
         'config': load_config(folder),
         'dataset': workdir_lib.load_dataset(folder),
+        'pretrained': pretrained_sources(folder),
         'validation_curve': validation_curve(folder),
         'splits': evaluated_splits(evaluation),
     }
+    if 'test' not in kept['splits']:
+        raise ValueError(f'{evaluation} was not evaluated on test; a trial is recorded by --tried')
+    usual = 'best' if kept['config']['data.validation_split'] else 'last'
+    flip = kept['config']['evaluate.flip_average']
+    for split, entry in kept['splits'].items():
+        was = {name: entry['about'][name] for name in ('checkpoint', 'flip_average')}
+        if was != {'checkpoint': usual, 'flip_average': flip}:
+            if evaluation == folder:
+                raise ValueError(
+                    f'{folder}/evaluation/{split} is of {was}, but the training evaluates its '
+                    f'{usual} checkpoint with flip_average={flip}: evaluate so again, or keep the '
+                    'other evaluation elsewhere (--mode=evaluate --output) and name it by '
+                    '--evaluation'
+                )
+            kept['evaluated'] = was
     return without_folders(kept)
 
 
 def record_combination(folder: pathlib.Path) -> dict[str, Any]:
     """Everything that is kept of runs evaluated together (`--workdir=A,B`), which folder holds."""
     splits = evaluated_splits(folder)
-    workdirs = next(iter(splits.values()))['about']['workdirs']
+    about = next(iter(splits.values()))['about']
+    if 'workdirs' not in about:
+        raise ValueError(
+            f'{folder} has no {workdir_lib.CONFIG} and holds no evaluation of several runs: name '
+            'the workdir, and this folder by --evaluation'
+        )
+    workdirs = about['workdirs']
     runs = [pathlib.Path(entry['workdir']) for entry in workdirs]
     command = f'python launch.py --mode=evaluate --workdir={",".join(map(str, runs))}'
     sessions = [describe_sessions(read_lines(run / SESSIONS)) for run in runs]
     seconds = [session['seconds'] for session in sessions]
     kept = {
         **sessions[0],
-        'command': command,
+        'command': clean_command(command),
         'commit': provenance.commit(),
         'seconds': None if None in seconds else round(sum(seconds), 1),
         'runs': [run.name for run in runs],
@@ -141,15 +200,22 @@ def record_trial(folder: pathlib.Path, baseline: pathlib.Path | None) -> dict[st
       folder: Its workdir.
       baseline: The workdir of the run that it varies: only keys that differ from that one's config
         are kept, and the paired difference of the scores.
+
+    Raises:
+      ValueError: for a run that has seen the test split.
     """
     config = load_config(folder)
     config['splits'] = workdir_lib.load_dataset(folder)['splits']
-    validation = config['data.validation_split']
-    path = f'evaluation/{validation}'
+    if config['data.test_split']:
+        raise ValueError(
+            f'{folder} has evaluated its test split; a trial is run with --config.data.test_split='
+        )
+    path = f'evaluation/{config["data.validation_split"]}'
     scores = json.loads((folder / path / 'metrics.json').read_text())
     names = [f'{name}{end}' for name in TRIED for end in ('', '_ci95_low', '_ci95_high')]
     kept = {
         **describe_sessions(read_lines(folder / SESSIONS)),
+        'pretrained': pretrained_sources(folder),
         'scores': {name: scores[name] for name in names},
         'validation_mae': [row['validation/age/mae'] for row in validation_curve(folder)],
     }
@@ -178,15 +244,21 @@ def main() -> None:
     options = parser.parse_args()
     shown = {name: getattr(options, name) for name in ('table', 'label', 'order', 'remark')}
     path = FOLDER / f'{options.name or options.workdir.resolve().name}.json'
-    if options.tried:
-        path = FOLDER / 'tried' / path.name
-        kept = record_trial(options.workdir, options.baseline)
-    elif options.table and not (options.workdir / workdir_lib.CONFIG).exists():
-        kept = record_combination(options.workdir)
-    elif options.table:
-        kept = record(options.workdir, options.evaluation or options.workdir)
-    else:
-        parser.error('give --table, or --tried')
+    if not options.workdir.is_dir():
+        parser.error(f'there is no folder {options.workdir}')
+    try:
+        if options.tried:
+            path = FOLDER / 'tried' / path.name
+            kept = record_trial(options.workdir, options.baseline)
+        elif not options.table:
+            parser.error('give --table, or --tried')
+        elif not (options.workdir / workdir_lib.CONFIG).exists():
+            kept = record_combination(options.workdir)
+        else:
+            kept = record(options.workdir, options.evaluation or options.workdir)
+    except (ValueError, OSError) as error:
+        sys.exit(f'error: {error}')
+    path.parent.mkdir(exist_ok=True)
     workdir_lib.write_json(path, shown | kept)
     print(path)
 

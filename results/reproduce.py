@@ -19,6 +19,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from results.record import load_config, without_folders
+
 FOLDER = pathlib.Path(__file__).resolve().parent
 ROOT = FOLDER.parent
 # Where data lie on one machine says nothing of another.
@@ -36,30 +38,50 @@ def arguments(record: Mapping[str, Any], workdir: pathlib.Path, more: Sequence[s
       more: Flags that replace recorded ones.
 
     Raises:
-      ValueError: for a run that was not one start of launch.py.
+      ValueError: for what is not the training of one run with the evaluation that it ends with.
     """
+    if 'runs' in record:
+        runs = ', '.join(record['runs'])
+        raise ValueError(f'it is of several runs: reproduce {runs}, then run {record["command"]}')
+    if 'evaluated' in record:
+        raise ValueError('it is another evaluation of a run that has a file of its own')
     program, script, *recorded = shlex.split(record['command'])
-    if (program, script) != ('python', 'launch.py') or any('=' not in flag for flag in recorded):
-        raise ValueError(f'{record["command"]!r} is not a start of launch.py that can be repeated')
+    if (program, script) != ('python', 'launch.py'):
+        raise ValueError(f'{record["command"]!r} is not a start of launch.py')
     more = [f'--workdir={workdir}', *more]
     replaced = {*FOLDERS, *(flag.split('=')[0] for flag in more)}
     return [flag for flag in recorded if flag.split('=')[0] not in replaced] + more
 
 
+def changed_keys(record: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, tuple[Any, Any]]:
+    """Keys of the config that are not what they were: recorded value, value now."""
+    config = without_folders(load_config(workdir))
+    return {
+        key: (was, config.get(key, 'absent'))
+        for key, was in record['config'].items()
+        if config.get(key, 'absent') != was
+    }
+
+
 def differences(record: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, dict[str, float]]:
-    """Of every recorded split the scores of the new run less the recorded ones.
+    """Of every split that a training evaluates the scores of the new run less the recorded ones.
 
     Raises:
       ValueError: when a split holds other examples or labels than it did.
     """
     found = {}
     splits = json.loads((workdir / 'dataset.json').read_text())['splits']
-    for split, entry in record['splits'].items():
+    for split in (record['config'][f'data.{kind}_split'] for kind in ('validation', 'test')):
+        if split not in record['splits']:
+            continue
         was, now = record['dataset']['splits'][split]['sha256'], splits[split]['sha256']
         if was != now:
             raise ValueError(f'split {split!r} has the hash {now}, and had {was}')
         scores = json.loads((workdir / 'evaluation' / split / 'metrics.json').read_text())
-        found[split] = {name: scores[name] - entry['metrics'][name] for name, _, _ in SHOWN}
+        old = record['splits'][split]['metrics']
+        found[split] = {
+            name: scores[name] - old[name] for name, _, _ in SHOWN if old[name] is not None
+        }
     return found
 
 
@@ -71,28 +93,36 @@ def main() -> None:
     parser.add_argument('--mae', type=float, default=0.2, help='tolerance of the MAE in years')
     parser.add_argument('--accuracy', type=float, default=1.0, help='of the accuracy, in points')
     options, more = parser.parse_known_args()
-    path = FOLDER / f'{options.name}.json'
-    if not path.exists():
-        names = sorted(
-            p.stem for p in FOLDER.glob('*.json') if 'command' in json.loads(p.read_text())
-        )
-        parser.error(f'there is no {path}; there are {", ".join(names)}')
-    record = json.loads(path.read_text())
-    workdir = options.workdir or ROOT / 'runs' / 'reproduced' / options.name
-    flags = arguments(record, workdir.resolve(), more)
-    print('python launch.py', shlex.join(flags), flush=True)
-    subprocess.run([sys.executable, 'launch.py', *flags], cwd=ROOT, check=True)
+    records = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob('*.json'))}
+    record = records.get(options.name, {})
+    if 'splits' not in record:
+        names = ', '.join(name for name, entry in records.items() if 'splits' in entry)
+        parser.error(f'results/ has no run {options.name!r}; there are {names}')
+    workdir = (options.workdir or ROOT / 'runs' / 'reproduced' / options.name).resolve()
+    if (workdir / 'evaluation').exists():
+        parser.error(f'{workdir} holds a finished run: remove it, or give another --workdir')
+    try:
+        flags = arguments(record, workdir, more)
+        print('python launch.py', shlex.join(flags), flush=True)
+        subprocess.run([sys.executable, 'launch.py', *flags], cwd=ROOT, check=True)
+        found = differences(record, workdir)
+    except (ValueError, OSError, subprocess.CalledProcessError) as error:
+        sys.exit(f'error: {options.name}: {error}')
+    for key, (was, now) in changed_keys(record, workdir).items():
+        print(f'config.{key}: {was!r} recorded, {now!r} now')
     print(f'\n{"":<32}{"recorded":>12}{"now":>12}{"difference":>14}')
     off = False
-    for split, scores in differences(record, workdir).items():
+    for split, scores in found.items():
         for name, unit, scale in SHOWN:
+            if name not in scores:
+                continue
             was, change = scale * record['splits'][split]['metrics'][name], scale * scores[name]
             line = f'{split + " " + name + ", " + unit:<32}{was:>12.4f}{was + change:>12.4f}'
             print(f'{line}{change:>+14.4f}')
-        off |= abs(scores['age/mae']) > options.mae
-        off |= 100 * abs(scores['gender/accuracy']) > options.accuracy
-    about = f'recorded at {record["commit"]} on {record["machine"]} with {record["versions"]}'
-    print(about)
+        # A hair more, for an example of a hundred is a point.
+        off |= abs(scores.get('age/mae', 0)) > options.mae + 1e-9
+        off |= 100 * abs(scores.get('gender/accuracy', 0)) > options.accuracy + 1e-9
+    print(f'recorded at {record["commit"]} on {record["machine"]} with {record["versions"]}')
     if off:
         sys.exit(f'error: off by more than {options.mae} years or {options.accuracy} points')
 

@@ -11,6 +11,7 @@ under the line `Scores (results/NAME.json):`.
 import argparse
 import functools
 import json
+import math
 import pathlib
 import re
 import sys
@@ -22,7 +23,8 @@ ROOT = FOLDER.parent
 REGION = re.compile(r'(<!-- results: (\w+) -->\n)(.*?)(<!-- end -->)', re.DOTALL)
 DOCSTRING = re.compile(r'^(Scores \(results/(\w+)\.json\):\n\n)((?:    .*\n)*)', re.MULTILINE)
 
-Scores = Mapping[str, float]
+ROUNDED = (('mse', 1), ('rmse', 2))
+Scores = Mapping[str, Any]
 Record = Mapping[str, Any]
 COLUMNS = (
     *('', 'age MAE', 'MSE', 'RMSE', 'CS@5', 'five_bin', 'gender accuracy', 'F1', 'precision'),
@@ -32,7 +34,9 @@ COLUMNS = (
 
 def years(scores: Scores, key: str) -> str:
     """`4.80`, with its interval `4.80 (4.60 to 5.01)` if there is one."""
-    if f'{key}_ci95_low' not in scores:
+    if scores[key] is None:
+        return ''
+    if scores.get(f'{key}_ci95_low') is None:
         return f'{scores[key]:.2f}'
     low, high = scores[f'{key}_ci95_low'], scores[f'{key}_ci95_high']
     return f'{scores[key]:.2f} ({low:.2f} to {high:.2f})'
@@ -40,10 +44,16 @@ def years(scores: Scores, key: str) -> str:
 
 def percent(scores: Scores, key: str) -> str:
     """`94.2`, with its interval `94.2 (93.2 to 95.1)` if there is one."""
-    if f'{key}_ci95_low' not in scores:
+    if scores[key] is None:
+        return ''
+    if scores.get(f'{key}_ci95_low') is None:
         return f'{100 * scores[key]:.1f}'
     low, high = scores[f'{key}_ci95_low'], scores[f'{key}_ci95_high']
     return f'{100 * scores[key]:.1f} ({100 * low:.1f} to {100 * high:.1f})'
+
+
+def _number(value: float | None, unit: float, digits: int) -> str:
+    return '' if value is None else f'{unit * value:.{digits}f}'
 
 
 def score_cells(scores: Scores, prefix: str = '') -> list[str]:
@@ -52,21 +62,29 @@ def score_cells(scores: Scores, prefix: str = '') -> list[str]:
     ratios = [scores[f'{prefix}gender/{name}_female'] for name in ('f1', 'precision', 'recall')]
     return [
         years(scores, f'{prefix}age/mae'),
-        f'{scores[f"{prefix}age/mse"]:.1f}',
-        f'{scores[f"{prefix}age/rmse"]:.2f}',
-        *(f'{100 * share:.1f}' for share in shares),
+        *(_number(scores[f'{prefix}age/{name}'], 1, digits) for name, digits in ROUNDED),
+        *(_number(share, 100, 1) for share in shares),
         percent(scores, f'{prefix}gender/accuracy'),
-        *('' if ratio is None else f'{ratio:.3f}' for ratio in ratios),
+        *(_number(ratio, 1, 3) for ratio in ratios),
     ]
 
 
 def describe_run(record: Record) -> str:
-    """Commit, seed, machine, time and file of a run."""
-    minutes = f', {record["seconds"] / 60:.0f} min' if record['seconds'] else ''
+    """Commit, seed, what it started from, machine and time of a run."""
+    minutes = ''
+    if record['seconds']:
+        minutes = f', {math.ceil(record["seconds"] / 60)} min'
     remark = f' ({record["remark"]})' if record['remark'] else ''
     what = f'of {", ".join(record["runs"])}' if 'runs' in record else ''
     what = what or f'seed {record["config"]["seed"]}'
-    return f'`{record["commit"]}`, {what}, {record["machine"]}{remark}{minutes}'
+    for source in record.get('pretrained', ()):
+        count = source['loaded'] + len(source['missing'])
+        if source['missing']:
+            what += f', {source["loaded"]} of {count} tensors pretrained'
+    if 'evaluated' in record:
+        what += ', evaluated with ' + ', '.join(f'{k} {v}' for k, v in record['evaluated'].items())
+    commit = f'`{record["commit"]}`, ' if record['commit'] else ''
+    return f'{commit}{what}, {record["machine"]}{remark}{minutes}'
 
 
 def scores_table(
@@ -82,7 +100,14 @@ def scores_table(
       not_run: `label`, `order` and `command` of runs that nobody has made yet.
       published: Cells by column of what others print, by label.
       split: The split.
+
+    Raises:
+      ValueError: for runs on different examples, which no table can compare.
     """
+    examples = {record['dataset']['splits'][split]['sha256'] for record in records}
+    if len(examples) > 1:
+        names = ', '.join(record['label'] for record in records)
+        raise ValueError(f'one table has runs on different {split} examples: {names}')
     lines = ['| ' + ' | '.join(COLUMNS) + ' |', '|---' * len(COLUMNS) + '|']
 
     def row(*cells: str) -> None:
@@ -114,8 +139,9 @@ def curves_table(records: Sequence[Record]) -> list[str]:
     curves = [
         {
             round(row['epoch']): (row['validation/age/mae'], row['validation/gender/accuracy'])
-            for row in record['validation_curve']
-            if 'epoch' in row
+            for row in record.get('validation_curve', ())
+            # After whole epochs, to a step.
+            if 'epoch' in row and abs(row['epoch'] - round(row['epoch'])) < 0.02
         }
         for record in records
     ]
@@ -125,6 +151,8 @@ def curves_table(records: Sequence[Record]) -> list[str]:
         '|---' * (last + 1) + '|',
     ]
     for record, curve in zip(records, curves, strict=True):
+        if not curve:
+            continue
         cells = [
             f'{curve[k][0]:.2f} / {100 * curve[k][1]:.1f}' if k in curve else ''
             for k in range(1, last + 1)
@@ -140,6 +168,8 @@ def tried_table(trials: Sequence[Record]) -> list[str]:
         '| run |',
         '|---' * 6 + '|',
     ]
+    if not trials:
+        return ['None yet.']
     for trial in trials:
         cells = ['', '']
         if 'minus_baseline' in trial:
@@ -151,6 +181,19 @@ def tried_table(trials: Sequence[Record]) -> list[str]:
         )
         lines.append('| ' + ' | '.join([trial['label'], *ours, *cells, run]) + ' |')
     return lines
+
+
+def member_names(record: Record) -> list[str]:
+    """What the members are: their groups, which are numbered in the order of names, or runs."""
+    if 'runs' in record:
+        return list(record['runs'])
+    sizes: dict[str, int] = {}
+    for key, value in record['config'].items():
+        if match := re.fullmatch(r'ensemble\.groups\.(\w+)\.(.+)', key):
+            sizes.setdefault(match[1], 1)
+            if match[2] == 'size':
+                sizes[match[1]] = value
+    return [name for name in sorted(sizes) for _ in range(sizes[name])]
 
 
 def members_table(records: Sequence[Record], split: str = 'test') -> list[str]:
@@ -166,6 +209,7 @@ def members_table(records: Sequence[Record], split: str = 'test') -> list[str]:
             int(match[1]) for key in scores if (match := re.fullmatch(r'member_(\d+)/age/mae', key))
         )
         best = scores.get('best_member/number')
+        names = member_names(record)
 
         def cells(prefix: str, suffix: str = '', scores: Scores = scores) -> tuple[str, str]:
             mae, accuracy = f'{prefix}age/mae{suffix}', f'{prefix}gender/accuracy{suffix}'
@@ -173,8 +217,9 @@ def members_table(records: Sequence[Record], split: str = 'test') -> list[str]:
 
         row(f'**{record["label"]}**', '', '')
         for number in numbers:
+            kind = f', {names[number]}' if number < len(names) else ''
             mark = ', best on validation' if number == best else ''
-            row(f'member {number}{mark}', *cells(f'member_{number}/'))
+            row(f'member {number}{kind}{mark}', *cells(f'member_{number}/'))
         for k in range(2, len(numbers)):
             row(f'mean over ensembles of {k}', *cells(f'curve/{k}/', '_mean'))
         row(f'all {len(numbers)} combined', *cells(''))
@@ -195,10 +240,13 @@ def difference_cells(scores: Scores) -> list[str]:
 def comparisons_table(comparisons: Mapping[str, Any]) -> list[str]:
     """Differences of two runs, with paired intervals."""
     lines = ['| difference | examples | age MAE | gender accuracy, points |', '|---|---|---|---|']
+    if not comparisons:
+        return ['None yet.']
     for name, entry in comparisons.items():
         mae, accuracy = difference_cells(entry['scores'])
         count = entry['scores']['age/mae_num_examples']
-        lines.append(f'| {name} | {entry["split"]}, {count:,} | {mae} | {accuracy} |')
+        what = f'{name} (`{entry["a"]}` less `{entry["b"]}`)'
+        lines.append(f'| {what} | {entry["split"]}, {count:,} | {mae} | {accuracy} |')
     return lines
 
 
@@ -241,10 +289,13 @@ def create_tables(folder: pathlib.Path) -> dict[str, Callable[[], list[str]]]:
         'curves': lambda: curves_table([r for r in records if r['table'] == 'utkface']),
         'tried': lambda: tried_table(trials),
     }
-    for name in {record['table'] for record in records} | set(not_run):
+    for name in {record['table'] for record in records} | set(not_run) | set(published):
         of_table = [record for record in records if record['table'] == name]
         tables[name] = functools.partial(
-            scores_table, of_table, not_run.get(name, ()), published.get(name)
+            scores_table,
+            of_table,
+            [entry for entry in not_run.get(name, ()) if entry['name'] not in files],
+            published.get(name),
         )
     return tables
 
@@ -277,9 +328,16 @@ def render_docstring(text: str, folder: pathlib.Path) -> str:
 
 
 def rendered() -> dict[pathlib.Path, str]:
-    """Every file with results in it, and what should stand in it."""
-    texts = [ROOT / 'README.md', FOLDER / 'README.md']
-    new = {path: render(path.read_text(), FOLDER) for path in texts}
+    """Every file with results in it, and what should stand in it.
+
+    Raises:
+      ValueError: for a table that no text has a place for, or a place without a table.
+    """
+    texts = {path: path.read_text() for path in (ROOT / 'README.md', FOLDER / 'README.md')}
+    shown = {match[2] for text in texts.values() for match in REGION.finditer(text)}
+    if hidden := set(create_tables(FOLDER)) - shown:
+        raise ValueError(f'no table of README.md shows the results {", ".join(sorted(hidden))}')
+    new = {path: render(text, FOLDER) for path, text in texts.items()}
     for path in sorted((ROOT / 'configs').glob('*.py')):
         new[path] = render_docstring(path.read_text(), FOLDER)
     return new
@@ -294,7 +352,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--check', action='store_true')
     options = parser.parse_args()
-    wrong = {path: new for path, new in rendered().items() if path.read_text() != new}
+    try:
+        wrong = {path: new for path, new in rendered().items() if path.read_text() != new}
+    except ValueError as error:
+        sys.exit(f'error: {error}')
     if options.check and wrong:
         names = ', '.join(str(path.relative_to(ROOT)) for path in wrong)
         sys.exit(f'error: {names} not what results/ says: run python -m results.table')

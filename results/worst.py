@@ -58,11 +58,15 @@ def main() -> None:
     parser.add_argument('--count', type=int, default=20)
     options = parser.parse_args()
     folder = options.workdir / 'evaluation' / options.split
+    if not (folder / 'predictions.csv').exists():
+        parser.error(f'{folder} holds no predictions.csv: evaluate that split first')
     rows = report.read_predictions(folder / 'predictions.csv')
     builder = evaluate.create_builder(workdir_lib.load_config(options.workdir))
     ids = input_pipeline.read_columns(builder, options.split)['id'].tolist()
     source = builder.as_data_source(options.split)
     places = worst_rows(rows, options.count)
+    if not len(places):
+        parser.error('there is nothing to show: no age is known, or --count is 0')
     images = [source[ids.index(rows['id'][k])]['image'] for k in places]
     captions = [caption(rows, k) for k in places]
     contact_sheet(images, captions, folder / 'worst.png')

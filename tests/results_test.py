@@ -1,6 +1,7 @@
 import json
 import pathlib
 import shutil
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +20,12 @@ SESSIONS = [
     },
     {'ended': '2026-01-01T00:10:00+00:00', 'seconds': 600.0},
 ]
+CONFIG: dict[str, Any] = {
+    'seed': 3,
+    'data': {'dataset': 'd', 'validation_split': 'validation', 'test_split': 'test'},
+    'evaluate': {'flip_average': False},
+    'loss': 'mse',
+}
 
 
 def rows(ages, predicted, genders, female, **more):
@@ -39,9 +46,9 @@ def folder(tmp_path):
     """A workdir of a run whose errors are 1, 3, 0 and 4 years, one gender of four wrong."""
     run = tmp_path / 'run'
     run.mkdir()
-    config = {'seed': 3, 'data': {'dataset': 'd', 'manual_dir': '/secret'}}
+    config = CONFIG | {'data': CONFIG['data'] | {'manual_dir': '/secret'}}
     (run / 'config.json').write_text(json.dumps(config))
-    (run / 'dataset.json').write_text(json.dumps({'name': 'd', 'splits': {}}))
+    workdir.write_json(run / 'dataset.json', {'splits': {'test': {'sha256': 'a'}}})
     (run / 'sessions.jsonl').write_text('\n'.join(map(json.dumps, SESSIONS)) + '\n')
     validation = {'step': 5, 'epoch': 1.0, 'validation/age/mae': 2.5}
     lines = [{'step': 4, 'train/loss': 1.0}, validation]
@@ -49,7 +56,7 @@ def folder(tmp_path):
     test = run / 'evaluation' / 'test'
     predictions = rows([20, 30, 40, 50], [21, 33, 40, 46], [0, 1, 0, 1], [0.1, 0.9, 0.2, 0.3])
     report.write_report(predictions, test, 'title')
-    workdir.write_json(test / 'evaluation.json', {'step': 5})
+    workdir.write_json(test / 'evaluation.json', {'checkpoint': 'best', 'flip_average': False})
     return run
 
 
@@ -59,10 +66,63 @@ def test_a_record_holds_where_the_figures_come_from_and_no_machine_key(folder):
     assert kept['command'].startswith('python launch.py --config=configs/a.py ')
     assert kept['command'].endswith(' --d=w.npz')
     assert (kept['commit'], kept['seconds'], kept['started']) == ('abc', 600.0, 1)
-    assert kept['config'] == {'seed': 3, 'data.dataset': 'd'}
+    assert kept['config'].keys() == workdir.flatten(CONFIG).keys()
+    assert kept['pretrained'] == []
     assert kept['validation_curve'] == [{'step': 5, 'epoch': 1.0, 'validation/age/mae': 2.5}]
     assert kept['splits']['test']['metrics']['age/mae'] == 2.0
     assert 'face 0' not in json.dumps(kept)
+
+
+@pytest.mark.parametrize(
+    ('said', 'kept'),
+    [
+        (
+            "--workdir='/home/al ice/runs/x' --d=~/a/w.npz,../../b/v.npz",
+            '--workdir=x --d=w.npz,v.npz',
+        ),
+        ('--config configs/a.py --n=/a//b/w#2', "--config=configs/a.py '--n=w#2'"),
+        ('--coordinator=host:1 --process_id=1 --p=hf://a/b/c', '--p=hf://a/b/c'),
+        (f'--config={record.FOLDER.parent}/configs/a.py', '--config=configs/a.py'),
+        ('\'--p={"a": 1, "b": "/x/y"}\'', '\'--p={"a": 1, "b": "/x/y"}\''),
+    ],
+)
+def test_a_command_is_kept_without_folders_and_addresses(said, kept):
+    assert record.clean_command(f'python launch.py {said}') == f'python launch.py {kept}'
+
+
+def test_other_evaluations_are_named_or_refused(folder, tmp_path):
+    about = folder / 'evaluation/test/evaluation.json'
+    workdir.write_json(about, {'checkpoint': 'last', 'flip_average': False})
+    with pytest.raises(ValueError, match=r'last.* the training evaluates its best checkpoint'):
+        record.record(folder, folder)
+    other = tmp_path / 'other'
+    shutil.copytree(folder / 'evaluation', other / 'evaluation')
+    kept = record.record(folder, other)
+    assert kept['evaluated'] == {'checkpoint': 'last', 'flip_average': False}
+    line = table.describe_run(kept | {'remark': ''})
+    assert line.startswith('`abc`, seed 3, evaluated with checkpoint last, flip_average False, 2 ')
+    (other / 'evaluation/test').rename(other / 'evaluation/train')
+    with pytest.raises(ValueError, match='not evaluated on test'):
+        record.record(folder, other)
+
+
+def test_what_a_run_started_from_is_told(folder):
+    source = {'sha256': 'a', 'loaded': ['x', 'y'], 'missing': ['layer4.0.z'], 'unused': []}
+    workdir.write_json(folder / 'pretrained.json', {'sources': [source]})
+    kept = record.record(folder, folder)
+    assert kept['pretrained'] == [source | {'loaded': 2, 'unused': 0}]
+    assert 'seed 3, 2 of 3 tensors pretrained, 2 cores' in table.describe_run(kept | {'remark': ''})
+
+
+def test_members_are_named_by_their_groups():
+    config = {
+        'ensemble.groups.lstm.size': 2,
+        'ensemble.groups.cnn.model.recurrent.cell': 'none',
+        'ensemble.size': 1,
+    }
+    assert table.member_names({'config': config}) == ['cnn', 'lstm', 'lstm']
+    assert table.member_names({'config': {'ensemble.size': 3}}) == []
+    assert table.member_names({'runs': ['a', 'b']}) == ['a', 'b']
 
 
 def test_time_of_a_run_that_was_killed_is_not_known():
@@ -76,8 +136,9 @@ def test_the_table_shows_what_the_files_hold(folder, tmp_path):
     results = tmp_path / 'results'
     results.mkdir()
     workdir.write_json(results / 'a.json', shown | record.record(folder, folder))
-    not_run = {'label': 'GRU', 'order': 2, 'command': 'launch.py --x'}
-    workdir.write_json(results / 'not_run.json', {'utkface': [not_run]})
+    not_run = {'name': 'b', 'label': 'GRU', 'order': 2, 'command': 'launch.py --x'}
+    ran = not_run | {'name': 'a'}
+    workdir.write_json(results / 'not_run.json', {'utkface': [ran, not_run]})
     published = {'theirs': {'age MAE': '4.25', 'gender accuracy': '95.3', 'run': 'published'}}
     workdir.write_json(results / 'published.json', {'utkface': published})
     readme = 'Before\n<!-- results: utkface -->\nold\n<!-- end -->\nAfter\n'
@@ -98,12 +159,18 @@ def test_the_table_shows_what_the_files_hold(folder, tmp_path):
     assert table.render(new, results) == new
     with pytest.raises(ValueError, match="'coral'"):
         table.render(readme.replace('utkface', 'coral'), results)
+    other = shown | record.record(folder, folder)
+    other['dataset']['splits']['test']['sha256'] = 'b'
+    workdir.write_json(results / 'c.json', other)
+    with pytest.raises(ValueError, match='runs on different test examples: CNN, CNN'):
+        table.render(readme, results)
 
 
 def test_the_curve_of_every_run_is_a_row(folder, tmp_path):
     curve = [
         {'step': 5, 'epoch': 0.99, 'validation/age/mae': 2.5, 'validation/gender/accuracy': 0.8},
         {'step': 10, 'epoch': 2.0, 'validation/age/mae': 2.25, 'validation/gender/accuracy': 0.9},
+        {'step': 12, 'epoch': 2.4, 'validation/age/mae': 1.25, 'validation/gender/accuracy': 0.9},
     ]
     runs = [
         {'label': 'A', 'validation_curve': curve},
@@ -133,7 +200,7 @@ def test_a_config_shows_the_scores_of_its_run(folder, tmp_path):
 
 def test_a_trial_holds_what_it_changed_and_the_difference(folder, tmp_path):
     validation = folder / 'evaluation' / 'validation'
-    config = {'seed': 3, 'data': {'dataset': 'd', 'validation_split': 'validation'}, 'loss': 'mse'}
+    config = CONFIG | {'data': CONFIG['data'] | {'test_split': ''}}
     (folder / 'config.json').write_text(json.dumps(config))
     ages, genders, female = [20, 30, 40, 50], [0, 1, 0, 1], [0.1, 0.9, 0.2, 0.3]
     report.write_report(rows(ages, [21, 33, 40, 46], genders, female), validation, 'title')
@@ -173,13 +240,20 @@ def test_a_command_is_run_again_elsewhere(folder):
     more = ['--config.model.encoder.pretrained=/w.npz', '--config.data.data_dir=/d']
     repeated = reproduce.arguments(kept | {'command': command}, pathlib.Path('/out'), more)
     assert repeated == ['--config=configs/a.py', '--config.p={"n": 3}', '--workdir=/out', *more]
-    with pytest.raises(ValueError, match='is not a start of launch'):
-        reproduce.arguments(kept | {'command': 'python x.py'}, folder, [])
+    for change, message in (
+        ({'command': 'python x.py'}, 'is not a start of launch'),
+        ({'runs': ['a', 'b']}, 'reproduce a, b, then run'),
+        ({'evaluated': {}}, 'is another evaluation'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            reproduce.arguments(kept | change, folder, [])
 
 
 def test_reproduced_scores_are_compared_on_the_same_examples(folder):
-    workdir.write_json(folder / 'dataset.json', {'splits': {'test': {'sha256': 'a'}}})
     kept = record.record(folder, folder)
+    assert reproduce.changed_keys(kept, folder) == {}
+    kept['config']['loss'] = 'l1'
+    assert reproduce.changed_keys(kept, folder) == {'loss': ('l1', 'mse')}
     kept['splits']['test']['metrics']['age/mae'] -= 0.25
     off = reproduce.differences(kept, folder)
     assert off == {'test': {'age/mae': 0.25, 'age/rmse': 0.0, 'gender/accuracy': 0.0}}

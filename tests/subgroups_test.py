@@ -53,6 +53,12 @@ def test_cells_and_margins_hold_what_was_counted_by_hand():
     assert sum(c['num_examples'] for c in bands) == 5
 
 
+def test_what_was_trained_on_does_not_count():
+    leak = np.array([True, False, False, False, False, False])
+    assert cell(subgroups.cross_table(table() | {'leak': leak}))['num_examples'] == 5
+    assert subgroups.cross_table(table() | {'leak': ~leak & False | True}) == []
+
+
 def test_the_order_of_rows_has_no_effect():
     many = [(f'{k}', k % 90, k % 2, (7 * k) % 80, (k % 10) / 10, 'xy'[k % 2]) for k in range(200)]
     cells = subgroups.cross_table(table(many))
