@@ -25,6 +25,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.image_size = 96
     config.data.normalization = 'imagenet'
     config.augment.shift = 4 / 96
+    # An error unless it is there, or another file is named.
+    config.model.encoder.pretrained = 'resnet18.safetensors'
     # As torchvision initialises what is missing.
     config.model.encoder.zero_init_residual = False
     config.model.recurrent.bidirectional = True

@@ -15,5 +15,7 @@ from configs import utkface_resnet18_lstm_imagenet
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Returns the configuration: the very same, for which no weights are given."""
-    return utkface_resnet18_lstm_imagenet.get_config()
+    """Returns the configuration."""
+    config = utkface_resnet18_lstm_imagenet.get_config()
+    config.model.encoder.pretrained = ''
+    return config

@@ -326,7 +326,8 @@ def _check_structure(folder: pathlib.Path, saved: dict[str, str], wanted: dict[s
         if there != here:
             raise ValueError(
                 f'{folder} does not fit this config: {name} is {there} there, and {here} by the '
-                'config. Leave config.model and config.optimizer as they were, or train anew'
+                'config. Leave config.model, config.optimizer and config.finetune as they were, or '
+                'train anew'
             )
 
 

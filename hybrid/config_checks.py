@@ -40,6 +40,7 @@ def check_config(config: ConfigDict) -> None:
             raise ValueError(f'config.{key}={value} must be {wanted}')
     choices = {
         'data.normalization': augment.NORMALIZATIONS,
+        'model.encoder.pretrained_normalization': augment.NORMALIZATIONS,
         'loss.age': losses.AGE_LOSSES,
         'ensemble.weights': combination.WEIGHTINGS,
     }

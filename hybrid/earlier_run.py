@@ -55,9 +55,25 @@ def parse(text: str) -> Address:
         address = dataclasses.replace(address, folder=folder.parent.parent, checkpoint=folder.name)
     if not (address.folder / workdir.CONFIG).is_file():
         raise FileNotFoundError(
-            f'config.init_from={text!r}: {address.folder} is not the folder of a training'
+            f'config.init_from={text!r}: {address.folder} is not the folder of a training; it is '
+            'written DIR, DIR@best, DIR@last or DIR@STEP, and with #NUMBER for a member'
         )
     return address
+
+
+def check(text: str) -> None:
+    """Checks, without reading parameters, that there is what `parse` reads an address of.
+
+    Raises:
+      FileNotFoundError: when there is no such workdir, or no such checkpoint in it.
+    """
+    address = parse(text)
+    try:
+        with checkpoints.Checkpoints(address.folder, read_only=True) as saved:
+            _step(saved, address)
+    except FileNotFoundError as error:
+        reason = str(error).replace('--checkpoint=last', f'{address.folder}@last')
+        raise FileNotFoundError(f'config.init_from={text!r}: {reason}') from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,6 +113,8 @@ def read(address: Address, config: ConfigDict) -> EarlierRun:
     defaults = config.copy_and_resolve_references()
     with defaults.unlocked():
         defaults.ensemble.size, defaults.ensemble.groups = 1, ConfigDict()
+        # Of a dict with keys a part would remain.
+        defaults.data.parameters = ConfigDict()
     earlier = workdir.load_config(folder, defaults)
     with checkpoints.Checkpoints(folder, read_only=True) as saved:
         step = _step(saved, address)
@@ -164,6 +182,8 @@ def take(
         if len(run.members) == 1:
             chosen = run.members[0]
     if chosen not in run.members:
+        if not run.groups[0].name:
+            raise ValueError(f'{folder} is a single model: leave #{chosen} out')
         numbers = ', '.join(map(str, run.members))
         raise ValueError(
             f'{folder} is an ensemble of the members {numbers}; config.init_from={folder}#NUMBER '

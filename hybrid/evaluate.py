@@ -155,9 +155,11 @@ def evaluate_split(
     name = split.replace('/', '_')
     if other:
         name = f'{other_dataset.file_name(builder)}/{name}'
-        seen = other_dataset.seen_in_training(
-            columns, [model.config for model in models], [model.folder for model in models]
-        )
+    configs, folders = [model.config for model in models], [model.folder for model in models]
+    # What a run is trained and chosen on never overlaps its own test split; what the runs saw that
+    # it started from may.
+    seen = other_dataset.seen_in_training(columns, configs, folders, None if other else split)
+    if other or seen.any():
         columns['leak'] = columns.get('leak', np.zeros_like(seen)) | seen
     for model in () if other else models:
         record = workdir.load_dataset(model.folder)

@@ -5,6 +5,7 @@ heads are of no stage: they always learn, at the full rate.
 """
 
 import functools
+import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +38,7 @@ def check(config: ConfigDict) -> None:
         refuse('freeze_steps', 'must be 0, for good, or more')
     if config.freeze_steps and not config.freeze:
         refuse('freeze_steps', 'needs config.finetune.freeze, the last stage that is frozen')
-    if config.encoder_rate <= 0:
+    if not 0 < config.encoder_rate < math.inf:
         refuse('encoder_rate', 'must be more than 0; config.finetune.freeze keeps parameters')
     if not 0 < config.layer_decay <= 1:
         refuse('layer_decay', 'must be more than 0 and at most 1')

@@ -34,6 +34,8 @@ def explain(error: Exception, argv: list[str], configs: pathlib.Path) -> str:
             members = [key for key in keys if key.startswith(match[2] + '.')]
             return f'{match[1]}: a group of keys; set one of {", ".join(members)}'
         value = keys[match[2]]
+        if isinstance(value, tuple):
+            return f'{match[1]}: several are given by as many flags, --config.{match[2]}=A each'
         return f'{match[1]}: must be of type {type(value).__name__}, as the default {value!r} is'
     if match := re.search("Failed loading config file.*No such file.*'(.*)'", message, re.DOTALL):
         files = [os.path.relpath(path) for path in sorted(configs.glob('*.py'))]

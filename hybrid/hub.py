@@ -14,7 +14,7 @@ _LOG = logging.getLogger(__name__)
 
 SCHEME = 'hf://'
 _DEFAULT_FILE = 'model.safetensors'
-_ADDRESS = re.compile(r'hf://([\w.-]+/[\w.-]+)(?:@([^/@]+))?(?:/(.+))?')
+_ADDRESS = re.compile(r'hf://([\w.-]+/[\w.-]+)(?:@(refs/\w+/\w+|[^/@]+))?(?:/(.+))?')
 
 
 def parse(source: str) -> tuple[str, str, str | None]:
@@ -25,7 +25,9 @@ def parse(source: str) -> tuple[str, str, str | None]:
     """
     match = _ADDRESS.fullmatch(source)
     if not match:
-        raise ValueError(f'{source} is not of the form hf://OWNER/NAME[@REVISION][/FILE]')
+        raise ValueError(
+            f'{source} is neither a path nor of the form hf://OWNER/NAME[@REVISION][/FILE]'
+        )
     repository, revision, file = match[1], match[2], match[3] or _DEFAULT_FILE
     tensor_files.check_suffix(pathlib.Path(file))
     return repository, file, unquote(revision) if revision else None
@@ -57,11 +59,11 @@ def fetch(source: str) -> pathlib.Path:
             f'`hf download {repository} {file}{option}` fetches it; then bring the folder '
             f'{folder.name} of the cache there to {folder}, or name the path of the file alone'
         ) from None
-    except (errors.HfHubHTTPError, errors.EntryNotFoundError, errors.HFValidationError) as error:
+    except Exception as error:  # also those of httpx and of xet, which are no OSError
         lines = [line for line in str(error).splitlines() if line.strip()]
-        raise OSError(f'{source}: {" ".join(lines)[:300]}') from None
+        raise OSError(f'{source}: {" ".join(lines)[:600] or type(error).__name__}') from None
     try:
         huggingface_hub.hf_hub_download(repository, 'config.json', revision=revision)
-    except (errors.EntryNotFoundError, errors.HfHubHTTPError):
+    except Exception:
         _LOG.info('%s: no config.json that says of which network it is', source)
     return pathlib.Path(path)

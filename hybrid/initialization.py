@@ -6,6 +6,7 @@ Only here do the two become part of a state; `pretrained.py` and `earlier_run.py
 import dataclasses
 import logging
 import pathlib
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,7 +14,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrid import earlier_run, ensemble, hub, parallel, pretrained, tensor_files
+from hybrid import earlier_run, ensemble, finetuning, hub, parallel, pretrained, tensor_files
+from hybrid.models import resnet
 from hybrid.train_state import TrainState
 
 _LOG = logging.getLogger(__name__)
@@ -37,22 +39,39 @@ def check(config: ConfigDict) -> None:
         )
     runs = _split(config.init_from)
     for text in runs:
-        earlier_run.parse(text)
+        earlier_run.check(text)
+    if config.init_from_parts != 'all' and not runs:
+        raise ValueError(
+            f'config.init_from_parts={config.init_from_parts!r} without config.init_from, the run '
+            'whose parameters are meant'
+        )
     models = _models(config)
+    anything = any(_split(of_model.model.encoder.pretrained) for _, _, of_model in models)
     count = sum(len(members) for _, members, _ in models)
     if len(runs) > count:
         raise ValueError(f'config.init_from={config.init_from!r} are {len(runs)}, for {count}')
-    for _, members, of_model in models:
+    for name, members, of_model in models:
         encoder = of_model.model.encoder
         sources = _split(encoder.pretrained)
+        if encoder.pretrained and not sources:
+            raise ValueError(
+                f'config.model.encoder.pretrained={encoder.pretrained!r} names no file; leave it '
+                'empty for none'
+            )
         if sources:
             if runs:
                 raise ValueError(
                     f'config.init_from={config.init_from!r} and config.model.encoder.pretrained='
                     f'{encoder.pretrained!r}: a run starts from one of them; leave the other empty'
                 )
-            _check_files(of_model, sources, len(members))
-        elif encoder.allow_missing:
+            # Files that all models name are for the members of all.
+            own = encoder.pretrained != config.model.encoder.pretrained
+            try:
+                _check_files(of_model, sources, len(members) if own else count)
+            except (FileNotFoundError, ValueError) as error:
+                group = f'config.ensemble.groups.{name}: ' if config.ensemble.groups else ''
+                raise type(error)(f'{group}{error}') from None
+        elif encoder.allow_missing and not anything:
             raise ValueError(
                 f'config.model.encoder.allow_missing={tuple(encoder.allow_missing)} without '
                 'config.model.encoder.pretrained, the file of the weights'
@@ -76,10 +95,10 @@ def _check_files(config: ConfigDict, sources: Sequence[str], members: int) -> No
             'config.model.encoder.pretrained_normalization)'
         )
     if len(sources) > members:
-        raise ValueError(f'{key} are {len(sources)} files, for a model of {members}')
+        raise ValueError(f'{key} are {len(sources)} files, for a run of {members}')
     for source in sources:
         try:
-            if source.startswith(hub.SCHEME):
+            if re.match('[a-z]+:/', source, re.IGNORECASE):
                 hub.parse(source)
             else:
                 tensor_files.check_file(_local(source))
@@ -110,7 +129,8 @@ def start(config: ConfigDict, state: Any) -> tuple[Any, list[dict[str, Any]]]:
     started = dict(states)
     for name, members, of_model in models:
         try:
-            load = _from_runs(runs, everybody, of_model) if runs else _from_files(of_model)
+            common = of_model.model.encoder.pretrained == config.model.encoder.pretrained
+            load = _from_runs(runs, everybody, of_model) if runs else _from_files(of_model, common)
             if load:
                 started[name] = _start_members(states[name], members, load, records, bool(name))
         except ValueError as error:
@@ -118,13 +138,48 @@ def start(config: ConfigDict, state: Any) -> tuple[Any, list[dict[str, Any]]]:
             raise ValueError(f'{group}{error}') from None
     for entry in records:
         _LOG.info('%s', _summary(entry))
-    if config.finetune.freeze and len(records) == 0:
-        _LOG.warning(
-            'config.finetune.freeze=%r freezes what is random: neither '
-            'config.model.encoder.pretrained nor config.init_from is set',
-            config.finetune.freeze,
-        )
+    _warn_of_random(config.finetune, everybody, records)
     return (started if ensemble.is_ensemble(config) else started['']), records
+
+
+def _warn_of_random(
+    finetune: ConfigDict, everybody: Sequence[int], records: Sequence[dict[str, Any]]
+) -> None:
+    """Points out what learns less than it seems: frozen random numbers, members that are equal."""
+    stages = resnet.STAGES[: finetuning.frozen_stages(finetune)]
+    if finetune.batch_norm == 'frozen':
+        stages = resnet.STAGES
+    key = f'config.finetune.freeze={finetune.freeze!r}, batch_norm={finetune.batch_norm!r}'
+    rest = sorted(set(everybody) - {number for entry in records for number in entry['members']})
+    if stages and rest:
+        _LOG.warning(
+            '%s freezes what is random: for member %s neither config.model.encoder.pretrained nor '
+            'config.init_from is set',
+            key,
+            ', '.join(map(str, rest)),
+        )
+    for entry in records:
+        if 'sha256' in entry:
+            blocks = {_block(name) for name in entry['missing'] if _stage(name) in stages}
+            if blocks:
+                _LOG.warning(
+                    '%s freezes what is random: %s lacks %s',
+                    key,
+                    entry['source'],
+                    ', '.join(sorted(blocks)),
+                )
+        elif entry['parts'] == 'all' and len(entry['members']) > 1:
+            _LOG.warning(
+                '%s: members %s start as one network, heads too; '
+                "config.init_from_parts='encoder' gives each heads of its own",
+                entry['source'],
+                ', '.join(map(str, entry['members'])),
+            )
+
+
+def _stage(name: str) -> str:
+    """The stage of a tensor by torchvision's name."""
+    return 'stem' if name.startswith(('conv1.', 'bn1.')) else name.split('.')[0]
 
 
 def _models(config: ConfigDict) -> list[tuple[str, tuple[int, ...], ConfigDict]]:
@@ -155,20 +210,20 @@ def _path(source: str) -> pathlib.Path:
     return path
 
 
-def _from_files(config: ConfigDict) -> Load | None:
-    """Loads a model's encoder; its members take the files by turns."""
+def _from_files(config: ConfigDict, common: bool) -> Load | None:
+    """Loads a model's encoder; by turns its members take files of its own, all those in common."""
     encoder = config.model.encoder
     paths = [(source, _path(source)) for source in _split(encoder.pretrained)]
     if not paths:
         return None
     files = []
     for source, path in paths:
-        pretrained.check_description(path, encoder.name)
+        pretrained.check_description(path, encoder.name, encoder.pretrained_normalization)
         files.append((source, path, tensor_files.read(path), tensor_files.sha256(path)))
 
     def load(variables: Any, member: int, place: int) -> tuple[Any, dict[str, Any]]:
-        del member
-        source, path, tensors, sha256 = files[place % len(files)]
+        turn = member if common else place
+        source, path, tensors, sha256 = files[turn % len(files)]
         initial = {name: tree['encoder'] for name, tree in variables.items()}
         try:
             new, report = pretrained.convert(tensors, initial, encoder.allow_missing)

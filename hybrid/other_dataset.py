@@ -30,7 +30,10 @@ def is_other(config: ConfigDict, folder: pathlib.Path) -> bool:
 
 
 def seen_in_training(
-    columns: dict[str, np.ndarray], configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path]
+    columns: dict[str, np.ndarray],
+    configs: Sequence[ConfigDict],
+    folders: Sequence[pathlib.Path],
+    own_split: str | None = None,
 ) -> np.ndarray:
     """Finds the examples that models were trained or chosen on, by id and by group, and warns.
 
@@ -40,13 +43,16 @@ def seen_in_training(
       columns: From `input_pipeline.read_columns`, of what is evaluated.
       configs: The workdirs', with overrides.
       folders: The workdirs.
+      own_split: The split, when it is of the models' own dataset: then only the runs count that
+        they started from. The same examples, if these were chosen on them too, are no leak.
 
     Returns:
       bool [N]; False where it cannot be told because a training's dataset is not prepared here.
     """
     seen = np.zeros(len(columns['id']), bool)
     pairs = zip(configs, folders, strict=True)
-    runs = [(config, run) for config, folder in pairs for run in _with_earlier_runs(folder)]
+    first = 0 if own_split is None else 1
+    runs = [(config, run) for config, folder in pairs for run in _with_earlier_runs(folder)[first:]]
     for config, folder in runs:
         own = workdir.load_config(folder).data
         builder = _find_prepared(own, (config.data.data_dir, own.data_dir))
@@ -58,7 +64,10 @@ def seen_in_training(
                 own.dataset,
             )
             continue
-        for split in filter(None, (own.train_split, own.validation_split)):
+        splits = [own.train_split]
+        if own_split is None or own_split != config.data.validation_split:
+            splits.append(own.validation_split)
+        for split in filter(None, splits):
             trained_on = input_pipeline.read_columns(builder, split)
             shared = np.isin(columns['id'], trained_on['id'])
             shared |= np.isin(columns['group'], trained_on['group'])

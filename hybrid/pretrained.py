@@ -72,8 +72,8 @@ def convert(
       tensors: By torchvision's names, all of them maybe with a prefix such as `module.`; kernels
         are [N, C, kh, kw].
       variables: `params` and `batch_stats` of the encoder, initialised.
-      allow_missing: Prefixes of names that may be missing, such as 'layer4' or 'layer4.0'; 'stem'
-        is the first convolution and its BatchNorm.
+      allow_missing: Prefixes of names that may be missing, such as 'layer4' or 'layer4.0', maybe
+        several with commas between; 'stem' is the first convolution and its BatchNorm.
 
     Returns:
       The variables, float32 NumPy arrays, and a report.
@@ -82,6 +82,8 @@ def convert(
       ValueError: when a tensor is missing or not finite, has another shape, or belongs to another
         architecture; or when a prefix names nothing.
     """
+    allow_missing = [block.strip() for text in allow_missing for block in text.split(',')]
+    allow_missing = list(filter(None, allow_missing))
     paths, structure = jax.tree_util.tree_flatten_with_path(variables)
     names = [torch_name([key.key for key in path]) for path, _ in paths]
     _check_prefixes(allow_missing, names)
@@ -120,12 +122,19 @@ def _leaf(name: str, tensor: np.ndarray, shape: tuple[int, ...], kind: str) -> n
         raise ValueError(
             f'{name} is {list(tensor.shape)} in the file, {list(wanted)} in this encoder'
         )
+    if tensor.dtype.kind == 'V' and tensor.dtype.name.startswith('void'):
+        raise ValueError(
+            f'{name} has lost its type, for npz has none such as bfloat16; save it as float32, or '
+            'as .safetensors'
+        )
     # By name: NumPy does not count bfloat16 among the floating-point types.
     if 'float' not in tensor.dtype.name or tensor.dtype.itemsize < 2:
         raise ValueError(f'{name} holds {tensor.dtype.name}, not floating-point numbers')
     tensor = np.ascontiguousarray(tensor.transpose(2, 3, 1, 0) if is_kernel else tensor, np.float32)
     if not np.isfinite(tensor).all():
         raise ValueError(f'{name} holds numbers that are not finite')
+    if kind == 'var' and (tensor < 0).any():
+        raise ValueError(f'{name} holds negative variances')
     return tensor
 
 
@@ -183,7 +192,7 @@ def _guess(names: Mapping[str, Any]) -> str:
     return f' (its blocks are those of {known[0]})' if known else ''
 
 
-def check_description(path: pathlib.Path, encoder: str) -> None:
+def check_description(path: pathlib.Path, encoder: str, normalization: str) -> None:
     """Checks timm's config.json, if there is one beside the weights, as on the hub.
 
     Networks may differ in what is not seen in their tensors, such as anti-aliasing.
@@ -191,23 +200,32 @@ def check_description(path: pathlib.Path, encoder: str) -> None:
     Args:
       path: Of the weights.
       encoder: `config.model.encoder.name`.
+      normalization: `config.model.encoder.pretrained_normalization`.
 
     Raises:
-      ValueError: when it describes another architecture, or another normalisation than ImageNet's.
+      ValueError: when it describes another architecture, or another normalisation.
     """
     path = path.with_name('config.json')
     try:
         described = json.loads(path.read_text())
         architecture, settings = described['architecture'], described['pretrained_cfg']
-        mean, std = settings['mean'], settings['std']
+        mean, std = (np.broadcast_to(np.float64(settings[k]), 3) for k in ('mean', 'std'))
     except (OSError, ValueError, KeyError, TypeError):
         return  # of something else
     if architecture != encoder:
         raise ValueError(
             f'{path}: the weights are of a {architecture}, config.model.encoder.name={encoder!r}'
         )
-    if not np.allclose([mean, std], [augment.IMAGENET_MEAN, augment.IMAGENET_STD], atol=1e-3):
+    known = {
+        'imagenet': (augment.IMAGENET_MEAN, augment.IMAGENET_STD),
+        'unit': ((0, 0, 0), (1, 1, 1)),
+    }
+    fitting = [k for k, wanted in known.items() if np.allclose((mean, std), wanted, atol=1e-3)]
+    if normalization not in fitting:
+        remedy = 'which is no config.data.normalization; take others'
+        if fitting:
+            remedy = f'so config.model.encoder.pretrained_normalization={fitting[0]!r}'
         raise ValueError(
-            f'{path}: the weights want images normalised by mean {mean} and deviation {std}, which '
-            'is no config.data.normalization; take others'
+            f'{path}: the weights want images normalised by mean {mean.tolist()} and deviation '
+            f'{std.tolist()}, {remedy}'
         )

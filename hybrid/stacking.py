@@ -129,6 +129,7 @@ def _groups(
 ) -> tuple[list[ensemble.Group], ConfigDict]:
     """Consecutive workdirs with one model become a group; and the ensemble's config."""
     configs = [config.copy_and_resolve_references() for config in configs]
+    earlier = [run.strip() for config in configs for run in config.init_from.split(',')]
     for config in configs:
         config.update_from_flattened_dict(_BEGINNING)
     plain = [json.loads(json.dumps(config.to_dict())) for config in configs]
@@ -152,6 +153,8 @@ def _groups(
         described[max(described)]['size'] += 1
     config = configs[0]
     with config.unlocked():
+        # It is not read again, but by evaluations, to find what may have leaked.
+        config.init_from = ','.join(filter(None, dict.fromkeys(earlier)))
         if len(described) == 1:
             config.ensemble.size = len(plain)
         else:

@@ -1,6 +1,7 @@
 """Files of named tensors, as other programs write them: safetensors and npz, never a pickle."""
 
 import hashlib
+import lzma
 import pathlib
 import shlex
 import zipfile
@@ -15,9 +16,10 @@ _PICKLES = ('.pth', '.pt', '.bin', '.ckpt', '.pkl', '.tar')
 _CONVERT = (
     'python -c "import sys, torch; from safetensors.torch import save_file; '
     "w = torch.load(sys.argv[1], map_location='cpu', weights_only=True); "
-    "w = w.get('state_dict', w); "
-    "save_file({k: v.clone().contiguous() for k, v in w.items() if hasattr(v, 'clone')}, "
-    'sys.argv[2])"'
+    "w = next((w[k] for k in ('state_dict', 'model_state_dict', 'model', 'net', 'teacher') "
+    'if isinstance(w.get(k), dict)), w); '
+    "t = {k: v.clone().contiguous() for k, v in w.items() if hasattr(v, 'clone')}; "
+    "t or sys.exit('no tensors there, but ' + ', '.join(w)); save_file(t, sys.argv[2])\""
 )
 
 
@@ -61,13 +63,21 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
     try:
         if path.suffix.lower() == '.npz':
             with path.open('rb') as file, np.load(file, allow_pickle=False) as arrays:
-                return dict(arrays)
+                return {name: np.asarray(arrays[name]) for name in arrays}
         return safetensors.numpy.load_file(path)
     except (
         *(safetensors.SafetensorError, zipfile.BadZipFile, zlib.error),
         *(ValueError, KeyError, TypeError, AttributeError, EOFError),
+        # Of damaged archives and headers, such as one with an enormous shape.
+        *(lzma.LZMAError, RuntimeError, MemoryError, OSError),
     ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        if 'Object arrays' in reason:
+            raise ValueError(
+                f'{path} holds pickled objects, which are not read; save its arrays alone'
+            ) from None
+        if 'float8' in reason or 'float4' in reason:
+            raise ValueError(f'{path}: {reason}; save its tensors as float32') from None
         raise ValueError(
             f'{path} is damaged, or not what its name says ({reason}); fetch it again'
         ) from None

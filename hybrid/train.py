@@ -148,7 +148,7 @@ def train_and_evaluate(
         if main:
             workdir_lib.save_config(workdir, config)
             workdir_lib.save_dataset(workdir, record)
-            if sources:
+            if not restored:
                 workdir_lib.save_sources(workdir, sources)
             stack.enter_context(provenance.session(workdir, start_step))
         interruption = stack.enter_context(Interruption())

@@ -26,6 +26,12 @@ ORDER_KEYS = (
     *('seed', 'train.batch_size', 'data.dataset', 'data.parameters'),
     *('data.train_split', 'data.validation_split'),
 )
+# What a run began with. Once it has, nothing of this is read but by an evaluation, to find what may
+# have leaked.
+BEGINNING_KEYS = (
+    *('init_from', 'init_from_parts'),
+    *('model.encoder.pretrained', 'model.encoder.allow_missing'),
+)
 
 
 def write_json(path: pathlib.Path, value: Any) -> None:
@@ -81,7 +87,8 @@ def check_config(
       workdir: The run's folder.
       config: Of the training.
       overwrite: Whether it may differ from the one there, but for what decides the order of the
-        examples and which checkpoint is best: that cannot change once there is a checkpoint.
+        examples and which checkpoint is best, and what the run began with: that cannot change
+        once there is a checkpoint.
 
     Raises:
       ValueError: when it holds a config that differs in more than `MACHINE_KEYS`, naming the keys.
@@ -98,7 +105,10 @@ def check_config(
         if _shown(old, key) != _shown(new, key)
     )
     if overwrite:
-        keys = [key for key in keys if key.startswith(ORDER_KEYS) and has_begun(workdir)]
+        begun = has_begun(workdir)
+        # A key that is absent, in runs of before it was there, is as good as empty.
+        changed = [key for key in BEGINNING_KEYS if (old.get(key) or '') != (new.get(key) or '')]
+        keys = [key for key in keys if begun and (key.startswith(ORDER_KEYS) or key in changed)]
     if keys:
         shown = ', '.join(
             f'{key} is {_shown(old, key)} there, {_shown(new, key)} now' for key in keys[:3]
@@ -127,8 +137,8 @@ def lock(workdir: pathlib.Path) -> Iterator[None]:
 
 
 def has_begun(workdir: pathlib.Path) -> bool:
-    """Whether there is a checkpoint."""
-    return any((workdir / 'checkpoints').glob('[0-9]*'))
+    """Whether there is a checkpoint; one that was not finished is none."""
+    return any(path.name.isdecimal() for path in (workdir / 'checkpoints').glob('[0-9]*'))
 
 
 def save_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
@@ -243,8 +253,14 @@ def load_dataset(workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def save_sources(workdir: pathlib.Path, sources: list[dict[str, Any]]) -> None:
-    """Writes pretrained.json: what the run started from, see `initialization.start`."""
-    write_json(workdir / SOURCES, {'sources': sources})
+    """Writes pretrained.json: what the run started from, see `initialization.start`.
+
+    For a run that starts from random numbers there is none, also if an attempt before had one.
+    """
+    if sources:
+        write_json(workdir / SOURCES, {'sources': sources})
+    else:
+        (workdir / SOURCES).unlink(missing_ok=True)
 
 
 def save_weights(

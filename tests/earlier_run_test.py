@@ -228,6 +228,13 @@ def test_other_splits_of_the_same_dataset_are_pointed_out(config, source, caplog
     config.data.dataset = 'utkface'
     initialization.start(config, create_state(config))
     assert 'other splits' not in caplog.text
+    # So do other parameters of the builder, though the run before had none.
+    config.data.dataset = 'synthetic_faces'
+    config.data.parameters = {'seed': 1}
+    initialization.start(config, create_state(config))
+    assert f'{source} was trained on other splits of synthetic_faces' in caplog.text
+    config.data.parameters = {}
+    caplog.clear()
     config.data.dataset = 'synthetic_faces/tiny'
     initialization.start(config, create_state(config))
     assert f'{source} was trained on other splits of synthetic_faces' in caplog.text
@@ -246,6 +253,17 @@ def test_addresses(config, source, tmp_path):
             FileNotFoundError, match=r'init_from=.* is not the folder of a training'
         ):
             parse(text)
+    with pytest.raises(FileNotFoundError, match=r"=.*@bst': .* it is written DIR, DIR@best"):
+        parse(f'{source}@bst')
+    earlier_run.check(f'{source}@3')
+    with pytest.raises(FileNotFoundError, match=r"init_from='.*@9': .*no checkpoint of step 9"):
+        earlier_run.check(f'{source}@9')
+    with pytest.raises(FileNotFoundError, match=r"init_from='.*': .*no checkpoint there"):
+        earlier_run.check(str(odd))
+    assert not (odd / 'checkpoints').exists()
+    config.init_from = f'{source}#5'
+    with pytest.raises(ValueError, match=r'is a single model: leave #5 out'):
+        initialization.start(config, create_state(config))
     config.init_from = f'{source}@7'
     with pytest.raises(FileNotFoundError, match=r'no checkpoint of step 7; there are 2, 3, 4'):
         initialization.start(config, create_state(config))

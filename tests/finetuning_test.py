@@ -160,6 +160,7 @@ def test_the_overview_says_what_learns_and_how_fast(config):
         ('freeze_steps', 5, r'freeze_steps=5 needs config\.finetune\.freeze'),
         ('freeze_steps', -1, r'freeze_steps=-1 must be 0, for good, or more'),
         ('encoder_rate', 0.0, r'encoder_rate=0\.0 must be more than 0'),
+        ('encoder_rate', float('nan'), r'encoder_rate=nan must be more than 0'),
         ('layer_decay', 1.5, r'layer_decay=1\.5 must be more than 0 and at most 1'),
     ],
 )

@@ -81,11 +81,23 @@ def test_addresses():
         None,
     )
     assert hub.parse('hf://o/n@refs%2Fpr%2F1/a/b.npz') == ('o/n', 'a/b.npz', 'refs/pr/1')
-    for text in ('hf://owner', 'hf:///net', 'hf://owner/net@/w.npz'):
-        with pytest.raises(ValueError, match='is not of the form hf://OWNER/NAME'):
+    assert hub.parse('hf://o/n@refs/pr/1/b.npz') == ('o/n', 'b.npz', 'refs/pr/1')
+    for text in ('hf://owner', 'hf:///net', 'hf://owner/net@/w.npz', 'https://x/y'):
+        with pytest.raises(ValueError, match='is neither a path nor of the form hf://OWNER/NAME'):
             hub.parse(text)
     with pytest.raises(ValueError, match=r'pytorch_model\.bin is a pickle'):
         hub.parse('hf://owner/net/pytorch_model.bin')
+
+
+def test_what_goes_wrong_on_the_way_is_one_line(monkeypatch):
+    huggingface_hub = pytest.importorskip('huggingface_hub')
+
+    def fail(*args, **kwargs):
+        raise RuntimeError('proxy\n\nsaid 403')
+
+    monkeypatch.setattr(huggingface_hub, 'hf_hub_download', fail)
+    with pytest.raises(OSError, match=r'hf://owner/net: proxy said 403'):
+        hub.fetch('hf://owner/net')
 
 
 def test_without_the_library_the_error_says_how_to_get_it(monkeypatch):

@@ -8,7 +8,7 @@ import pytest
 import safetensors.numpy
 from torchvision_weights import random_tensors
 
-from hybrid import ensemble, initialization, tensor_files, train, workdir
+from hybrid import earlier_run, ensemble, initialization, tensor_files, train, workdir
 from hybrid.models import resnet
 from hybrid.optimizer import create_optimizer
 
@@ -133,13 +133,57 @@ def test_a_group_may_have_a_file_of_its_own_or_none(config, files):
         initialization.start(config, initial)
 
 
-def test_freezing_what_is_random_is_pointed_out(config, caplog):
+def test_groups_take_files_that_all_name_by_turns_and_their_own_among_themselves(config, files):
+    both = f'{files["a"]},{files["b"]}'
+    config.model.encoder.pretrained = both
+    config.ensemble.groups = {
+        'gru': {'model': {'recurrent': {'cell': 'gru'}}},
+        'lstm': {'model': {}},
+        'own': {'size': 2, 'model': {'encoder': {'pretrained': f'{files["b"]}, {files["a"]}'}}},
+    }
+    _, records = initialization.start(config, create_state(config))
+    members = [(record['source'], record['members']) for record in records]
+    assert members == [(files['a'], [0, 3]), (files['b'], [1, 2])]
+
+
+def test_files_are_for_the_members_of_all_groups_or_of_their_own(config, files, monkeypatch):
+    monkeypatch.setattr(resnet, 'ENCODERS', SMALL)
+    config.model.encoder.width = 64
+    config.model.encoder.pretrained = f'{files["a"]},{files["b"]}'
+    config.ensemble.groups = {'a': {'model': {}}, 'b': {'model': {'recurrent': {'cell': 'gru'}}}}
+    initialization.check(config)
+    config.ensemble.groups.b.model.encoder = {'width': 4}
+    with pytest.raises(ValueError, match=r'groups\.b: .* needs .*width=64, not 4'):
+        initialization.check(config)
+    own = {'pretrained': f'{files["b"]},{files["a"]}'}
+    config.ensemble.groups.b.model.encoder = own
+    with pytest.raises(ValueError, match=r'groups\.b: .* are 2 files, for a run of 1'):
+        initialization.check(config)
+    # A group that starts from nothing needs no word on what may be missing in files of others.
+    config.model.encoder.allow_missing = ('layer4',)
+    config.ensemble.groups.b.model.encoder = {'pretrained': ''}
+    initialization.check(config)
+
+
+def test_freezing_what_is_random_is_pointed_out(config, files, caplog, tmp_path):
     config.finetune.freeze = 'stem'
     initialization.start(config, create_state(config))
     assert 'random' not in caplog.text
+    tensors = read(files['a'])
+    del tensors['layer1.0.conv2.weight']
+    safetensors.numpy.save_file(tensors, tmp_path / 'w.safetensors')
+    config.model.encoder.pretrained = str(tmp_path / 'w.safetensors')
+    config.model.encoder.allow_missing = ('layer1',)
+    initialization.start(config, create_state(config))
+    assert 'random' not in caplog.text
+    config.finetune.freeze = 'layer1'
+    initialization.start(config, create_state(config))
+    assert 'freezes what is random' in caplog.messages[-1]
+    assert caplog.messages[-1].endswith('w.safetensors lacks layer1.0.conv2')
+    config.finetune.freeze, config.finetune.batch_norm = '', 'frozen'
     config.model.encoder.pretrained = ''
     initialization.start(config, create_state(config))
-    assert "freeze='stem' freezes what is random" in caplog.text
+    assert "batch_norm='frozen' freezes what is random: for member 0" in caplog.messages[-1]
 
 
 @pytest.mark.parametrize(
@@ -154,11 +198,14 @@ def test_freezing_what_is_random_is_pointed_out(config, caplog):
         ({'model.encoder.pretrained_normalization': 'unit'}, r"trained with 'unit'; set that"),
         ({'model.encoder.pretrained': 'no.safetensors'}, r'pretrained: no\.safetensors: no such'),
         ({'model.encoder.pretrained': 'w.pth'}, r'encoder\.pretrained: w\.pth is a pickle'),
-        ({'model.encoder.pretrained': 'hf://a'}, r'pretrained: hf://a is not of the form hf://OW'),
+        ({'model.encoder.pretrained': 'hf://a'}, r'pretrained: hf://a is neither a path nor'),
+        ({'model.encoder.pretrained': 'https://a/b.npz'}, r'https://a/b.npz is neither a path nor'),
+        ({'model.encoder.pretrained': ' ,'}, r"pretrained=' ,' names no file; leave it"),
         ({'model.encoder.pretrained': 'hf://a/b/c.bin'}, r'pretrained: c\.bin is a pickle'),
         ({'model.encoder.pretrained': ''}, r"allow_missing=\('layer4',\) without config\.model"),
-        ({'model.encoder.pretrained': 'a,b'}, r"='a,b' are 2 files, for a model of 1"),
+        ({'model.encoder.pretrained': 'a,b'}, r"='a,b' are 2 files, for a run of 1"),
         ({'init_from': 'runs/none'}, r"init_from='runs/none': runs/none is not the folder of a"),
+        ({'init_from_parts': 'encoder'}, r"init_from_parts='encoder' without config\.init_from"),
         ({'init_from_parts': 'heads'}, r"init_from_parts='heads' is not one of all, encoder"),
     ],
 )
@@ -172,15 +219,15 @@ def test_what_cannot_work_is_refused_before_anything_is_written(config, tmp_path
     assert not (tmp_path / 'run').exists()
 
 
-def test_a_file_and_an_earlier_run_are_refused(config, tmp_path):
-    workdir.save_config(tmp_path, config)
+def test_a_file_and_an_earlier_run_are_refused(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(earlier_run, 'check', lambda text: None)
     config.model.encoder.width = 64
-    config.init_from = str(tmp_path)
+    config.init_from = 'run'
     with pytest.raises(ValueError, match=r'a run starts from one of them'):
         initialization.check(config)
     config.model.encoder.pretrained = ''
     initialization.check(config)
-    config.init_from = f'{tmp_path},{tmp_path}'
+    config.init_from = 'run,run'
     with pytest.raises(ValueError, match=r'init_from=.* are 2, for 1'):
         initialization.check(config)
 

@@ -129,6 +129,29 @@ def test_what_the_run_learnt_from_that_it_started_from_is_a_leak_too(
     assert f'{tmp_path}/gone is not the folder of a training' in warnings(caplog)[2]
 
 
+def test_what_a_run_began_with_may_leak_into_its_own_test_split(
+    trained_on_tiny, tiny_builder, tmp_path
+):
+    config, folder = trained_on_tiny
+    tuned = config.copy_and_resolve_references()
+    tuned.init_from = f'{folder}@last'
+    workdir.save_config(tmp_path / 'tuned', tuned)
+
+    def seen(split):
+        columns = input_pipeline.read_columns(tiny_builder, split)
+        return other_dataset.seen_in_training(columns, [tuned], [tmp_path / 'tuned'], split)
+
+    # Both were chosen on the same validation split; neither has seen the test split.
+    assert not seen('validation').any()
+    assert not seen('test').any()
+    earlier = config.copy_and_resolve_references()
+    earlier.data.train_split, earlier.data.validation_split = 'test', ''
+    workdir.save_config(folder, earlier)
+    assert seen('test').all()
+    # What the run itself was trained on is no leak where it is asked for by name.
+    assert not seen('train').any()
+
+
 def test_it_is_said_when_the_training_data_are_not_there(trained_on_tiny, tmp_path, caplog):
     config, folder = trained_on_tiny
     config.data.data_dir = str(tmp_path / 'nowhere')

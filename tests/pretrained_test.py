@@ -268,7 +268,7 @@ def test_blocks_that_may_be_missing_keep_their_initialisation():
 
 def test_timms_description_beside_the_file(tmp_path):
     path = tmp_path / 'model.safetensors'
-    pretrained.check_description(path, 'resnet18')
+    pretrained.check_description(path, 'resnet18', 'imagenet')
 
     def describe(**changes):
         settings = {'mean': [0.485, 0.456, 0.406], 'std': [0.229, 0.224, 0.225]} | changes
@@ -276,11 +276,17 @@ def test_timms_description_beside_the_file(tmp_path):
         (tmp_path / 'config.json').write_text(text)
 
     describe()
-    pretrained.check_description(path, 'resnet18')
+    pretrained.check_description(path, 'resnet18', 'imagenet')
     with pytest.raises(ValueError, match=r"are of a resnet18, config.*name='resnet34'"):
-        pretrained.check_description(path, 'resnet34')
+        pretrained.check_description(path, 'resnet34', 'imagenet')
     describe(mean=[0.5, 0.5, 0.5])
     with pytest.raises(ValueError, match=r'config\.json: .* mean \[0\.5, 0\.5, 0\.5\]'):
-        pretrained.check_description(path, 'resnet18')
+        pretrained.check_description(path, 'resnet18', 'imagenet')
+    describe(mean=0, std=1)
+    with pytest.raises(ValueError, match=r"so config\.model\.encoder\.pretrained_norm.*='unit'"):
+        pretrained.check_description(path, 'resnet18', 'imagenet')
+    pretrained.check_description(path, 'resnet18', 'unit')
+    describe(mean='grey')
+    pretrained.check_description(path, 'resnet18', 'imagenet')
     (tmp_path / 'config.json').write_text('{"seed": 0}')
-    pretrained.check_description(path, 'resnet18')
+    pretrained.check_description(path, 'resnet18', 'imagenet')

@@ -143,7 +143,7 @@ def test_the_table_shows_what_the_files_hold(folder, tmp_path):
     workdir.write_json(results / 'published.json', {'utkface': published})
     readme = 'Before\n<!-- results: utkface -->\nold\n<!-- end -->\nAfter\n'
     new = table.render(readme, results)
-    constant, model, other, theirs = new.splitlines()[4:-2]
+    constant, model, gru, theirs = new.splitlines()[4:-2]
     assert constant.startswith(
         '| constant predictor | 10.00 | 150.0 | 12.25 | 25.0 | 50.0 | 50.0 |'
     )
@@ -154,14 +154,14 @@ def test_the_table_shows_what_the_files_hold(folder, tmp_path):
     assert model.endswith(
         ' | 0.667 | 1.000 | 0.500 | `abc`, seed 3, 2 cores of X (shared), 10 min |'
     )
-    assert other == '| GRU |' + '  |' * 9 + ' not run: `launch.py --x` |'
+    assert gru == '| GRU |' + '  |' * 9 + ' not run: `launch.py --x` |'
     assert theirs == '| theirs | 4.25 |  |  |  |  | 95.3 |  |  |  | published |'
     assert table.render(new, results) == new
     with pytest.raises(ValueError, match="'coral'"):
         table.render(readme.replace('utkface', 'coral'), results)
-    other = shown | record.record(folder, folder)
-    other['dataset']['splits']['test']['sha256'] = 'b'
-    workdir.write_json(results / 'c.json', other)
+    changed: dict[str, Any] = shown | record.record(folder, folder)
+    changed['dataset']['splits']['test']['sha256'] = 'b'
+    workdir.write_json(results / 'c.json', changed)
     with pytest.raises(ValueError, match='runs on different test examples: CNN, CNN'):
         table.render(readme, results)
 

@@ -199,6 +199,22 @@ def test_overwriting_may_change_all_but_the_order_of_what_has_begun(tmp_path, co
         workdir.check_config(tmp_path, config, overwrite=True)
     config.train.batch_size = 64
     workdir.check_config(tmp_path, config, overwrite=True)
+    config.model.encoder.pretrained = 'w.npz'
+    with pytest.raises(ValueError, match=r"pretrained is '' there, 'w\.npz' now\); take another"):
+        workdir.check_config(tmp_path, config, overwrite=True)
+    # Of before there was such a key.
+    config.model.encoder.pretrained = ''
+    old = config.to_dict()
+    del old['init_from'], old['model']['encoder']['pretrained']
+    (tmp_path / 'config.json').write_text(json.dumps(old))
+    workdir.check_config(tmp_path, config, overwrite=True)
+
+
+def test_a_checkpoint_that_was_not_finished_is_no_beginning(tmp_path):
+    (tmp_path / 'checkpoints' / '1.orbax-checkpoint-tmp').mkdir(parents=True)
+    assert not workdir.has_begun(tmp_path)
+    (tmp_path / 'checkpoints' / '1').mkdir()
+    assert workdir.has_begun(tmp_path)
 
 
 def test_a_config_of_before_a_key_was_there_takes_its_default(tmp_path):
