@@ -9,7 +9,7 @@ import pathlib
 import numpy as np
 
 from hybrid import plots
-from results import table
+from results import rows, table
 
 PANELS = (
     ('validation/age/mae', 'validation MAE (years)', 1),
@@ -17,7 +17,7 @@ PANELS = (
 )
 
 
-def draw(records: list[table.Record], path: pathlib.Path) -> None:
+def draw(records: list[rows.Record], path: pathlib.Path) -> None:
     """Draws MAE and gender accuracy over the epochs, a line a run."""
     figure = plots.new_figure(11, 5.5)
     panels = figure.subplots(1, 2)

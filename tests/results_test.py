@@ -8,6 +8,7 @@ import pytest
 
 from hybrid import metrics, report, workdir
 from results import compare, record, reproduce, table, worst
+from results import rows as rows_lib
 
 SESSIONS = [
     {
@@ -99,7 +100,7 @@ def test_other_evaluations_are_named_or_refused(folder, tmp_path):
     shutil.copytree(folder / 'evaluation', other / 'evaluation')
     kept = record.record(folder, other)
     assert kept['evaluated'] == {'checkpoint': 'last', 'flip_average': False}
-    line = table.describe_run(kept | {'remark': ''})
+    line = rows_lib.describe_run(kept | {'remark': ''})
     assert line.startswith('`abc`, seed 3, evaluated with checkpoint last, flip_average False, 2 ')
     (other / 'evaluation/test').rename(other / 'evaluation/train')
     with pytest.raises(ValueError, match='not evaluated on test'):
@@ -111,7 +112,9 @@ def test_what_a_run_started_from_is_told(folder):
     workdir.write_json(folder / 'pretrained.json', {'sources': [source]})
     kept = record.record(folder, folder)
     assert kept['pretrained'] == [source | {'loaded': 2, 'unused': 0}]
-    assert 'seed 3, 2 of 3 tensors pretrained, 2 cores' in table.describe_run(kept | {'remark': ''})
+    assert 'seed 3, 2 of 3 tensors pretrained, 2 cores' in rows_lib.describe_run(
+        kept | {'remark': ''}
+    )
 
 
 def test_members_are_named_by_their_groups():
@@ -120,9 +123,9 @@ def test_members_are_named_by_their_groups():
         'ensemble.groups.cnn.model.recurrent.cell': 'none',
         'ensemble.size': 1,
     }
-    assert table.member_names({'config': config}) == ['cnn', 'lstm', 'lstm']
-    assert table.member_names({'config': {'ensemble.size': 3}}) == []
-    assert table.member_names({'runs': ['a', 'b']}) == ['a', 'b']
+    assert rows_lib.member_names({'config': config}) == ['cnn', 'lstm', 'lstm']
+    assert rows_lib.member_names({'config': {'ensemble.size': 3}}) == []
+    assert rows_lib.member_names({'runs': ['a', 'b']}) == ['a', 'b']
 
 
 def test_time_of_a_run_that_was_killed_is_not_known():
@@ -176,7 +179,7 @@ def test_the_curve_of_every_run_is_a_row(folder, tmp_path):
         {'label': 'A', 'validation_curve': curve},
         {'label': 'B', 'validation_curve': curve[1:]},
     ]
-    assert table.curves_table(runs) == [
+    assert rows_lib.curves_table(runs) == [
         '| epoch | 1 | 2 |',
         '|---|---|---|',
         '| A | 2.50 / 80.0 | 2.25 / 90.0 |',
@@ -214,7 +217,7 @@ def test_a_trial_holds_what_it_changed_and_the_difference(folder, tmp_path):
     assert (trial['scores']['age/mae'], trial['baseline']) == (0.75, 'run')
     assert trial['minus_baseline']['age/mae'] == -1.25
     assert trial['validation_mae'] == [2.5]
-    line = table.tried_table([trial | {'label': 'l1'}])[-1]
+    line = rows_lib.tried_table([trial | {'label': 'l1'}])[-1]
     assert line.startswith('| l1 | 0.75 (')
     assert ' | -1.25 (' in line
     assert ' | +25.00 (' in line
@@ -229,7 +232,9 @@ def test_runs_evaluated_together_are_recorded_with_their_names(folder, tmp_path)
     kept = record.record_combination(both)
     assert kept['command'] == 'python launch.py --mode=evaluate --workdir=run,run'
     assert (kept['runs'], kept['seconds']) == (['run', 'run'], 1200.0)
-    assert table.describe_run(kept | {'remark': ''}).endswith(', of run, run, 2 cores of X, 20 min')
+    assert rows_lib.describe_run(kept | {'remark': ''}).endswith(
+        ', of run, run, 2 cores of X, 20 min'
+    )
 
 
 def test_a_command_is_run_again_elsewhere(folder):
