@@ -145,23 +145,26 @@ def curves_table(records: Sequence[Record]) -> list[str]:
 
 def tried_table(trials: Sequence[Record]) -> list[str]:
     """What was tried to find a recipe, with validation scores and differences to the baseline."""
-    lines = [
-        '| tried | validation MAE | gender accuracy | less the baseline: MAE | gender, points '
-        '| run |',
-        '|---' * 6 + '|',
-    ]
     if not trials:
         return ['None yet.']
+    lines = [
+        '| tried | file | validation MAE | gender accuracy | less | MAE | gender, points | run |',
+        '|---' * 8 + '|',
+    ]
     for trial in trials:
-        cells = ['', '']
-        if 'minus_baseline' in trial:
-            cells = difference_cells(trial['minus_baseline'])
         scores = trial['scores']
-        ours = [years(scores, 'age/mae'), percent(scores, 'gender/accuracy')]
-        run = f'`{trial["commit"]}`' + (
-            f', {trial["seconds"] / 60:.0f} min' if trial['seconds'] else ''
-        )
-        lines.append('| ' + ' | '.join([trial['label'], *ours, *cells, run]) + ' |')
+        cells = [
+            trial['label'] + (' (test read too)' if trial['test_was_read'] else ''),
+            f'`{trial["name"]}`',
+            years(scores, 'age/mae'),
+            percent(scores, 'gender/accuracy'),
+        ]
+        if 'minus_baseline' in trial:
+            cells += [f'`{trial["baseline"]}`', *difference_cells(trial['minus_baseline'])]
+        else:
+            cells += ['', '', '']
+        minutes = f', {math.ceil(trial["seconds"] / 60)} min' if trial['seconds'] else ''
+        lines.append('| ' + ' | '.join([*cells, f'`{trial["commit"]}`{minutes}']) + ' |')
     return lines
 
 

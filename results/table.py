@@ -36,7 +36,8 @@ def create_tables(folder: pathlib.Path) -> dict[str, Callable[[], list[str]]]:
     records = sorted(
         (content for content in files.values() if 'table' in content), key=lambda r: r['order']
     )
-    trials = sorted(read_json(folder / 'tried').values(), key=lambda trial: trial['order'])
+    trials = [content | {'name': name} for name, content in read_json(folder / 'tried').items()]
+    trials.sort(key=lambda trial: trial['order'])
     # What others print, and what nobody has run yet.
     published, not_run = files.get('published', {}), files.get('not_run', {})
     tables: dict[str, Callable[[], list[str]]] = {

@@ -217,9 +217,9 @@ def test_a_trial_holds_what_it_changed_and_the_difference(folder, tmp_path):
     assert (trial['scores']['age/mae'], trial['baseline']) == (0.75, 'run')
     assert trial['minus_baseline']['age/mae'] == -1.25
     assert trial['validation_mae'] == [2.5]
-    line = rows_lib.tried_table([trial | {'label': 'l1'}])[-1]
-    assert line.startswith('| l1 | 0.75 (')
-    assert ' | -1.25 (' in line
+    line = rows_lib.tried_table([trial | {'label': 'l1', 'name': 'x'}])[-1]
+    assert line.startswith('| l1 | `x` | 0.75 (')
+    assert '`run` | -1.25 (' in line
     assert ' | +25.00 (' in line
     assert record.record_trial(folder, None)['config']['loss'] == 'mse'
 
