@@ -6,7 +6,7 @@ r"""A finished run as one JSON file, from which README's tables are made.
   python -m results.record runs/l1 --tried --baseline=runs/mse --label='age loss l1'
   python -m results.table
 
-What was only tried, to find a recipe, goes to results/tried/ with its validation scores alone.
+With `--pictures` those of the test split go to results/NAME/. What was only tried, to find a recipe, goes to results/tried/ with its validation scores alone.
 
 The file holds what anybody needs to check the figures: command, commit, versions, machine, time,
 config, hashes of the splits' ids and labels, all metrics of the evaluated splits. No example is in
@@ -18,6 +18,7 @@ import json
 import pathlib
 import re
 import shlex
+import shutil
 import sys
 from typing import Any
 
@@ -29,6 +30,11 @@ from results.compare import compare
 
 # What a path begins with, up to its last part: where files lay is nobody's business.
 PARENTS = re.compile(r'^(?:file:)?(?:/|~|\.\./).*/(?=[^/])')
+# Of an evaluation, what shows no face.
+PICTURES = (
+    *('age_scatter.png', 'age_error_by_band.png', 'confusion_matrix.png', 'subgroups.png'),
+    *('ensemble_curve.png', 'disagreement.png', 'subgroups.csv'),
+)
 # Which machine of several this was.
 PROCESS_FLAGS = ('--coordinator', '--num_processes', '--process_id')
 FOLDER = pathlib.Path(__file__).resolve().parent
@@ -223,6 +229,14 @@ def record_trial(folder: pathlib.Path, baseline: pathlib.Path | None) -> dict[st
     return without_folders(kept)
 
 
+def copy_pictures(evaluated: pathlib.Path, target: pathlib.Path) -> None:
+    """Copies the pictures of an evaluation, and the table of subgroups, to a folder."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in PICTURES:
+        if (evaluated / name).exists():
+            shutil.copyfile(evaluated / name, target / name)
+
+
 def main() -> None:
     """Writes results/NAME.json."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -234,6 +248,7 @@ def main() -> None:
     parser.add_argument('--table', default='', help='the table of README that shows it')
     parser.add_argument('--label', required=True, help='its row')
     parser.add_argument('--order', type=int, default=0, help='of the rows')
+    parser.add_argument('--pictures', action='store_true', help='keep those of test too')
     parser.add_argument('--remark', default='', help='on the machine, such as: shared with others')
     options = parser.parse_args()
     shown = {name: getattr(options, name) for name in ('table', 'label', 'order', 'remark')}
@@ -253,6 +268,9 @@ def main() -> None:
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
     path.parent.mkdir(exist_ok=True)
+    if options.pictures:
+        evaluated = (options.evaluation or options.workdir) / 'evaluation' / 'test'
+        copy_pictures(evaluated, path.with_suffix(''))
     workdir_lib.write_json(path, shown | kept)
     print(path)
 

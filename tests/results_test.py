@@ -91,6 +91,17 @@ def test_a_command_is_kept_without_folders_and_addresses(said, kept):
     assert record.clean_command(f'python launch.py {said}') == f'python launch.py {kept}'
 
 
+def test_pictures_are_kept_but_none_of_a_face(folder, tmp_path):
+    test = folder / 'evaluation/test'
+    (test / 'worst.png').write_bytes(b'faces')
+    record.copy_pictures(test, tmp_path / 'a' / 'b')
+    names = {path.name for path in (tmp_path / 'a' / 'b').iterdir()}
+    assert names == {path.name for path in test.iterdir()} - {
+        *('worst.png', 'predictions.csv', 'metrics.json', 'evaluation.json')
+    }
+    assert 'subgroups.csv' in names
+
+
 def test_other_evaluations_are_named_or_refused(folder, tmp_path):
     about = folder / 'evaluation/test/evaluation.json'
     workdir.write_json(about, {'checkpoint': 'last', 'flip_average': False})
