@@ -6,7 +6,8 @@ r"""A finished run as one JSON file, from which README's tables are made.
   python -m results.record runs/l1 --tried --baseline=runs/mse --label='age loss l1'
   python -m results.table
 
-With `--pictures` those of the test split go to results/NAME/. What was only tried, to find a recipe, goes to results/tried/ with its validation scores alone.
+With `--pictures` those of the test split go to results/NAME/. What was only tried, to find a
+recipe, goes to results/tried/ with its validation scores alone.
 
 The file holds what anybody needs to check the figures: command, commit, versions, machine, time,
 config, hashes of the splits' ids and labels, all metrics of the evaluated splits. No example is in
