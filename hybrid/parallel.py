@@ -215,6 +215,11 @@ def gather_rows(batches: list[dict[str, jax.Array]]) -> dict[str, np.ndarray]:
     return {name: np.concatenate([b[name] for b in flat]) for name in flat[0]}
 
 
+def wait_for(tree: Any) -> None:
+    """Returns once the arrays of a tree are computed."""
+    jax.block_until_ready(tree)
+
+
 def wait_for_all(name: str) -> None:
     """Returns once every process has come here."""
     if jax.process_count() > 1:

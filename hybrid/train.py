@@ -30,6 +30,9 @@ from hybrid.writers import METRICS, Progress, Writers
 
 _LOG = logging.getLogger(__name__)
 
+# Steps that are dispatched before the one that is computed: enough for no device to wait.
+STEPS_AHEAD = 2
+
 
 class NonFiniteError(RuntimeError):
     """A loss or a gradient was not finite; names the step."""
@@ -167,6 +170,9 @@ def train_and_evaluate(
             batch, data_state = next(batches)
             state, metrics = learner.train_step(state, batch, step)
             pending.append(metrics)
+            # A signal is seen between steps, so that few may be on their way when it comes.
+            if len(pending) > STEPS_AHEAD:
+                parallel.wait_for(pending[-1 - STEPS_AHEAD])
             log = step % config.train.log_every_steps == 0
             ended = step % eval_every == 0 if eval_every else epoch(step) > epoch(step - 1)
             validate = ended or step == num_steps

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from hybrid import checkpoints, learner, train
+from hybrid import checkpoints, ensemble, learner, parallel, train
 from hybrid.writers import METRICS
 
 
@@ -75,6 +75,34 @@ def test_interrupted_and_continued_ends_bit_for_bit_the_same(config, tmp_path, m
     # ... and is what was reported on validation.
     reported = json.loads((tmp_path / 'whole/evaluation/validation/metrics.json').read_text())
     assert reported['age/mae'] == pytest.approx(maes[best], rel=1e-6)
+
+
+def test_few_steps_are_on_their_way_when_a_signal_comes(config, tmp_path, monkeypatch):
+    dispatched, waited = [], []
+    create, wait_for = ensemble.create, parallel.wait_for
+
+    def create_counting(config, tx):
+        made = create(config, tx)
+        step = made.train_step
+
+        def dispatch(state, batch, number):
+            dispatched.append(number)
+            return step(state, batch, number)
+
+        made.train_step = dispatch
+        return made
+
+    def wait(metrics):
+        waited.append(len(dispatched))
+        wait_for(metrics)
+
+    monkeypatch.setattr(ensemble, 'create', create_counting)
+    monkeypatch.setattr(parallel, 'wait_for', wait)
+    config.train.num_steps, config.train.log_every_steps = 7, 5
+    config.train.checkpoint_every_steps, config.train.eval_every_steps = 0, 7
+    train.train_and_evaluate(config, tmp_path)
+    # Of five steps that are read together the third and later ones wait for the one two before.
+    assert waited == [3, 4, 5]
 
 
 @pytest.mark.slow  # two trainings; workdir_test.py and checkpoints_test.py have the refusals alone
