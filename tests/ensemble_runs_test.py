@@ -138,6 +138,7 @@ def test_killed_it_ends_bit_for_bit_where_it_would_have(run, tiny_data_dir, tmp_
             assert (tmp_path / path).read_bytes() == (folder / path).read_bytes()
 
 
+@pytest.mark.slow  # stacking_test.py has the states alone
 def test_apart_members_predict_what_they_did_and_together_again_too(run, faces, tmp_path):
     folder, _ = run
     status, _, err = launch('--mode=unstack', f'--workdir={folder}', f'--output={tmp_path}/members')
@@ -227,6 +228,7 @@ def test_weights_fitted_on_validation(run, faces, tmp_path):
     assert len(read_csv(out)) == 5
 
 
+@pytest.mark.slow  # ensemble_test.py has the steps alone
 def test_a_member_that_diverges_costs_the_others_nothing(run, tiny_data_dir, tmp_path, caplog):
     """A parameter of member 2 is no number before the last step."""
     before, folder = run[0], tmp_path / 'sick'

@@ -156,6 +156,7 @@ def test_evaluation_only_crops(config):
 def test_report_counts_the_split_and_can_be_recomputed(config, tiny_builder, tmp_path, capsys):
     columns = {'train': input_pipeline.read_columns(tiny_builder, 'train')}
     record = workdir.describe_dataset(tiny_builder.info.full_name, columns, 'train')
+    workdir.save_config(tmp_path, config)
     workdir.save_dataset(tmp_path, record)
     model = fixed(config, tmp_path)
     result = evaluate.evaluate_split([model], tiny_builder, 'test', tmp_path)
@@ -181,6 +182,7 @@ def test_a_split_with_other_examples_is_refused(config, tiny_builder, tmp_path):
     columns = {'test': input_pipeline.read_columns(tiny_builder, 'test')}
     record = workdir.describe_dataset('x', columns, 'test')
     record['splits']['test']['sha256'] = '0'
+    workdir.save_config(tmp_path, config)
     workdir.save_dataset(tmp_path, record)
     with pytest.raises(ValueError, match="split 'test' does not hold the examples"):
         evaluate.evaluate_split([fixed(config, tmp_path)], tiny_builder, 'test', tmp_path)
