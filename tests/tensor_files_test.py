@@ -105,14 +105,21 @@ def test_a_pickle_is_refused_with_the_command_that_converts_it(tmp_path):
         assert command[4] == str((tmp_path / name).with_suffix('.safetensors'))
 
 
-def test_that_command_converts_what_pytorch_saved(tmp_path):
+@pytest.mark.parametrize('key', ['state_dict', 'model', ''])
+def test_that_command_converts_what_pytorch_saved(tmp_path, key):
     torch = pytest.importorskip('torch')
     shared = torch.arange(6.0).reshape(2, 3)
     tensors = {'a': shared, 'b': shared.T, 'c': torch.ones(2, dtype=torch.bfloat16)}
     path = tmp_path / 'my weights.pth'
-    torch.save({'state_dict': tensors, 'epoch': 3}, path)
+    saved = {key: tensors, 'epoch': torch.tensor(3)} if key else tensors
+    torch.save(saved, path)
     subprocess.run([sys.executable, *conversion(path)[1:]], check=True)
     got = tensor_files.read(path.with_suffix('.safetensors'))
     assert got.keys() == tensors.keys()
     for name, value in tensors.items():
         np.testing.assert_array_equal(got[name].astype(np.float32), value.float().numpy())
+    torch.save({'weights': tensors, 'epoch': 3}, path)
+    result = subprocess.run(
+        [sys.executable, *conversion(path)[1:]], check=False, capture_output=True, text=True
+    )
+    assert (result.returncode, result.stderr) == (1, 'no tensors there, but weights, epoch\n')
