@@ -9,7 +9,11 @@ convolutions and their BatchNorms were missing, and initialised.
 
 Scores (results/utkface_resnet18_lstm_imagenet.json):
 
-    not run yet
+    validation  MAE 4.75 (4.55 to 4.96) years, CS@5 64.8 %, gender 93.8 (92.8 to 94.8) %
+    test        MAE 4.76 (4.58 to 4.95) years, CS@5 64.0 %, gender 93.5 (92.6 to 94.5) %
+    constant    MAE 15.05 years, gender 53.7 % (test)
+    331f593df4dc, seed 0, 80 of 100 tensors pretrained, 2 cores of AMD EPYC (at half speed for an
+    hour, paused for 24 min), 72 min
 """
 
 import ml_collections

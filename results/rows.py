@@ -2,6 +2,7 @@
 
 import math
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -251,7 +252,7 @@ def docstring_lines(record: Record) -> list[str]:
         f'constant    MAE {scores["constant/age/mae"]:.2f} years, '
         f'gender {percent(scores, "constant/gender/accuracy")} % (test)'
     )
-    return [*lines, describe_run(record).replace('`', '')]
+    return [*lines, *textwrap.wrap(describe_run(record).replace('`', ''), 96)]
 
 
 def is_ensemble(record: Record) -> bool:
