@@ -169,6 +169,6 @@ def plot(cells: Sequence[Cell], path: str | os.PathLike, title: str = '') -> Non
         axes.set(xlabel='true age (years)', title=label)
     title = plots.wrap(title, figure)
     figure.suptitle(
-        f'{title}\nerrors by subgroup; grey: fewer than {SMALLEST}'.strip(), fontsize=11
+        f'{title}\nerrors by subgroup; grey: fewer than {SMALLEST} examples'.strip(), fontsize=11
     )
     plots.save(figure, path)
