@@ -89,7 +89,7 @@ def test_few_steps_are_on_their_way_when_a_signal_comes(config, tmp_path, monkey
             dispatched.append(number)
             return step(state, batch, number)
 
-        made.train_step = dispatch
+        monkeypatch.setattr(made, 'train_step', dispatch)
         return made
 
     def wait(metrics):
