@@ -1,9 +1,11 @@
 r"""The difference of two runs on the same examples, with its paired bootstrap interval.
 
   python -m results.compare runs/hybrid runs/cnn --name='CNN + LSTM less CNN alone' [--split=test]
+  python -m results.compare hybrid cnn --name='CNN + LSTM less CNN alone'
 
-Both runs' predictions.csv must hold the same examples. The figures go to results/comparisons.json,
-one entry a name, from which README's table is made. Runs from the project's root.
+A run is a workdir, or the name of one whose predictions are kept in results/predictions/. Both must
+hold the same examples. The figures go to results/comparisons.json, one entry a name, from which
+README's table is made. Runs from the project's root.
 """
 
 import argparse
@@ -17,7 +19,29 @@ import numpy as np
 from hybrid import bootstrap, report
 from hybrid import workdir as workdir_lib
 
-PATH = pathlib.Path(__file__).resolve().parent / 'comparisons.json'
+FOLDER = pathlib.Path(__file__).resolve().parent
+PATH = FOLDER / 'comparisons.json'
+
+
+def predictions_path(name: str, split: str) -> pathlib.Path:
+    """Where the predictions of a run are kept."""
+    return FOLDER / 'predictions' / f'{name}.{split}.csv'
+
+
+def find_predictions(run: str, split: str) -> pathlib.Path:
+    """The predictions.csv of a workdir, or the kept one of a run of that name.
+
+    Raises:
+      ValueError: when there is neither.
+    """
+    paths = (
+        pathlib.Path(run) / 'evaluation' / split / 'predictions.csv',
+        predictions_path(run, split),
+    )
+    for path in paths:
+        if path.exists():
+            return path
+    raise ValueError(f'{run}: there is neither {paths[0]} nor {paths[1]}')
 
 
 def compare(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> dict[str, float]:
@@ -59,21 +83,21 @@ def compare(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> dict[str, flo
 def main() -> None:
     """Compares, prints and keeps; the runs are called as their files in results/ are."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('a', type=pathlib.Path, help='workdir')
-    parser.add_argument('b', type=pathlib.Path, help='workdir whose scores are subtracted')
+    parser.add_argument('a', help='workdir, or name of a run in results/predictions/')
+    parser.add_argument('b', help='that whose scores are subtracted')
     parser.add_argument('--name', required=True, help='of the comparison')
     parser.add_argument('--split', default='test')
     options = parser.parse_args()
     try:
         rows = [
-            report.read_predictions(folder / 'evaluation' / options.split / 'predictions.csv')
-            for folder in (options.a, options.b)
+            report.read_predictions(find_predictions(run, options.split))
+            for run in (options.a, options.b)
         ]
         scores: dict[str, Any] = compare(*rows)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
     kept = json.loads(PATH.read_text()) if PATH.exists() else {}
-    runs = {'a': options.a.resolve().name, 'b': options.b.resolve().name}
+    runs = {name: pathlib.Path(getattr(options, name)).resolve().name for name in 'ab'}
     kept[options.name] = {**runs, 'split': options.split, 'scores': scores}
     workdir_lib.write_json(PATH, kept)
     print(json.dumps(kept[options.name], indent=2))

@@ -6,8 +6,10 @@ r"""A finished run as one JSON file, from which README's tables are made.
   python -m results.record runs/l1 --tried --baseline=runs/mse --label='age loss l1'
   python -m results.table
 
-With `--pictures` those of the test split go to results/NAME/. What was only tried, to find a
-recipe, goes to results/tried/ with its validation scores alone.
+With `--pictures` those of the test split go to results/NAME/, with `--predictions` what was
+predicted for every example of the evaluated splits to results/predictions/: ids, labels and
+predictions, from which all scores and differences can be computed again. What was only tried, to
+find a recipe, goes to results/tried/ with its validation scores alone.
 
 The file holds what anybody needs to check the figures: command, commit, versions, machine, time,
 config, hashes of the splits' ids and labels, all metrics of the evaluated splits. No example is in
@@ -21,13 +23,14 @@ import re
 import shlex
 import shutil
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 from hybrid import provenance, report
 from hybrid import workdir as workdir_lib
 from hybrid.provenance import SESSIONS
 from hybrid.writers import METRICS
-from results.compare import compare
+from results.compare import compare, predictions_path
 
 # What a path begins with, up to its last part: where files lay is nobody's business.
 PARENTS = re.compile(r'^(?:file:)?(?:/|~|\.\./).*/(?=[^/])')
@@ -238,6 +241,14 @@ def copy_pictures(evaluated: pathlib.Path, target: pathlib.Path) -> None:
             shutil.copyfile(evaluated / name, target / name)
 
 
+def copy_predictions(evaluation: pathlib.Path, splits: Iterable[str], name: str) -> None:
+    """Keeps the predictions.csv of each split in an evaluation folder, under the run's name."""
+    for split in splits:
+        target = predictions_path(name, split)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(evaluation / 'evaluation' / split / 'predictions.csv', target)
+
+
 def main() -> None:
     """Writes results/NAME.json."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -250,6 +261,7 @@ def main() -> None:
     parser.add_argument('--label', required=True, help='its row')
     parser.add_argument('--order', type=int, default=0, help='of the rows')
     parser.add_argument('--pictures', action='store_true', help='keep those of test too')
+    parser.add_argument('--predictions', action='store_true', help='keep those of all splits too')
     parser.add_argument('--remark', default='', help='on the machine, such as: shared with others')
     options = parser.parse_args()
     shown = {name: getattr(options, name) for name in ('table', 'label', 'order', 'remark')}
@@ -269,9 +281,11 @@ def main() -> None:
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
     path.parent.mkdir(exist_ok=True)
+    evaluation = options.evaluation or options.workdir
     if options.pictures:
-        evaluated = (options.evaluation or options.workdir) / 'evaluation' / 'test'
-        copy_pictures(evaluated, path.with_suffix(''))
+        copy_pictures(evaluation / 'evaluation' / 'test', path.with_suffix(''))
+    if options.predictions and not options.tried:
+        copy_predictions(evaluation, kept['splits'], path.stem)
     workdir_lib.write_json(path, shown | kept)
     print(path)
 

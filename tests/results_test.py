@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hybrid import metrics, report, workdir
+from hybrid import ensemble_metrics, metrics, report, workdir
 from results import compare, record, reproduce, table, worst
 from results import rows as rows_lib
 
@@ -289,6 +289,49 @@ def test_a_comparison_is_paired_by_id():
     turned['age'] = turned['age'] + 1
     with pytest.raises(ValueError, match='age differs'):
         compare.compare({n: np.asarray(c) for n, c in a.items()}, turned)
+
+
+def test_runs_are_compared_by_workdir_or_by_the_name_of_kept_predictions(
+    folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(compare, 'FOLDER', tmp_path)
+    made = folder / 'evaluation/test/predictions.csv'
+    assert compare.find_predictions(str(folder), 'test') == made
+    record.copy_predictions(folder, ['test'], 'a')
+    kept = tmp_path / 'predictions/a.test.csv'
+    assert compare.find_predictions('a', 'test') == kept
+    assert kept.read_bytes() == made.read_bytes()
+    with pytest.raises(ValueError, match=r'neither a/evaluation/train/predictions.csv nor .*/a\.t'):
+        compare.find_predictions('a', 'train')
+
+
+@pytest.mark.parametrize(
+    'path', sorted((record.FOLDER / 'predictions').glob('*.csv')), ids=lambda path: path.stem
+)
+def test_recorded_scores_are_those_of_the_kept_predictions(path):
+    name, split = path.stem.rsplit('.', 1)
+    kept = json.loads((record.FOLDER / f'{name}.json').read_text())
+    rows = report.read_predictions(path)
+    assert workdir.examples_hash(rows) == kept['dataset']['splits'][split]['sha256']
+    recorded = kept['splits'][split]['metrics']
+    scores = metrics.compute_metrics(rows)
+    scores |= ensemble_metrics.compute_metrics(rows, recorded.get('best_member/number'))
+    assert scores.keys() == recorded.keys()
+    for key, value in recorded.items():
+        expected = np.nan if value is None else value
+        assert scores[key] == pytest.approx(expected, rel=1e-6, abs=1e-9, nan_ok=True), key
+
+
+@pytest.mark.parametrize(
+    'entry', json.loads(compare.PATH.read_text()).values(), ids=lambda e: f'{e["a"]}-{e["b"]}'
+)
+def test_recorded_differences_are_those_of_the_kept_predictions(entry):
+    try:
+        paths = [compare.find_predictions(entry[run], entry['split']) for run in 'ab']
+    except ValueError as error:
+        pytest.skip(str(error))
+    scores = compare.compare(*map(report.read_predictions, paths))
+    assert scores == pytest.approx(entry['scores'], rel=1e-6, abs=1e-9)
 
 
 def test_readme_and_configs_show_what_results_hold():
