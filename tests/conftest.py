@@ -10,7 +10,7 @@ import pytest
 from absl import flags
 
 ROOT = Path(__file__).resolve().parents[1]
-QUICK_LEAVES_OUT = ('end_to_end', 'real_archive')
+QUICK_LEAVES_OUT = ('end_to_end', 'real_archive', 'long')
 
 # Environment variables rather than jax.config, so that a launch.py started by a test has them too.
 os.environ['XLA_FLAGS'] = ' '.join(
@@ -37,7 +37,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         '--quick',
         action='store_true',
-        help=f'leave out the tests marked slow, {" or ".join(QUICK_LEAVES_OUT)}',
+        help=f'leave out the tests marked slow, {", ".join(QUICK_LEAVES_OUT)}',
     )
 
 
@@ -66,7 +66,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not terminalreporter.config.getoption('--slow'):
         terminalreporter.write_line('left out: tests marked slow, run them with --slow')
     if terminalreporter.config.getoption('--quick'):
-        names = ' or '.join(QUICK_LEAVES_OUT)
+        names = ', '.join(QUICK_LEAVES_OUT)
         terminalreporter.write_line(f'left out: tests marked {names}, run without --quick')
 
 

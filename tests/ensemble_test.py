@@ -79,7 +79,14 @@ def test_members_start_as_models_of_their_own_do(config, steps):
 
 
 # Devices, and how many members at once if not all.
-@pytest.mark.parametrize('which', [(1,), (4,), (4, 1)])
+@pytest.mark.parametrize(
+    'which',
+    [
+        pytest.param((1,), marks=pytest.mark.long),
+        pytest.param((4,), marks=pytest.mark.long),
+        (4, 1),
+    ],
+)
 def test_a_step_of_all_is_each_members_own_at_every_state_of_a_run(config, steps, which):
     steps = steps(*which)
     state = steps.place(steps.initial)
@@ -226,6 +233,7 @@ def test_a_wrong_name_in_a_group_names_the_group(config):
         ensemble.create(config, optax.identity())
 
 
+@pytest.mark.long
 def test_a_mixed_ensemble_trains_its_groups_as_models_of_their_own(config):
     tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 20))
     made = ensemble.Ensemble(mixed(config), tx)
