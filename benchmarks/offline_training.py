@@ -60,7 +60,7 @@ def pack(options: argparse.Namespace) -> None:
         for path in (wheels, *options.paths):
             archive.add(path, path.name)
     shutil.rmtree(wheels)
-    hashes = {}
+    hashes: dict[str, str] = {}
     with whole.open('rb') as file:
         while data := file.read(options.part_mib << 20):
             name = f'part-{len(hashes):02d}'
