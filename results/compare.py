@@ -1,22 +1,23 @@
 r"""The difference of two runs on the same examples, with its paired bootstrap interval.
 
   python -m results.compare runs/hybrid runs/cnn --name='CNN + LSTM less CNN alone' [--split=test]
-  python -m results.compare hybrid cnn --name='CNN + LSTM less CNN alone'
+  python -m results.compare hybrid,hybrid_seed1 cnn,cnn_seed1 --name='the same, both seeds'
 
-A run is a workdir, or the name of one whose predictions are kept in results/predictions/. Both must
-hold the same examples. The figures go to results/comparisons.json, one entry a name, from which
-README's table is made. Runs from the project's root.
+A run is a workdir, or the name of one whose predictions are kept in results/predictions/. All must
+hold the same examples; of several runs each example counts with its mean error. The figures go to
+results/comparisons.json, one entry a name, from which README's table is made. Runs from the
+project's root.
 """
 
 import argparse
 import json
 import pathlib
 import sys
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from hybrid import bootstrap, report
+from hybrid import bootstrap, metrics, report
 from hybrid import workdir as workdir_lib
 
 FOLDER = pathlib.Path(__file__).resolve().parent
@@ -44,8 +45,19 @@ def find_predictions(run: str, split: str) -> pathlib.Path:
     raise ValueError(f'{run}: there is neither {paths[0]} nor {paths[1]}')
 
 
-def compare(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> dict[str, float]:
-    """Scores of rows `a` less those of rows `b`, as `report.read_predictions` gives them.
+def _examples(rows: metrics.Rows) -> metrics.Rows:
+    """Rows in the order of ids."""
+    order = np.argsort(rows['id'])
+    return {name: column[order] for name, column in rows.items()}
+
+
+def compare(a: Sequence[metrics.Rows], b: Sequence[metrics.Rows]) -> dict[str, float]:
+    """Scores of the runs `a` less those of the runs `b`.
+
+    Args:
+      a: Rows of one run, as `report.read_predictions` gives them, or of several, such as seeds. Of
+        several, each example counts with the mean of their errors.
+      b: Likewise.
 
     Returns:
       `age/mae` in years and `gender/accuracy`, each with the ends of its 95 % interval, over the
@@ -54,30 +66,46 @@ def compare(a: dict[str, np.ndarray], b: dict[str, np.ndarray]) -> dict[str, flo
     Raises:
       ValueError: when they are not the same examples with the same labels, or none is labelled.
     """
-    order_a, order_b = np.argsort(a['id']), np.argsort(b['id'])
-    for name in ('id', 'age', 'gender'):
-        equal_nan = name == 'age'
-        if not np.array_equal(a[name][order_a], b[name][order_b], equal_nan=equal_nan):
-            raise ValueError(
-                f'the two runs were not evaluated on the same examples: {name} differs'
-            )
+    a, b = [_examples(rows) for rows in a], [_examples(rows) for rows in b]
+    labels = a[0]
+    for rows in (*a, *b):
+        for name in ('id', 'age', 'gender'):
+            if not np.array_equal(rows[name], labels[name], equal_nan=name == 'age'):
+                raise ValueError(
+                    f'the runs were not evaluated on the same examples: {name} differs'
+                )
 
-    def values(rows, order):
-        rows = {name: column[order] for name, column in rows.items()}
-        error = np.abs(rows['predicted_age'].astype(np.float64) - rows['age'])
-        right = (rows['female_probability'] > 0.5) == rows['gender']
-        return error[~np.isnan(rows['age'])], right[rows['gender'] >= 0].astype(np.float64)
+    def error(rows):
+        return np.abs(rows['predicted_age'].astype(np.float64) - labels['age'])
+
+    def right(rows):
+        return ((rows['female_probability'] > 0.5) == labels['gender']).astype(np.float64)
 
     scores: dict[str, float] = {}
-    for name, of_a, of_b in zip(
-        ('age/mae', 'gender/accuracy'), values(a, order_a), values(b, order_b), strict=True
+    for name, value, known in (
+        ('age/mae', error, ~np.isnan(labels['age'])),
+        ('gender/accuracy', right, labels['gender'] >= 0),
     ):
-        if not len(of_a):
+        if not known.any():
             raise ValueError(f'no example has the label that {name} needs')
-        difference, low, high = bootstrap.paired_bootstrap(of_a, of_b)
+        means = [np.mean([value(rows)[known] for rows in runs], axis=0) for runs in (a, b)]
+        difference, low, high = bootstrap.paired_bootstrap(*means)
         scores |= {name: difference, f'{name}_ci95_low': low, f'{name}_ci95_high': high}
-        scores[f'{name}_num_examples'] = len(of_a)
+        scores[f'{name}_num_examples'] = int(known.sum())
     return scores
+
+
+def compare_runs(a: Sequence[str], b: Sequence[str], split: str) -> dict[str, float]:
+    """As `compare`, of workdirs or names of runs."""
+    rows = [
+        [report.read_predictions(find_predictions(run, split)) for run in runs] for runs in (a, b)
+    ]
+    return compare(*rows)
+
+
+def names(runs: Sequence[str]) -> str:
+    """What runs are called in results/, by commas."""
+    return ','.join(pathlib.Path(run).resolve().name for run in runs)
 
 
 def main() -> None:
@@ -89,16 +117,12 @@ def main() -> None:
     parser.add_argument('--split', default='test')
     options = parser.parse_args()
     try:
-        rows = [
-            report.read_predictions(find_predictions(run, options.split))
-            for run in (options.a, options.b)
-        ]
-        scores: dict[str, Any] = compare(*rows)
+        scores = compare_runs(options.a.split(','), options.b.split(','), options.split)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
     kept = json.loads(PATH.read_text()) if PATH.exists() else {}
-    runs = {name: pathlib.Path(getattr(options, name)).resolve().name for name in 'ab'}
-    kept[options.name] = {**runs, 'split': options.split, 'scores': scores}
+    sides = {name: names(getattr(options, name).split(',')) for name in 'ab'}
+    kept[options.name] = {**sides, 'split': options.split, 'scores': scores}
     workdir_lib.write_json(PATH, kept)
     print(json.dumps(kept[options.name], indent=2))
 

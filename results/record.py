@@ -26,11 +26,11 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from hybrid import provenance, report
+from hybrid import provenance
 from hybrid import workdir as workdir_lib
 from hybrid.provenance import SESSIONS
 from hybrid.writers import METRICS
-from results.compare import compare, predictions_path
+from results.compare import compare_runs, predictions_path
 
 # What a path begins with, up to its last part: where files lay is nobody's business.
 PARENTS = re.compile(r'^(?:file:)?(?:/|~|\.\./).*/(?=[^/])')
@@ -213,8 +213,8 @@ def record_trial(folder: pathlib.Path, baseline: pathlib.Path | None) -> dict[st
     """
     config = load_config(folder)
     config['splits'] = workdir_lib.load_dataset(folder)['splits']
-    path = f'evaluation/{config["data.validation_split"]}'
-    scores = json.loads((folder / path / 'metrics.json').read_text())
+    split = config['data.validation_split']
+    scores = json.loads((folder / 'evaluation' / split / 'metrics.json').read_text())
     names = [f'{name}{end}' for name in TRIED for end in ('', '_ci95_low', '_ci95_high')]
     kept = {
         **describe_sessions(read_lines(folder / SESSIONS)),
@@ -228,8 +228,10 @@ def record_trial(folder: pathlib.Path, baseline: pathlib.Path | None) -> dict[st
     other = load_config(baseline)
     other['splits'] = workdir_lib.load_dataset(baseline)['splits']
     kept['config'] = {k: v for k, v in config.items() if k not in other or other[k] != v}
-    rows = [report.read_predictions(f / path / 'predictions.csv') for f in (folder, baseline)]
-    kept |= {'baseline': baseline.resolve().name, 'minus_baseline': compare(*rows)}
+    kept |= {
+        'baseline': baseline.resolve().name,
+        'minus_baseline': compare_runs([str(folder)], [str(baseline)], split),
+    }
     return without_folders(kept)
 
 

@@ -279,16 +279,32 @@ def test_reproduced_scores_are_compared_on_the_same_examples(folder):
 
 
 def test_a_comparison_is_paired_by_id():
-    a = rows([20, 30, 40], [21, 31, 41], [0, 1, -1], [0.1, 0.9, 0.9])
-    b = rows([20, 30, 40], [23, 35, 40], [0, 1, -1], [0.9, 0.9, 0.9])
-    turned = {name: np.asarray(column)[::-1] for name, column in b.items()}
-    scores = compare.compare({n: np.asarray(c) for n, c in a.items()}, turned)
+    a = metrics.canonical_rows(rows([20, 30, 40], [21, 31, 41], [0, 1, -1], [0.1, 0.9, 0.9]))
+    b = metrics.canonical_rows(rows([20, 30, 40], [23, 35, 40], [0, 1, -1], [0.9, 0.9, 0.9]))
+    turned = {name: column[::-1] for name, column in b.items()}
+    scores = compare.compare([a], [turned])
     assert scores['age/mae'] == pytest.approx(1 - 8 / 3)
     assert (scores['gender/accuracy'], scores['gender/accuracy_num_examples']) == (0.5, 2)
     assert scores['age/mae_ci95_low'] <= scores['age/mae'] <= scores['age/mae_ci95_high']
     turned['age'] = turned['age'] + 1
     with pytest.raises(ValueError, match='age differs'):
-        compare.compare({n: np.asarray(c) for n, c in a.items()}, turned)
+        compare.compare([a], [turned])
+
+
+def test_of_several_runs_each_example_counts_with_the_mean_error():
+    ages, genders = [20, 30], [0, 1]
+    a, b, c = (
+        metrics.canonical_rows(rows(ages, predicted, genders, female))
+        for predicted, female in (
+            ([21, 31], [0.1, 0.9]),
+            ([17, 30], [0.9, 0.9]),
+            ([24, 32], [0.9, 0.1]),
+        )
+    )
+    # Errors 1, 1 and 3, 0, in the mean 2 and 0.5, less 4 and 2; right are 2 and 1 of 2, less none.
+    scores = compare.compare([a, b], [c])
+    assert (scores['age/mae'], scores['gender/accuracy']) == (-1.75, 0.75)
+    assert (scores['age/mae_ci95_low'], scores['age/mae_ci95_high']) == (-2.0, -1.5)
 
 
 def test_runs_are_compared_by_workdir_or_by_the_name_of_kept_predictions(
@@ -326,11 +342,11 @@ def test_recorded_scores_are_those_of_the_kept_predictions(path):
     'entry', json.loads(compare.PATH.read_text()).values(), ids=lambda e: f'{e["a"]}-{e["b"]}'
 )
 def test_recorded_differences_are_those_of_the_kept_predictions(entry):
-    try:
-        paths = [compare.find_predictions(entry[run], entry['split']) for run in 'ab']
-    except ValueError as error:
-        pytest.skip(str(error))
-    scores = compare.compare(*map(report.read_predictions, paths))
+    a, b = (entry[side].split(',') for side in 'ab')
+    lost = [run for run in (*a, *b) if not compare.predictions_path(run, 'test').exists()]
+    if lost:
+        pytest.skip(f'predictions of {lost} were not kept')
+    scores = compare.compare_runs(a, b, entry['split'])
     assert scores == pytest.approx(entry['scores'], rel=1e-6, abs=1e-9)
 
 
