@@ -24,7 +24,13 @@ def draw(records: list[rows.Record], path: pathlib.Path) -> None:
     for axes, (name, label, unit) in zip(panels, PANELS, strict=True):
         for record in records:
             points = [(row['epoch'], unit * row[name]) for row in record['validation_curve']]
-            axes.plot(*np.array(points).T, marker='o', ms=3.5, lw=1.4, label=record['label'])
+            axes.plot(
+                *np.array(points).T,
+                marker='o',
+                ms=3.5,
+                lw=1.4,
+                label=record['label'].replace('`', ''),
+            )
         axes.set(xlabel='epoch', ylabel=label)
         axes.grid(alpha=0.3)
     panels[0].set_yscale('log')
@@ -45,7 +51,7 @@ def main() -> None:
     records = [
         content
         for content in table.read_json(table.FOLDER).values()
-        if content.get('table') == options.table and content.get('validation_curve')
+        if content.get('table') == options.table and rows.has_curve(content)
     ]
     if not records:
         parser.error(f'no run of table {options.table!r} has a validation curve')

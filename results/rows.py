@@ -117,6 +117,11 @@ def _scores(record: Record, split: str) -> Scores:
     return record['splits'][split]['metrics']
 
 
+def has_curve(record: Record) -> bool:
+    """Whether a record is the one that shows its run's curve; another evaluation of it does not."""
+    return bool(record.get('validation_curve')) and 'evaluated' not in record
+
+
 def curves_table(records: Sequence[Record]) -> list[str]:
     """Validation MAE and gender accuracy after every epoch, a row a run."""
     curves = [

@@ -1,12 +1,14 @@
 r"""The faces whose ages a run got most wrong, as a picture to look at.
 
   python -m results.worst runs/hybrid [--split=test] [--count=20]
+  python -m results.worst runs/A+B      # of --mode=evaluate --workdir=A,B
 
 It is written beside the predictions, as worst.png, and holds faces of the dataset: it is not to be
 committed.
 """
 
 import argparse
+import json
 import pathlib
 from collections.abc import Sequence
 
@@ -50,6 +52,14 @@ def contact_sheet(
     plots.save(figure, path)
 
 
+def trained_in(workdir: pathlib.Path, evaluated: pathlib.Path) -> pathlib.Path:
+    """The workdir itself, or the first of the runs that were evaluated together."""
+    if (workdir / workdir_lib.CONFIG).exists():
+        return workdir
+    about = json.loads((evaluated / 'evaluation.json').read_text())
+    return pathlib.Path(about['workdirs'][0]['workdir'])
+
+
 def main() -> None:
     """Draws."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -61,7 +71,7 @@ def main() -> None:
     if not (folder / 'predictions.csv').exists():
         parser.error(f'{folder} holds no predictions.csv: evaluate that split first')
     rows = report.read_predictions(folder / 'predictions.csv')
-    builder = evaluate.create_builder(workdir_lib.load_config(options.workdir))
+    builder = evaluate.create_builder(workdir_lib.load_config(trained_in(options.workdir, folder)))
     ids = input_pipeline.read_columns(builder, options.split)['id'].tolist()
     source = builder.as_data_source(options.split)
     places = worst_rows(rows, options.count)

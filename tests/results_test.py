@@ -186,9 +186,13 @@ def test_the_curve_of_every_run_is_a_row(folder, tmp_path):
         {'step': 10, 'epoch': 2.0, 'validation/age/mae': 2.25, 'validation/gender/accuracy': 0.9},
         {'step': 12, 'epoch': 2.4, 'validation/age/mae': 1.25, 'validation/gender/accuracy': 0.9},
     ]
-    runs = [
+    runs: list[dict[str, Any]] = [
         {'label': 'A', 'validation_curve': curve},
         {'label': 'B', 'validation_curve': curve[1:]},
+    ]
+    # Another evaluation of a run has its curve too, and a combination none.
+    assert [rows_lib.has_curve(run) for run in (*runs, runs[0] | {'evaluated': {}}, {})] == [
+        *(True, True, False, False)
     ]
     assert rows_lib.curves_table(runs) == [
         '| epoch | 1 | 2 |',
@@ -355,6 +359,14 @@ def test_readme_and_configs_show_what_results_hold():
     assert {path.name for path in texts} >= {'README.md', 'utkface_resnet18_lstm_imagenet.py'}
     for path, new in texts.items():
         assert path.read_text() == new, f'{path}: run python -m results.table'
+
+
+def test_the_worst_of_runs_evaluated_together_are_shown_in_the_data_of_the_first(folder, tmp_path):
+    test = folder / 'evaluation/test'
+    assert worst.trained_in(folder, test) == folder
+    workdirs = [{'workdir': str(folder)}, {'workdir': '/other'}]
+    workdir.write_json(test / 'evaluation.json', {'workdirs': workdirs})
+    assert worst.trained_in(tmp_path / 'A+B', test) == folder
 
 
 def test_the_worst_come_first_and_unknown_ages_not_at_all():
