@@ -1,7 +1,8 @@
 r"""Trainings on a borrowed accelerator: no network, files in small parts, minutes at a time.
 
+  # Where there is a network:
   python benchmarks/offline_training.py pack --to=packed --python=3.12 --part_mib=60 \
-      ~/tensorflow_datasets/utkface resnet18.safetensors      # where there is a network
+      ~/tensorflow_datasets/utkface resnet18_imagenet_partial.safetensors
   python benchmarks/offline_training.py unpack packed --to=/tmp/there    # there, after each part
   python benchmarks/offline_training.py train /tmp/there --plan=benchmarks/offline_plan.txt \
       --minutes=9 --out=results_of_this_call
@@ -111,32 +112,38 @@ def train(options: argparse.Namespace) -> None:
     there = options.there.resolve()
     end = time.monotonic() + 60 * options.minutes
     options.out.mkdir(parents=True, exist_ok=True)
+    failed = False
     for name, flags in read_plan(options.plan, there).items():
         workdir = there / 'runs' / name
         if (workdir / 'finished').exists():
             continue
-        if time.monotonic() > end:
+        # What is begun too late would only compile.
+        if end - time.monotonic() <= min(60, 30 * options.minutes):
             print(f'{name}: not begun')
             continue
         workdir.mkdir(parents=True, exist_ok=True)
-        log = workdir.with_suffix('.log')
+        log = workdir.parent / f'{name}.log'
         command = [sys.executable, 'launch.py', f'--workdir={workdir}', *flags]
         start = time.monotonic()
         with log.open('a') as file:
             run = subprocess.Popen(command, cwd=CHECKOUT, stdout=file, stderr=file)
             try:
-                outcome = run.wait(max(end - start, 1))
+                outcome = run.wait(end - start)
+                ended = outcome == 0
+                failed |= not ended
             except subprocess.TimeoutExpired:
                 run.send_signal(signal.SIGTERM)
-                outcome = run.wait()
-            else:
-                if outcome == 0:
-                    (workdir / 'finished').touch()
+                outcome, ended = run.wait(), False
         print(f'{name}: status {outcome} after {time.monotonic() - start:.0f} s')
         print('\n'.join(log.read_text().splitlines()[-3:]), flush=True)
         with tarfile.open(options.out / f'{name}.tar.gz', 'w:gz') as archive:
             for path in (log, workdir):
                 archive.add(path, path.name, filter=without_checkpoints)
+        # After the archive: a call that is killed before it leaves the run to the next one.
+        if ended:
+            (workdir / 'finished').touch()
+    if failed:
+        sys.exit('error: a training failed: its log is in its archive')
 
 
 def without_checkpoints(info: tarfile.TarInfo) -> tarfile.TarInfo | None:
