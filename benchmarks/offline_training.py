@@ -10,9 +10,10 @@ r"""Trainings on a borrowed accelerator: no network, files in small parts, minut
 `pack` writes prepared datasets, weights and the wheels that are missing there into parts of equal
 size. `unpack` keeps the parts it finds; once all have come it checks their hashes, unpacks and
 installs. `train` runs what the plan has not finished yet, line by line: a name, and flags of
-launch.py in which {there} is the folder. At the end of the minutes a training is told to stop,
-writes a checkpoint, and is taken up by the next call. What each run has shown so far, but for
-checkpoints, goes to OUT/NAME.tar.gz: unpacked it is a workdir for `results.record`.
+launch.py in which {there} is the folder, or the name of a line above for all of its flags. At the
+end of the minutes a training is told to stop, writes a checkpoint, and is taken up by the next
+call. What each run has shown so far, but for checkpoints, goes to OUT/NAME.tar.gz: unpacked it is a
+workdir for `results.record`.
 """
 
 import argparse
@@ -36,6 +37,8 @@ PACKAGES = (
     'toml',
 )
 MANIFEST = 'parts.json'
+# What is begun with less left would only compile.
+LEAST_SECONDS = 60
 
 
 def download(packages: list[str], python: str, folder: pathlib.Path) -> None:
@@ -46,9 +49,12 @@ def download(packages: list[str], python: str, folder: pathlib.Path) -> None:
         binary = ['--only-binary=:all:', f'--python-version={python}', f'--dest={folder}']
         command = [*pip, 'download', *constraints, *binary, package]
         if subprocess.run(command, stderr=subprocess.DEVNULL).returncode:
-            subprocess.run(
-                [*pip, 'wheel', *constraints, f'--wheel-dir={folder}', package], check=True
-            )
+            before = set(folder.glob('*.whl'))
+            build = [*pip, 'wheel', *constraints, f'--wheel-dir={folder}', package]
+            subprocess.run(build, check=True)
+            for path in set(folder.glob('*.whl')) - before:
+                if not path.name.endswith('-none-any.whl'):
+                    sys.exit(f'error: {path.name} fits this Python alone, not {python}')
 
 
 def pack(options: argparse.Namespace) -> None:
@@ -77,6 +83,8 @@ def unpack(options: argparse.Namespace) -> None:
     options.to.mkdir(parents=True, exist_ok=True)
     for path in options.parts.iterdir():
         shutil.copyfile(path, options.to / path.name)
+    if not (options.to / MANIFEST).exists():
+        sys.exit(f'error: {options.parts} holds no {MANIFEST}: send it with every part')
     hashes = json.loads((options.to / MANIFEST).read_text())
     missing = [name for name in hashes if not (options.to / name).exists()]
     if missing:
@@ -99,11 +107,13 @@ def unpack(options: argparse.Namespace) -> None:
 
 def read_plan(path: pathlib.Path, there: pathlib.Path) -> dict[str, list[str]]:
     """Name to flags of launch.py, in the order of the lines."""
-    plan = {}
+    plan: dict[str, list[str]] = {}
     for line in path.read_text().splitlines():
         name, *flags = shlex.split(line, comments=True) or ['']
         if name:
-            plan[name] = [flag.replace('{there}', str(there)) for flag in flags]
+            plan[name] = []
+            for flag in flags:
+                plan[name] += plan.get(flag) or [flag.replace('{there}', str(there))]
     return plan
 
 
@@ -117,8 +127,7 @@ def train(options: argparse.Namespace) -> None:
         workdir = there / 'runs' / name
         if (workdir / 'finished').exists():
             continue
-        # What is begun too late would only compile.
-        if end - time.monotonic() <= min(60, 30 * options.minutes):
+        if end - time.monotonic() < LEAST_SECONDS:
             print(f'{name}: not begun')
             continue
         workdir.mkdir(parents=True, exist_ok=True)
@@ -173,7 +182,10 @@ def main() -> None:
     command.add_argument('--out', type=pathlib.Path, required=True)
     command.set_defaults(run=train)
     options = parser.parse_args()
-    options.run(options)
+    try:
+        options.run(options)
+    except (OSError, subprocess.CalledProcessError) as error:
+        sys.exit(f'error: {error}')
 
 
 if __name__ == '__main__':

@@ -42,7 +42,10 @@ def find_predictions(run: str, split: str) -> pathlib.Path:
     for path in paths:
         if path.exists():
             return path
-    raise ValueError(f'{run}: there is neither {paths[0]} nor {paths[1]}')
+    raise ValueError(
+        f'{run}: there is neither {paths[0]} nor {paths[1]}: evaluate the run on {split}, or name '
+        'its workdir'
+    )
 
 
 def _examples(rows: metrics.Rows) -> metrics.Rows:
@@ -72,7 +75,8 @@ def compare(a: Sequence[metrics.Rows], b: Sequence[metrics.Rows]) -> dict[str, f
         for name in ('id', 'age', 'gender'):
             if not np.array_equal(rows[name], labels[name], equal_nan=name == 'age'):
                 raise ValueError(
-                    f'the runs were not evaluated on the same examples: {name} differs'
+                    f'the runs were not evaluated on the same examples: {name} differs. Evaluate '
+                    'all of them on one split of one version of the dataset'
                 )
 
     def error(rows):
@@ -119,7 +123,7 @@ def main() -> None:
     try:
         scores = compare_runs(options.a.split(','), options.b.split(','), options.split)
     except (ValueError, OSError) as error:
-        sys.exit(f'error: {error}')
+        sys.exit(f'error: {options.a} less {options.b} on {options.split}: {error}')
     kept = json.loads(PATH.read_text()) if PATH.exists() else {}
     sides = {name: names(getattr(options, name).split(',')) for name in 'ab'}
     kept[options.name] = {**sides, 'split': options.split, 'scores': scores}

@@ -177,17 +177,20 @@ def record(folder: pathlib.Path, evaluation: pathlib.Path) -> dict[str, Any]:
     return without_folders(kept)
 
 
-def record_combination(folder: pathlib.Path) -> dict[str, Any]:
-    """Everything that is kept of runs evaluated together (`--workdir=A,B`), which folder holds."""
-    splits = evaluated_splits(folder)
-    about = next(iter(splits.values()))['about']
+def combined_workdirs(folder: pathlib.Path, about: dict[str, Any]) -> list[pathlib.Path]:
+    """The workdirs that `--mode=evaluate --workdir=A,B` combined, from the evaluation in folder."""
     if 'workdirs' not in about:
         raise ValueError(
             f'{folder} has no {workdir_lib.CONFIG} and holds no evaluation of several runs: name '
-            'the workdir, and this folder by --evaluation'
+            'the workdir that was evaluated'
         )
-    workdirs = about['workdirs']
-    runs = [pathlib.Path(entry['workdir']) for entry in workdirs]
+    return [pathlib.Path(entry['workdir']) for entry in about['workdirs']]
+
+
+def record_combination(folder: pathlib.Path) -> dict[str, Any]:
+    """Everything that is kept of runs evaluated together (`--workdir=A,B`), which folder holds."""
+    splits = evaluated_splits(folder)
+    runs = combined_workdirs(folder, next(iter(splits.values()))['about'])
     command = f'python launch.py --mode=evaluate --workdir={",".join(map(str, runs))}'
     sessions = [describe_sessions(read_lines(run / SESSIONS)) for run in runs]
     seconds = [session['seconds'] for session in sessions]
@@ -270,6 +273,9 @@ def main() -> None:
     path = FOLDER / f'{options.name or options.workdir.resolve().name}.json'
     if not options.workdir.is_dir():
         parser.error(f'there is no folder {options.workdir}')
+    if options.tried and (options.pictures or options.predictions):
+        parser.error('of a trial scores alone are kept: leave out --pictures and --predictions')
+    evaluation = options.evaluation or options.workdir
     try:
         if options.tried:
             path = FOLDER / 'tried' / path.name
@@ -279,15 +285,14 @@ def main() -> None:
         elif not (options.workdir / workdir_lib.CONFIG).exists():
             kept = record_combination(options.workdir)
         else:
-            kept = record(options.workdir, options.evaluation or options.workdir)
+            kept = record(options.workdir, evaluation)
+        if options.pictures:
+            copy_pictures(evaluation / 'evaluation' / 'test', path.with_suffix(''))
+        if options.predictions:
+            copy_predictions(evaluation, kept['splits'], path.stem)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
     path.parent.mkdir(exist_ok=True)
-    evaluation = options.evaluation or options.workdir
-    if options.pictures:
-        copy_pictures(evaluation / 'evaluation' / 'test', path.with_suffix(''))
-    if options.predictions and not options.tried:
-        copy_predictions(evaluation, kept['splits'], path.stem)
     workdir_lib.write_json(path, shown | kept)
     print(path)
 

@@ -123,11 +123,12 @@ def has_curve(record: Record) -> bool:
 
 
 def curves_table(records: Sequence[Record]) -> list[str]:
-    """Validation MAE and gender accuracy after every epoch, a row a run."""
+    """Validation MAE and gender accuracy after every epoch, a row a run that has a curve."""
+    records = [record for record in records if has_curve(record)]
     curves = [
         {
             round(row['epoch']): (row['validation/age/mae'], row['validation/gender/accuracy'])
-            for row in record.get('validation_curve', ())
+            for row in record['validation_curve']
             # After whole epochs, to a step.
             if 'epoch' in row and abs(row['epoch'] - round(row['epoch'])) < 0.02
         }

@@ -43,9 +43,7 @@ def create_tables(folder: pathlib.Path) -> dict[str, Callable[[], list[str]]]:
     tables: dict[str, Callable[[], list[str]]] = {
         'comparisons': lambda: rows.comparisons_table(files.get('comparisons', {})),
         'members': lambda: rows.members_table([r for r in records if rows.is_ensemble(r)]),
-        'curves': lambda: rows.curves_table(
-            [r for r in records if r['table'] == 'utkface' and rows.has_curve(r)]
-        ),
+        'curves': lambda: rows.curves_table([r for r in records if r['table'] == 'utkface']),
         'tried': lambda: rows.tried_table(trials),
     }
     for name in {record['table'] for record in records} | set(not_run) | set(published):

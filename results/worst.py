@@ -16,6 +16,7 @@ import numpy as np
 
 from hybrid import evaluate, input_pipeline, metrics, plots, report
 from hybrid import workdir as workdir_lib
+from results.record import combined_workdirs
 
 COLUMNS = 5
 
@@ -57,7 +58,7 @@ def trained_in(workdir: pathlib.Path, evaluated: pathlib.Path) -> pathlib.Path:
     if (workdir / workdir_lib.CONFIG).exists():
         return workdir
     about = json.loads((evaluated / 'evaluation.json').read_text())
-    return pathlib.Path(about['workdirs'][0]['workdir'])
+    return combined_workdirs(workdir, about)[0]
 
 
 def main() -> None:
@@ -71,7 +72,11 @@ def main() -> None:
     if not (folder / 'predictions.csv').exists():
         parser.error(f'{folder} holds no predictions.csv: evaluate that split first')
     rows = report.read_predictions(folder / 'predictions.csv')
-    builder = evaluate.create_builder(workdir_lib.load_config(trained_in(options.workdir, folder)))
+    try:
+        config = workdir_lib.load_config(trained_in(options.workdir, folder))
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    builder = evaluate.create_builder(config)
     ids = input_pipeline.read_columns(builder, options.split)['id'].tolist()
     source = builder.as_data_source(options.split)
     places = worst_rows(rows, options.count)
