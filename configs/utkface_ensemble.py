@@ -7,7 +7,7 @@ Half-width ResNet-18s at 64 px, 8 epochs: what two CPU cores can train in well u
 Scores (results/utkface_ensemble.json):
 
     validation  MAE 5.84 (5.63 to 6.09) years, CS@5 55.7 %, gender 90.4 (89.2 to 91.6) %
-    test        MAE 6.03 (5.78 to 6.27) years, CS@5 55.8 %, gender 90.8 (89.6 to 92.0) %
+    test        MAE 6.03 (5.78 to 6.27) years, CS@5 55.8 %, gender 90.8 (89.6 to 91.9) %
     constant    MAE 15.05 years, gender 53.7 % (test)
     871ff92b6725, seed 0, 2 cores of AMD EPYC (shared with other work), 44 min
 """

@@ -10,7 +10,7 @@ convolutions and their BatchNorms were missing, and initialised.
 Scores (results/utkface_resnet18_lstm_imagenet.json):
 
     validation  MAE 4.78 (4.58 to 4.98) years, CS@5 64.4 %, gender 93.6 (92.6 to 94.6) %
-    test        MAE 4.81 (4.63 to 5.00) years, CS@5 64.0 %, gender 93.9 (92.9 to 94.9) %
+    test        MAE 4.81 (4.63 to 5.00) years, CS@5 64.0 %, gender 93.9 (93.0 to 94.9) %
     constant    MAE 15.05 years, gender 53.7 % (test)
     15f1827598cb, seed 0, 80 of 100 tensors pretrained, 2 cores of Intel(R) Xeon(R) Processor
     (shared with tests at low priority), 33 min

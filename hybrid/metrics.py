@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from hybrid.bootstrap import NUM_RESAMPLES, percentile_interval, resampled_means
+from hybrid.bootstrap import percentile_interval, resampled_means
 
 Rows = dict[str, np.ndarray]
 Scores = dict[str, float | int]
@@ -114,10 +114,9 @@ def _gender_scores(gender: np.ndarray, predicted: np.ndarray, intervals: bool) -
         for p, guess in enumerate(GENDERS):
             scores[f'confusion/{true}_as_{guess}'] = int(confusion[t, p])
     if intervals:
-        # To draw N examples with replacement is to draw the four counts from a multinomial.
-        shares = confusion.ravel() / max(len(gender), 1)
-        rng = np.random.default_rng(0)
-        resamples = rng.multinomial(len(gender), shares, NUM_RESAMPLES)
+        # Not `rng.multinomial` of the four counts: its draws differ between versions of numpy.
+        cells = np.repeat(np.eye(4), confusion.ravel(), axis=1)
+        resamples = resampled_means(cells).T
         scores |= _intervals(_gender_ratios(resamples.reshape(-1, 2, 2)))
     return scores
 
