@@ -1,0 +1,186 @@
+r"""The CNN alone trained by PyTorch on UTKFace: are this project's scores what others would get?
+
+    .venv/bin/python -m pip install -c constraints.txt -e '.[torch]'
+    .venv/bin/python -m benchmarks.torch_recipe --manual-dir=DIR --weights=FILE --workdir=OUT
+    .venv/bin/python -m results.compare utkface_resnet18_imagenet OUT --split=validation --name=...
+
+Network, augmentation, training and evaluation are written in PyTorch; splits and decoded faces are
+those of `hybrid`. ResNet-18, global average pooling, dropout 0.2; AdamW, PyTorch's one-cycle
+schedule to --learning-rate, weight decay 0.05, batch 64, 8 epochs; cross-entropy + 2 x MSE of
+(age - 33) / 20; rotation 15 degrees, scale 15 %, shift 4 px, flip, brightness 30 %; 96 px out of
+112; flip averaging. No epoch is selected: the last counts. The test split is read once, at the end.
+Runs from the project's root.
+"""
+
+import argparse
+import pathlib
+import sys
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import numpy as safetensors
+from torch import nn
+from torch.nn import functional
+
+from configs import utkface_resnet18_imagenet
+from hybrid import augment, input_pipeline, report
+from hybrid.evaluate import create_prepared_builder
+from tests.torch_resnet import ResNet
+
+BATCH, EPOCHS, RESIZE, SIZE = 64, 8, 112, 96
+OFFSET, SCALE = 33.0, 20.0
+
+
+class Network(nn.Module):
+    """ResNet-18, global average pooling, an age head and a gender head."""
+
+    def __init__(self, weights: str):
+        super().__init__()
+        self.encoder = ResNet((2, 2, 2, 2), 'basic')
+        for module in self.encoder.modules():
+            if isinstance(module, nn.Conv2d):  # As torchvision does.
+                nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
+        tensors = {name: torch.from_numpy(x) for name, x in safetensors.load_file(weights).items()}
+        missing, unused = self.encoder.load_state_dict(tensors, strict=False)
+        print(f'{len(tensors) - len(unused)} tensors loaded; initialised: {", ".join(missing)}')
+        del self.encoder.fc
+        self.age, self.gender = nn.Linear(512, 1), nn.Linear(512, 2)
+        self.dropout = nn.Dropout(0.2)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """[B, 3, H, W] to ages [B] in units of SCALE from OFFSET, and gender logits [B, 2]."""
+        x = self.dropout(self.encoder(x).mean((2, 3)))
+        return self.age(x)[:, 0], self.gender(x)
+
+
+def load(builder: Any, split: str) -> dict[str, Any]:
+    """All of a split: `image` uint8 [N, R, R, 3], `age`, `gender`, and the `columns` of labels."""
+    examples = input_pipeline.Examples(builder, split, RESIZE)
+    batches = [examples.load(part) for part in np.array_split(np.arange(len(examples)), 64)]
+    arrays = {
+        name: torch.from_numpy(np.concatenate([batch[name] for batch in batches]))
+        for name in ('image', 'age', 'gender')
+    }
+    return {**arrays, 'columns': input_pipeline.read_columns(builder, split)}
+
+
+def to_unit(images: torch.Tensor) -> torch.Tensor:
+    """uint8 [B, H, W, 3] to float32 [B, 3, H, W] in 0..1."""
+    return images.permute(0, 3, 1, 2).float() / 255
+
+
+def normalize(images: torch.Tensor) -> torch.Tensor:
+    """[B, 3, H, W] in 0..1 to what the weights expect."""
+    mean = torch.tensor(augment.IMAGENET_MEAN).view(1, 3, 1, 1)
+    std = torch.tensor(augment.IMAGENET_STD).view(1, 3, 1, 1)
+    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def vary(images: torch.Tensor) -> torch.Tensor:
+    """[B, 3, RESIZE, RESIZE] to [B, 3, SIZE, SIZE], all in 0..1."""
+    count = len(images)
+
+    def uniform(limit):
+        return (torch.rand(count) * 2 - 1) * limit
+
+    angle, zoom = torch.deg2rad(uniform(15.0)), 1 + uniform(0.15)
+    right, down = uniform(4.0) / (RESIZE / 2), uniform(4.0) / (RESIZE / 2)
+    mirror = torch.where(torch.rand(count) < 0.5, -1.0, 1.0)
+    cos = torch.cos(angle) / zoom * SIZE / RESIZE
+    sin = torch.sin(angle) / zoom * SIZE / RESIZE
+    rows = [torch.stack([mirror * cos, -mirror * sin, mirror * right], 1)]
+    rows.append(torch.stack([sin, cos, down], 1))
+    grid = functional.affine_grid(torch.stack(rows, 1), [count, 3, SIZE, SIZE], align_corners=False)
+    images = functional.grid_sample(images, grid, padding_mode='border', align_corners=False)
+    return (images * (1 + uniform(0.3)).view(-1, 1, 1, 1)).clamp(0, 1)
+
+
+@torch.no_grad()
+def predict(network: nn.Module, images: torch.Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """Ages [N] in years and probabilities [N] of female, means over a face and its mirror image."""
+    network.eval()
+    edge = (RESIZE - SIZE) // 2
+    ages, female = [], []
+    for part in images.split(128):
+        faces = normalize(to_unit(part)[:, :, edge:-edge, edge:-edge])
+        outputs = [network(x) for x in (faces, faces.flip(3))]
+        ages.append(sum(age for age, _ in outputs) / 2 * SCALE + OFFSET)
+        female.append(sum(logits.softmax(1)[:, 1] for _, logits in outputs) / 2)
+    return torch.cat(ages).numpy(), torch.cat(female).numpy()
+
+
+def evaluate(network: nn.Module, split: dict[str, Any], train: dict[str, Any]) -> dict[str, Any]:
+    """The rows of a report."""
+    ages, female = predict(network, split['image'])
+    count = len(ages)
+    columns = split['columns']
+    return {
+        'id': columns['id'],
+        'age': columns['age'],
+        'gender': columns['gender'],
+        'predicted_age': ages,
+        'female_probability': female,
+        'constant_age': np.full(count, np.median(train['columns']['age']), np.float32),
+        'constant_gender': np.full(count, np.bincount(train['columns']['gender']).argmax()),
+    }
+
+
+def train_epoch(network: nn.Module, optimizer: Any, schedule: Any, split: dict[str, Any]) -> None:
+    """One pass in random order; what does not fill a batch is left out."""
+    network.train()
+    order = torch.randperm(len(split['image']))
+    for part in order.split(BATCH)[: len(order) // BATCH]:
+        age, logits = network(normalize(vary(to_unit(split['image'][part]))))
+        loss = functional.cross_entropy(logits, split['gender'][part].long())
+        loss = loss + 2 * functional.mse_loss(age, (split['age'][part] - OFFSET) / SCALE)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+
+
+def main() -> None:
+    """Trains, and writes OUT/evaluation/validation and OUT/evaluation/test."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--manual-dir', required=True, help="holds UTKFace's archive")
+    parser.add_argument('--weights', required=True, help="torchvision's ResNet-18, .safetensors")
+    parser.add_argument('--workdir', required=True, type=pathlib.Path)
+    parser.add_argument('--seed', type=int, default=0)
+    parser.add_argument('--learning-rate', type=float, default=1e-3)
+    options = parser.parse_args()
+    if (options.workdir / 'evaluation').exists():
+        sys.exit(f'error: {options.workdir} holds an evaluation; name another --workdir')
+    torch.manual_seed(options.seed)
+    config = utkface_resnet18_imagenet.get_config()
+    config.data.manual_dir = options.manual_dir
+    builder = create_prepared_builder(config)
+    train, validation, test = (load(builder, name) for name in ('train', 'validation', 'test'))
+    network = Network(options.weights).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimizer,
+        options.learning_rate,
+        total_steps=EPOCHS * (len(train['image']) // BATCH),
+    )
+    start = time.monotonic()
+    for epoch in range(1, EPOCHS + 1):
+        train_epoch(network, optimizer, schedule, train)
+        rows = evaluate(network, validation, train)
+        error = np.abs(rows['predicted_age'] - rows['age']).mean()
+        right = ((rows['female_probability'] > 0.5) == rows['gender']).mean()
+        seconds = time.monotonic() - start
+        print(
+            f'epoch {epoch}: validation MAE {error:.3f}, gender {right:.2%}, {seconds:.0f} s',
+            flush=True,
+        )
+    for name, split in (('validation', validation), ('test', test)):
+        rows = evaluate(network, split, train)
+        folder = options.workdir / 'evaluation' / name
+        scores = report.write_report(rows, folder, f'PyTorch, seed {options.seed}, {name}')
+        print(report.format_table(scores, name))
+
+
+if __name__ == '__main__':
+    main()
