@@ -2,14 +2,20 @@ r"""The CNN alone trained by PyTorch on UTKFace: are this project's scores what 
 
     .venv/bin/python -m pip install -c constraints.txt -e '.[torch]'
     .venv/bin/python -m benchmarks.torch_recipe --manual-dir=DIR --weights=FILE --workdir=OUT
-    .venv/bin/python -m results.compare utkface_resnet18_imagenet OUT --split=validation --name=...
 
 Network, augmentation, training and evaluation are written in PyTorch; splits and decoded faces are
 those of `hybrid`. ResNet-18, global average pooling, dropout 0.2; AdamW, PyTorch's one-cycle
 schedule to --learning-rate, weight decay 0.05, batch 64, 8 epochs; cross-entropy + 2 x MSE of
-(age - 33) / 20; rotation 15 degrees, scale 15 %, shift 4 px, flip, brightness 30 %; 96 px out of
-112; flip averaging. No epoch is selected: the last counts. The test split is read once, at the end.
-Runs from the project's root.
+(age - 33) / 20; rotation 15 degrees, scale 15 %, shift 4 px of 112, flip, brightness 30 %; 96 px
+out of 112; flip averaging. No epoch is selected: the last counts. Test faces are predicted once, at
+the end.
+
+configs/utkface_resnet18_imagenet.py is the same but for this: its rate is 3e-4, gradients are
+clipped, weight decay leaves out biases and norms, Adam's beta 1 stays 0.9 (PyTorch's schedule moves
+it between 0.85 and 0.95), and the epoch that is best on validation counts.
+
+OUT/evaluation holds what `results.compare` reads. What is in results/ is kept there as
+predictions/<name of OUT>.<split>.csv. Runs from the project's root.
 """
 
 import argparse
@@ -19,10 +25,14 @@ import time
 from typing import Any
 
 import numpy as np
-import torch
-from safetensors import numpy as safetensors
-from torch import nn
-from torch.nn import functional
+
+try:
+    import torch
+    from safetensors.torch import load_file, save_model
+    from torch import nn
+    from torch.nn import functional
+except ImportError as error:
+    sys.exit(f"error: {error}; install the extra: python -m pip install -e '.[torch]'")
 
 from configs import utkface_resnet18_imagenet
 from hybrid import augment, input_pipeline, report
@@ -42,10 +52,15 @@ class Network(nn.Module):
         for module in self.encoder.modules():
             if isinstance(module, nn.Conv2d):  # As torchvision does.
                 nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
-        tensors = {name: torch.from_numpy(x) for name, x in safetensors.load_file(weights).items()}
-        missing, unused = self.encoder.load_state_dict(tensors, strict=False)
-        print(f'{len(tensors) - len(unused)} tensors loaded; initialised: {", ".join(missing)}')
         del self.encoder.fc
+        tensors = {name: x for name, x in load_file(weights).items() if not name.startswith('fc.')}
+        missing, unused = self.encoder.load_state_dict(tensors, strict=False)
+        if unused or any(not name.startswith('layer4.') for name in missing):
+            sys.exit(
+                f"error: {weights} is no ResNet-18 of torchvision's names, complete up to layer3: "
+                f'{len(missing)} tensors are missing, {len(unused)} unused: {unused[:3]}'
+            )
+        print(f'{weights}: {len(missing)} tensors of layer4 are not there, and are initialised')
         self.age, self.gender = nn.Linear(512, 1), nn.Linear(512, 2)
         self.dropout = nn.Dropout(0.2)
 
@@ -150,14 +165,17 @@ def main() -> None:
     parser.add_argument('--seed', type=int, default=0)
     parser.add_argument('--learning-rate', type=float, default=1e-3)
     options = parser.parse_args()
+    if not pathlib.Path(options.weights).is_file():
+        sys.exit(f'error: --weights={options.weights} is not a file')
     if (options.workdir / 'evaluation').exists():
         sys.exit(f'error: {options.workdir} holds an evaluation; name another --workdir')
     torch.manual_seed(options.seed)
     config = utkface_resnet18_imagenet.get_config()
     config.data.manual_dir = options.manual_dir
     builder = create_prepared_builder(config)
-    train, validation, test = (load(builder, name) for name in ('train', 'validation', 'test'))
     network = Network(options.weights).to(memory_format=torch.channels_last)
+    options.workdir.mkdir(parents=True, exist_ok=True)
+    train, validation = load(builder, 'train'), load(builder, 'validation')
     optimizer = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
         optimizer,
@@ -175,7 +193,8 @@ def main() -> None:
             f'epoch {epoch}: validation MAE {error:.3f}, gender {right:.2%}, {seconds:.0f} s',
             flush=True,
         )
-    for name, split in (('validation', validation), ('test', test)):
+    save_model(network, str(options.workdir / 'network.safetensors'))
+    for name, split in (('validation', validation), ('test', load(builder, 'test'))):
         rows = evaluate(network, split, train)
         folder = options.workdir / 'evaluation' / name
         scores = report.write_report(rows, folder, f'PyTorch, seed {options.seed}, {name}')
