@@ -8,12 +8,18 @@ import pytest
 from hybrid import ensemble_metrics, metrics, report, workdir
 from results import compare, record, table
 
+SPLITS = ('validation', 'test')
 # Runs on UTKFace recorded before predictions were kept.
 LOST = {
     'utkface_ensemble',
     'utkface_resnet18_lstm_imagenet_amd',
     'utkface_resnet18_lstm_scratch',
 }
+# Runs of benchmarks/torch_recipe.py, kept to be compared with.
+TORCH = {f'torch_recipe_{rate}.{split}' for rate in ('1e-3', '3e-4') for split in SPLITS}
+RECORDED = sorted(
+    path.stem for path in record.FOLDER.glob('*.json') if 'splits' in json.loads(path.read_text())
+)
 PREDICTIONS = sorted((record.FOLDER / 'predictions').glob('*.csv'))
 
 
@@ -24,10 +30,12 @@ def test_predictions_of_all_later_runs_on_utkface_are_kept():
         for split in json.loads(path.read_text())['splits']
         if path.stem not in LOST
     }
-    assert {path.stem for path in PREDICTIONS} == recorded
+    assert {path.stem for path in PREDICTIONS} == recorded | TORCH
 
 
-@pytest.mark.parametrize('path', PREDICTIONS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    'path', [path for path in PREDICTIONS if path.stem not in TORCH], ids=lambda path: path.stem
+)
 def test_recorded_scores_are_those_of_the_kept_predictions(path):
     name, split = path.stem.rsplit('.', 1)
     kept = json.loads((record.FOLDER / f'{name}.json').read_text())
@@ -40,6 +48,36 @@ def test_recorded_scores_are_those_of_the_kept_predictions(path):
     for key, value in recorded.items():
         expected = np.nan if value is None else value
         assert scores[key] == pytest.approx(expected, rel=1e-6, abs=1e-9, nan_ok=True), key
+
+
+@pytest.mark.parametrize('name', RECORDED)
+def test_recorded_gender_intervals_are_those_of_the_recorded_counts(name):
+    kept = json.loads((record.FOLDER / f'{name}.json').read_text())
+    for recorded in (split['metrics'] for split in kept['splits'].values()):
+        for prefix in ('', 'without_leaks/') if 'without_leaks/num_examples' in recorded else ('',):
+            counts = [
+                recorded[f'{prefix}gender/confusion/{true}_as_{predicted}']
+                for true in metrics.GENDERS
+                for predicted in metrics.GENDERS
+            ]
+            true, predicted = np.repeat([(0, 0), (0, 1), (1, 0), (1, 1)], counts, axis=0).T
+            unknown = np.full(len(true), np.nan)
+            scores = metrics.compute_metrics(
+                {
+                    'id': np.arange(len(true)),
+                    'age': unknown,
+                    'gender': true,
+                    'predicted_age': np.zeros(len(true)),
+                    'female_probability': predicted,
+                    'constant_age': unknown,
+                    'constant_gender': true,
+                }
+            )
+            ends = {key for key in recorded if key.startswith(f'{prefix}gender/') and '_ci' in key}
+            assert len(ends) == 16
+            for key in ends:
+                expected = pytest.approx(recorded[key], rel=1e-9)
+                assert scores[key.removeprefix(prefix)] == expected, key
 
 
 @pytest.mark.parametrize(

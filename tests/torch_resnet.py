@@ -1,4 +1,4 @@
-"""torchvision's ResNet in PyTorch, with its names; for tests that run where PyTorch is."""
+"""torchvision's ResNet in PyTorch, with its names; for what runs where PyTorch is."""
 
 import torch
 from torch import nn
