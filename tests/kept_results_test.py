@@ -1,5 +1,6 @@
 """What is committed in results/ agrees with itself."""
 
+import itertools
 import json
 
 import numpy as np
@@ -17,9 +18,14 @@ LOST = {
 }
 # Runs of benchmarks/torch_recipe.py, kept to be compared with.
 TORCH = {f'torch_recipe_{rate}.{split}' for rate in ('1e-3', '3e-4') for split in SPLITS}
-RECORDED = sorted(
-    path.stem for path in record.FOLDER.glob('*.json') if 'splits' in json.loads(path.read_text())
-)
+# Run, split and prefix of all recorded scores.
+RECORDED = [
+    (path.stem, split, prefix)
+    for path in sorted(record.FOLDER.glob('*.json'))
+    for split, content in json.loads(path.read_text()).get('splits', {}).items()
+    for prefix in ('', 'without_leaks/')
+    if f'{prefix}num_examples' in content['metrics']
+]
 PREDICTIONS = sorted((record.FOLDER / 'predictions').glob('*.csv'))
 
 
@@ -50,34 +56,38 @@ def test_recorded_scores_are_those_of_the_kept_predictions(path):
         assert scores[key] == pytest.approx(expected, rel=1e-6, abs=1e-9, nan_ok=True), key
 
 
-@pytest.mark.parametrize('name', RECORDED)
-def test_recorded_gender_intervals_are_those_of_the_recorded_counts(name):
+def scores_of_counts(counts):
+    """Metrics of examples with these counts, true by predicted gender, and no age."""
+    true, predicted = np.repeat([(0, 0), (0, 1), (1, 0), (1, 1)], counts, axis=0).T
+    unknown = np.full(len(true), np.nan)
+    return metrics.compute_metrics(
+        {
+            'id': np.arange(len(true)),
+            'age': unknown,
+            'gender': true,
+            'predicted_age': np.zeros(len(true)),
+            'female_probability': predicted,
+            'constant_age': unknown,
+            'constant_gender': true,
+        }
+    )
+
+
+@pytest.mark.parametrize(('name', 'split', 'prefix'), RECORDED)
+def test_recorded_gender_intervals_are_those_of_the_recorded_counts(name, split, prefix):
     kept = json.loads((record.FOLDER / f'{name}.json').read_text())
-    for recorded in (split['metrics'] for split in kept['splits'].values()):
-        for prefix in ('', 'without_leaks/') if 'without_leaks/num_examples' in recorded else ('',):
-            counts = [
-                recorded[f'{prefix}gender/confusion/{true}_as_{predicted}']
-                for true in metrics.GENDERS
-                for predicted in metrics.GENDERS
-            ]
-            true, predicted = np.repeat([(0, 0), (0, 1), (1, 0), (1, 1)], counts, axis=0).T
-            unknown = np.full(len(true), np.nan)
-            scores = metrics.compute_metrics(
-                {
-                    'id': np.arange(len(true)),
-                    'age': unknown,
-                    'gender': true,
-                    'predicted_age': np.zeros(len(true)),
-                    'female_probability': predicted,
-                    'constant_age': unknown,
-                    'constant_gender': true,
-                }
-            )
-            ends = {key for key in recorded if key.startswith(f'{prefix}gender/') and '_ci' in key}
-            assert len(ends) == 16
-            for key in ends:
-                expected = pytest.approx(recorded[key], rel=1e-9)
-                assert scores[key.removeprefix(prefix)] == expected, key
+    recorded = {
+        key.removeprefix(prefix): value
+        for key, value in kept['splits'][split]['metrics'].items()
+        if key.startswith(f'{prefix}gender/')
+    }
+    pairs = itertools.product(metrics.GENDERS, repeat=2)
+    scores = scores_of_counts([recorded[f'gender/confusion/{a}_as_{b}'] for a, b in pairs])
+    ends = {key for key in recorded if '_ci95_' in key}
+    assert len(ends) == 16
+    assert {key: scores[key] for key in ends} == pytest.approx(
+        {key: recorded[key] for key in ends}, rel=1e-9
+    )
 
 
 @pytest.mark.parametrize(
