@@ -66,6 +66,9 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.encoder = ml_collections.ConfigDict()
     config.model.encoder.name = 'resnet18'  # resnet18, resnet34, resnet50, resnet101
     config.model.encoder.width = 64  # channels of the first stage
+    # Which convolution of a bottleneck (resnet50, resnet101) has the stride: '3x3' (v1.5, as
+    # torchvision's and timm's weights want it) or '1x1' (v1, as He et al.'s and Keras's do).
+    config.model.encoder.bottleneck_stride = '3x3'
     config.model.encoder.stem = 'imagenet'  # 7x7/2 and max-pool; 'small' and 'medium' are 3x3
     config.model.encoder.zero_init_residual = True
     # What the encoder starts from: a .safetensors or .npz file with the weights of a ResNet, named

@@ -17,7 +17,10 @@ _LOG = logging.getLogger(__name__)
 
 PARTS = ('all', 'encoder')
 # What gives the same parameters another meaning, of the encoder and of all else.
-_OF_ENCODER = ('data.normalization', 'model.encoder.name', 'model.encoder.stem')
+_OF_ENCODER = (
+    *('data.normalization', 'model.encoder.name', 'model.encoder.bottleneck_stride'),
+    'model.encoder.stem',
+)
 _OF_REST = (
     *('model.sequence.order', 'model.recurrent.cell', 'model.recurrent.reduce'),
     *('model.head.age_offset', 'model.head.age_scale'),
@@ -113,6 +116,8 @@ def read(address: Address, config: ConfigDict) -> EarlierRun:
     defaults = config.copy_and_resolve_references()
     with defaults.unlocked():
         defaults.ensemble.size, defaults.ensemble.groups = 1, ConfigDict()
+        # What runs had before there was this key.
+        defaults.model.encoder.bottleneck_stride = '3x3'
         # Of a dict with keys a part would remain.
         defaults.data.parameters = ConfigDict()
     earlier = workdir.load_config(folder, defaults)

@@ -1,7 +1,8 @@
 """Weights of torchvision's and timm's ResNets into the encoder's variables.
 
 With them the encoder computes what PyTorch computes from images of the same normalisation: padding
-is explicit, a stage's stride is where v1.5 has it, and BatchNorm adds 1e-5 to the variance.
+is explicit, `model.encoder.bottleneck_stride` says where a stage's stride is, and BatchNorm adds
+1e-5 to the variance.
 PyTorch's BatchNorm momentum of 0.1 is Flax's 0.9. One convention differs: in training PyTorch moves
 the running variance towards the unbiased variance of the batch, Flax towards the biased one, which
 is 1 / n smaller with n values a channel (0.2 % in the last stage at 96 px and batch 64). It matters

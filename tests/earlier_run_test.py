@@ -211,6 +211,11 @@ def test_an_ensemble_from_one_run_from_several_and_from_an_ensemble(config, sour
             r'params/age_head/output/kernel is \[8, 1\] there, \[4, 1\] .*init_from_parts=.encoder',
         ),
         ({'data.normalization': 'unit'}, 'encoder', r"config\.data\.normalization='imagenet', wh"),
+        (
+            {'model.encoder.bottleneck_stride': '1x1'},
+            'encoder',
+            r"config\.model\.encoder\.bottleneck_stride='3x3', which is '1x1' now",
+        ),
         ({'model.head.age_offset': 40.0}, 'all', r'config\.model\.head\.age_offset=33\.0, which'),
         ({'model.sequence.order': 'column'}, 'all', r"config\.model\.sequence\.order='raster', wh"),
     ],
@@ -274,7 +279,12 @@ def test_a_run_from_before_there_were_ensembles(config, source, tmp_path):
     path = source / workdir.CONFIG
     text = json.loads(path.read_text())
     del text['ensemble'], text['finetune'], text['init_from']
+    del text['model']['encoder']['bottleneck_stride']
     path.write_text(json.dumps(text))
     config.init_from, config.ensemble.size = str(source), 2
     state, _ = initialization.start(config, create_state(config))
     assert values(state['members']) == everywhere(2)
+    # There was one kind of bottleneck then.
+    config.model.encoder.bottleneck_stride = '1x1'
+    with pytest.raises(ValueError, match=r"bottleneck_stride='3x3', which is '1x1' now"):
+        initialization.start(config, create_state(config))

@@ -14,10 +14,10 @@ from hybrid import augment, pretrained, tensor_files
 from hybrid.models import resnet
 
 
-def make(name, width=64, stages=4):
+def make(name, width=64, stages=4, **kwargs):
     """An encoder by its name, or of (sizes, kind)."""
     sizes, block = resnet.ENCODERS.get(name, name)
-    return resnet.ResNet(stage_sizes=sizes[:stages], block=block, width=width)
+    return resnet.ResNet(stage_sizes=sizes[:stages], block=block, width=width, **kwargs)
 
 
 @functools.cache
@@ -134,18 +134,38 @@ def test_weights_trained_on_imagenet_compute_what_they_did_in_pytorch(shared_dat
     assert (variables['batch_stats']['layer4_1']['bn2']['var'] == 7).all()
     assert not (stage['downsample_conv']['kernel'] == 7).any()
 
+    check_golden_activations(folder, 'resnet18', variables, stages=4)
+
+
+def test_a_whole_resnet_50_of_v1_computes_what_it_did_in_pytorch(shared_data):
+    folder = shared_data / 'imagenet_resnet50'
+    tensors = tensor_files.read(folder / 'resnet50_imagenet_v1.safetensors')
+    assert tensors['layer1.0.conv1.weight'].dtype == np.float16
+    variables, report = pretrained.convert(tensors, initial(make('resnet50')))
+    assert len(report.loaded) == 265
+    assert (report.missing, report.unused) == ([], ['fc.bias', 'fc.weight'])
+    layer4, golden = check_golden_activations(folder, 'resnet50', variables, stages=5, stride='1x1')
+    features = layer4.mean(axis=(1, 2), dtype=np.float64)
+    logits = features @ tensors['fc.weight'].astype(np.float64).T + tensors['fc.bias']
+    assert_agree(logits, golden['logits'])
+
+
+def check_golden_activations(folder, name, variables, stages, stride='3x3'):
+    """Compares every stage from the stem on; returns the last one's activations, and the file."""
     golden = np.load(folder / 'golden_activations.npz', allow_pickle=False)
     images = augment.normalize(jnp.asarray(golden['images']), 'imagenet')
-    models = [make('resnet18', stages=stages) for stages in range(4)]
+    models = [make(name, stages=count, bottleneck_stride=stride) for count in range(stages)]
 
     @jax.jit
     def activations(variables, images):
         return [model.apply(variables, images, train=False) for model in models]
 
     with jax.default_matmul_precision('highest'):
-        ours = activations(variables, images)
-    for name, activation in zip(['stem', 'layer1', 'layer2', 'layer3'], ours, strict=True):
-        assert_agree(np.asarray(activation), golden[name])
+        ours = [np.asarray(activation) for activation in activations(variables, images)]
+    names = ['stem', 'layer1', 'layer2', 'layer3', 'layer4'][:stages]
+    for stage, activation in zip(names, ours, strict=True):
+        assert_agree(activation, golden[stage])
+    return ours[-1], golden
 
 
 @pytest.mark.parametrize('dtype', [np.float16, np.float64, ml_dtypes.bfloat16])

@@ -88,15 +88,19 @@ BOTTLENECK = [
     ('layer2_0', (1, 2, 1)),
     ('layer2_1', (1, 1, 1)),
 ]
+V1 = [*BOTTLENECK[:2], ('layer2_0', (2, 1, 1)), BOTTLENECK[3]]
 
 
-@pytest.mark.parametrize(('block', 'layers'), [('basic', BASIC), ('bottleneck', BOTTLENECK)])
+@pytest.mark.parametrize(
+    ('block', 'bottleneck_stride', 'layers'),
+    [('basic', '3x3', BASIC), ('bottleneck', '3x3', BOTTLENECK), ('bottleneck', '1x1', V1)],
+)
 @pytest.mark.parametrize(
     ('stem', 'stem_stride', 'pooled'),
     [('imagenet', 2, True), ('medium', 2, False), ('small', 1, False)],
 )
-def test_forward_equals_numpy(block, layers, stem, stem_stride, pooled):
-    model = resnet.ResNet(stage_sizes=(2, 2), block=block, width=2, stem=stem)
+def test_forward_equals_numpy(block, bottleneck_stride, layers, stem, stem_stride, pooled):
+    model = resnet.ResNet((2, 2), block, width=2, bottleneck_stride=bottleneck_stride, stem=stem)
     variables = random_variables(model, 14)
     images = np.random.default_rng(1).normal(size=(2, 14, 14, 3)).astype(np.float32)
     got = np.asarray(model.apply(variables, images, train=False))

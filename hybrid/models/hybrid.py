@@ -76,6 +76,9 @@ def create_model(
     """
     c = config_model
     _check_choice('encoder.name', c.encoder.name, resnet.ENCODERS)
+    _check_choice(
+        'encoder.bottleneck_stride', c.encoder.bottleneck_stride, resnet.BOTTLENECK_STRIDES
+    )
     _check_choice('encoder.stem', c.encoder.stem, resnet.STEMS)
     _check_choice('sequence.order', c.sequence.order, sequence.ORDERS)
     _check_choice('recurrent.cell', c.recurrent.cell, recurrent.CELLS)
@@ -94,6 +97,7 @@ def create_model(
             stage_sizes=stage_sizes,
             block=block,
             width=c.encoder.width,
+            bottleneck_stride=c.encoder.bottleneck_stride,
             stem=c.encoder.stem,
             zero_init_residual=c.encoder.zero_init_residual,
             dtype=dtype,

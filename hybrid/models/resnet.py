@@ -5,7 +5,7 @@ Padding is explicit and symmetric, and modules carry torchvision's names (`layer
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -28,6 +28,10 @@ STEMS: dict[str, tuple[int, int, bool]] = {
     'medium': (3, 2, False),
     'small': (3, 1, False),
 }
+
+# Which convolution of a bottleneck has the stride: the first 1x1 (v1, He et al.'s own weights and
+# their ports) or the 3x3 (v1.5, torchvision's and timm's weights).
+BOTTLENECK_STRIDES = ('1x1', '3x3')
 
 # Parts of an encoder, from the image on, as `stage_of` numbers them.
 STAGES = ('stem', 'layer1', 'layer2', 'layer3', 'layer4')
@@ -88,10 +92,15 @@ class BasicBlock(nn.Module):
 
 
 class BottleneckBlock(nn.Module):
-    """1x1, 3x3, 1x1 and a shortcut (ResNet-50 and -101); the 3x3 has the stride (v1.5)."""
+    """1x1, 3x3, 1x1 and a shortcut (ResNet-50 and -101).
+
+    Attributes:
+      stride_in: the convolution that has the stride, one of the BOTTLENECK_STRIDES.
+    """
 
     features: int
     stride: int = 1
+    stride_in: str = '3x3'
     zero_init_residual: bool = True
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
@@ -105,9 +114,10 @@ class BottleneckBlock(nn.Module):
         )
         last_scale = nn.initializers.zeros if self.zero_init_residual else nn.initializers.ones
 
-        y = conv_(self.features, 1, 1, name='conv1')(x)
+        strides = (self.stride, 1) if self.stride_in == '1x1' else (1, self.stride)
+        y = conv_(self.features, 1, strides[0], name='conv1')(x)
         y = nn.relu(norm(name='bn1')(y))
-        y = conv_(self.features, 3, self.stride, name='conv2')(y)
+        y = conv_(self.features, 3, strides[1], name='conv2')(y)
         y = nn.relu(norm(name='bn2')(y))
         y = conv_(4 * self.features, 1, 1, name='conv3')(y)
         y = norm(scale_init=last_scale, name='bn3')(y)
@@ -117,19 +127,15 @@ class BottleneckBlock(nn.Module):
         return nn.relu(x + y)
 
 
-BLOCKS: dict[str, type[BasicBlock] | type[BottleneckBlock]] = {
-    'basic': BasicBlock,
-    'bottleneck': BottleneckBlock,
-}
-
-
 class ResNet(nn.Module):
-    """ResNet v1.5 without pooling and classifier (He et al., https://arxiv.org/abs/1512.03385).
+    """ResNet without pooling and classifier (He et al., https://arxiv.org/abs/1512.03385).
 
     Attributes:
       stage_sizes: blocks per stage; each stage after the first halves the resolution.
       block: 'basic' or 'bottleneck'.
       width: channels of the first stage, doubled at each next one (bottleneck: times 4).
+      bottleneck_stride: the convolution of a bottleneck that has the stride: '1x1' (v1), '3x3'
+        (v1.5).
       stem: 'imagenet' (7x7 stride 2, max-pool), 'medium' (3x3 stride 2) or 'small' (3x3 stride 1).
       zero_init_residual: start each block as the identity (Goyal et al.,
         https://arxiv.org/abs/1706.02677).
@@ -143,6 +149,7 @@ class ResNet(nn.Module):
     stage_sizes: Sequence[int]
     block: str = 'basic'
     width: int = 64
+    bottleneck_stride: str = '3x3'
     stem: str = 'imagenet'
     zero_init_residual: bool = True
     dtype: DTypeLike = jnp.float32
@@ -168,9 +175,12 @@ class ResNet(nn.Module):
         x = nn.relu(x)
         if pooled:
             x = pooling.max_pool(x)
+        block: Callable[..., nn.Module] = BasicBlock
+        if self.block == 'bottleneck':
+            block = functools.partial(BottleneckBlock, stride_in=self.bottleneck_stride)
         for stage, size in enumerate(self.stage_sizes):
             for index in range(size):
-                x = BLOCKS[self.block](
+                x = block(
                     features=self.width * 2**stage,
                     stride=2 if stage > 0 and index == 0 else 1,
                     zero_init_residual=self.zero_init_residual,
