@@ -115,7 +115,7 @@ def parse_flags(argv: list[str]) -> list[str]:
 def run() -> None:
     """Does what the flags say. Imports wait until here, so that --help and errors are quick."""
     from configs import default
-    from hybrid import workdir
+    from hybrid import kernels, workdir
 
     config = FLAGS.config
     configs = [config]
@@ -130,6 +130,8 @@ def run() -> None:
         overrides = config_flags.get_override_values(FLAGS['config'])
         configs = [workdir.load_config(folder, default.get_config()) for folder in folders]
         for config in configs:
+            # Of the machine that it was trained on.
+            config.model.kernels = 'auto'
             config.update_from_flattened_dict(overrides)
     elif not FLAGS.workdir:
         name = pathlib.Path(config_flags.get_config_filename(FLAGS['config'])).stem
@@ -138,6 +140,8 @@ def run() -> None:
         raise ValueError(f'--mode={FLAGS.mode} takes one --workdir, not {len(folders)}')
     config, folder = configs[0], folders[0]
     output = pathlib.Path(FLAGS.output).expanduser() if FLAGS.output else None
+    for one in configs:
+        kernels.settle(one, workdir.recorded_kernels(folder) if FLAGS.mode == 'train' else 'auto')
 
     import jax
 

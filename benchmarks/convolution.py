@@ -1,158 +1,185 @@
-"""Milliseconds of every form of a ResNet-18's convolutions and of its max-pool, pass by pass.
+"""Milliseconds of every form of a ResNet's convolutions and of its max-pool, pass by pass.
 
-  python benchmarks/convolution.py --image_size=64,96,128 --batch_size=32 --json=convolution.json
+  python benchmarks/convolution.py --dtype=float32,bfloat16 --json=convolution.json
+  python benchmarks/convolution.py --encoder=resnet50 --image_size=96 --kernels=portable
 
-Everything is float32. `*` marks the form that the code takes on this backend. PyTorch, measured on
-CPUs if it is installed, computes all gradients in one call: it stands in the row of the last pass.
+`xla` is XLA's own convolution with the gradients that JAX derives. `*` marks the form that the code
+takes with the kernels that `config.model.kernels` comes to on this machine. PyTorch is measured on
+CPUs if it is installed, with channels last.
 """
 
 import argparse
 import functools
 import os
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
-from report import Step, alternate, compile_step, write
+from jax_hybrid import CHECKOUT, load_config
+from report import Table, alternate, compile_step
 
+from hybrid import kernels as kernel_choice
 from hybrid import parallel
-from hybrid.models import convolution, im2col, pooling, shifts, winograd
+from hybrid.models import convolution, pooling, resnet
 
 try:
     import torch
 except ModuleNotFoundError:
     torch = None  # type: ignore[assignment]
 
-ON_CPU = jax.default_backend() == 'cpu'
-PASSES = ('forward', 'input gradient', 'kernel gradient', 'both gradients')
+# Inputs' side, channels, features, side of the kernel, stride.
+Layer = tuple[int, int, int, int, int]
 
 
-class Operation(NamedTuple):
-    """A layer: each form's functions, one a pass, take inputs, parameters, outputs' gradient."""
+def layers(encoder: str, side: int, width: int = 64) -> list[Layer]:
+    """Each different convolution of an encoder, whose bottlenecks have their stride in the 3x3."""
+    sizes, block = resnet.ENCODERS[encoder]
+    found: list[Layer] = [(side, 3, width, 7, 2)]
+    side, channels = (side + 3) // 4, width
+    for stage in range(len(sizes)):
+        features, stride = width * 2**stage, 2 if stage else 1
+        outputs = features * (4 if block == 'bottleneck' else 1)
+        after = (side - 1) // stride + 1
+        if block == 'bottleneck':
+            found += [(side, channels, features, 1, 1), (side, features, features, 3, stride)]
+            found += [(after, features, outputs, 1, 1), (after, outputs, features, 1, 1)]
+        else:
+            found.append((side, channels, features, 3, stride))
+        found.append((after, features, features, 3, 1))
+        if stride > 1 or channels != outputs:
+            found.append((side, channels, outputs, 1, stride))
+        side, channels = after, outputs
+    return list(dict.fromkeys(found))
 
-    name: str
-    shapes: list[tuple[int, ...]]
-    forms: dict[str, list[Callable]]
-    chosen: str
-    torch: Callable
+
+def xla_pass(of_pass: str, strides: Any, padding: Any) -> Callable:
+    """A pass of XLA's own convolution, as a function of (x, kernel, dy)."""
+    run = functools.partial(convolution.xla_convolution, strides=strides, padding=padding)
+    return {
+        'forward': lambda x, k, dy: run(x, k),
+        'input_gradient': lambda x, k, dy: jax.linear_transpose(lambda x: run(x, k), x)(dy),
+        'kernel_gradient': lambda x, k, dy: jax.linear_transpose(lambda k: run(x, k), k)(dy),
+    }[of_pass]
 
 
-def create_convolution(
-    batch: int, side: int, channels: int, features: int, taps: int, stride: int
-) -> Operation:
-    """A convolution of a square map with `taps // 2` zeros around."""
-    pad, out = taps // 2, (side - 1) // stride + 1
-    strides, padding = (stride, stride), ((pad, pad), (pad, pad))
-    inputs, kernel = (batch, side, side, channels), (taps, taps, channels, features)
-    xla = functools.partial(convolution.xla_convolution, strides=strides, padding=padding)
-    forms: dict[str, list[Callable]] = {
-        'xla': [
-            lambda x, k, dy: xla(x, k),
-            lambda x, k, dy: jax.linear_transpose(lambda x: xla(x, k), x)(dy),
-            lambda x, k, dy: jax.linear_transpose(lambda k: xla(x, k), k)(dy),
-        ],
-        'im2col': [
-            lambda x, k, dy: im2col.forward(x, k, strides, padding),
-            lambda x, k, dy: shifts.input_gradient(dy, k, x.shape, strides, padding),
-            lambda x, k, dy: im2col.kernel_gradient(x, dy, k.shape, strides, padding),
-        ],
-        'shifts': [
-            lambda x, k, dy: shifts.forward(x, k, strides, padding),
-            lambda x, k, dy: shifts.input_gradient(dy, k, x.shape, strides, padding),
-            lambda x, k, dy: shifts.kernel_gradient(x, dy, k.shape, strides, padding),
-        ],
-    }
-    if (taps, stride) == (3, 1):
-        forms['winograd'] = [
-            lambda x, k, dy: winograd.forward(x, k),
-            lambda x, k, dy: winograd.input_gradient(dy, k),
-            lambda x, k, dy: winograd.kernel_gradient(x, dy),
-        ]
-    for functions in forms.values():
-        functions.append(lambda *arrays, fs=tuple(functions[1:]): [f(*arrays) for f in fs])
-    return Operation(
-        f'{side} px {channels}->{features} {taps}x{taps}/{stride}',
-        [inputs, kernel, (batch, out, out, features)],
-        forms,
-        convolution.choose(inputs, kernel, strides, padding),
-        lambda x, k: torch.nn.functional.conv2d(x, k, stride=stride, padding=pad),
+def form_pass(form: str, of_pass: str, strides: Any, padding: Any) -> Callable:
+    """A pass of one of our forms, as a function of (x, kernel, dy)."""
+    run = convolution.FORMS[form][of_pass]
+    return {
+        'forward': lambda x, k, dy: run(x, k, strides, padding),
+        'input_gradient': lambda x, k, dy: run(dy, k, x.shape, strides, padding),
+        'kernel_gradient': lambda x, k, dy: run(x, dy, k.shape, strides, padding),
+    }[of_pass]
+
+
+def torch_pass(of_pass: str, arrays: Any, stride: int, pad: int) -> Callable:
+    """A pass of PyTorch's, on the same arrays."""
+    x, k, dy = (
+        torch.from_numpy(np.asarray(a, np.float32).transpose(axes).copy())
+        .to(torch.bfloat16 if a.dtype == jnp.bfloat16 else torch.float32)
+        .to(memory_format=torch.channels_last)
+        for a, axes in zip(arrays, ((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2)), strict=True)
     )
+    if of_pass == 'forward':
+        return lambda: torch.nn.functional.conv2d(x, k, stride=stride, padding=pad)
+    wanted = [of_pass == 'input_gradient', of_pass == 'kernel_gradient', False]
+    settings = ([stride] * 2, [pad] * 2, [1, 1], False, [0, 0], 1, wanted)
+    return lambda: torch.ops.aten.convolution_backward(dy, x, k, None, *settings)
 
 
-def create_max_pool(batch: int, side: int, channels: int) -> Operation:
-    """The max-pool; `taps` is ours."""
-    out = (side + 1) // 2
-
-    def passes(pool: Callable) -> list[Callable]:
-        return [lambda x, dy: pool(x), lambda x, dy: jax.vjp(pool, x)[1](dy)]
-
-    return Operation(
-        f'{side} px {channels} max-pool',
-        [(batch, side, side, channels), (batch, out, out, channels)],
-        {'xla': passes(pooling.xla_max_pool), 'taps': passes(pooling.max_pool)},
-        'taps',
-        lambda x: torch.nn.functional.max_pool2d(x, 3, 2, 1),
-    )
-
-
-def resnet18(batch: int, side: int, width: int) -> Iterator[Operation]:
-    """Each different convolution of a ResNet-18, and its max-pool."""
-    yield create_convolution(batch, side, 3, width, 7, 2)
-    yield create_max_pool(batch, (side + 1) // 2, width)
-    side = (side + 3) // 4
-    yield create_convolution(batch, side, width, width, 3, 1)
-    for features in (2 * width, 4 * width, 8 * width):
-        yield create_convolution(batch, side, features // 2, features, 3, 2)
-        yield create_convolution(batch, side, features // 2, features, 1, 2)
-        side = (side + 1) // 2
-        yield create_convolution(batch, side, features, features, 3, 1)
-
-
-def measure(operation: Operation, rounds: int) -> Iterator[dict[str, Any]]:
+def measure_convolution(
+    layer: Layer, batch: int, dtype: str, kernels: str, rounds: int
+) -> Iterator[dict[str, Any]]:
     """Yields a row in milliseconds for each pass."""
+    side, channels, features, taps, stride = layer
+    pad, after = taps // 2, (side - 1) // stride + 1
+    strides, padding = (stride, stride), ((pad, pad), (pad, pad))
+    shapes = (batch, side, side, channels), (taps, taps, channels, features)
+    settings = (*shapes, strides, padding)
     rng = np.random.default_rng(0)
-    arrays = [rng.standard_normal(shape, np.float32) for shape in operation.shapes]
-    images = arrays[0].shape[-1] == 3  # For their gradient nobody asks.
-    numbers = range(len(operation.forms['xla']))[:: 2 if images else 1]
-    by_torch: dict[int, Step] = {}
-    if torch and ON_CPU:
-        # Maps from NHWC to NCHW, the kernel from HWIO to OIHW.
-        orders = [(0, 3, 1, 2), *[(3, 2, 0, 1)] * (len(arrays) - 2), (0, 3, 1, 2)]
-        ordered = (a.transpose(o).copy() for a, o in zip(arrays, orders, strict=True))
-        *tensors, gradient = map(torch.from_numpy, ordered)
-        wanted = [tensor.requires_grad_() for tensor in tensors[images:]]
-        y = operation.torch(*tensors)
-        by_torch[numbers[0]] = lambda: operation.torch(*tensors)
-        by_torch[numbers[-1]] = lambda: torch.autograd.grad(y, wanted, gradient, retain_graph=True)
-    for number in numbers:
-        steps = {form: compile_step(f[number], *arrays) for form, f in operation.forms.items()}
-        if number in by_torch:
-            steps['torch'] = by_torch[number]
+    arrays = [
+        jnp.asarray(rng.standard_normal(shape, np.float32), dtype)
+        for shape in (*shapes, (batch, after, after, features))
+    ]
+    for of_pass in convolution.PASSES:
+        if channels == 3 and of_pass == 'input_gradient':
+            continue  # Nobody asks for the images' gradient.
+        steps = {'xla': compile_step(xla_pass(of_pass, strides, padding), *arrays)}
+        for form, passes in convolution.FORMS.items():
+            # Tap by tap a kernel of 7x7 takes a hundred times as long.
+            left_out = form == 'winograd' and not convolution.fits_winograd(*settings[1:])
+            if of_pass in passes and not left_out and not (form == 'shifts' and taps > 3):
+                steps[form] = compile_step(form_pass(form, of_pass, strides, padding), *arrays)
+        if torch and jax.default_backend() == 'cpu':
+            steps['torch'] = torch_pass(of_pass, arrays, stride, pad)
         seconds = alternate(list(steps.values()), rounds)
-        row = {form: 1e3 * s for form, s in zip(steps, seconds, strict=True)}
-        name = f'{operation.name} {PASSES[number]}'
-        yield {'name': name, **row, 'chosen': operation.chosen if ON_CPU else 'xla'}
+        chosen = 'xla'
+        if jax.default_backend() == 'cpu' and kernels != 'xla':
+            chosen = convolution.choose(of_pass, *settings, kernels, dtype)
+        name = f'{side} px {channels}->{features} {taps}x{taps}/{stride} {dtype} {of_pass}'
+        milliseconds = {form: 1e3 * s for form, s in zip(steps, seconds, strict=True)}
+        yield {'name': name, **milliseconds, 'chosen': chosen}
+
+
+def measure_max_pool(
+    side: int, channels: int, batch: int, dtype: str, rounds: int
+) -> Iterator[dict[str, Any]]:
+    """Yields a row in milliseconds for each pass; `taps` is ours."""
+    rng, after = np.random.default_rng(0), (side + 1) // 2
+    x, dy = (
+        jnp.asarray(rng.standard_normal((batch, s, s, channels), np.float32), dtype)
+        for s in (side, after)
+    )
+    pools = {'xla': pooling.xla_max_pool, 'taps': pooling.max_pool}
+    for of_pass in ('forward', 'both'):
+        steps = [
+            compile_step(pool, x)
+            if of_pass == 'forward'
+            else compile_step(lambda x, dy, p=pool: jax.vjp(p, x)[1](dy), x, dy)
+            for pool in pools.values()
+        ]
+        milliseconds = [1e3 * s for s in alternate(steps, rounds)]
+        name = f'{side} px {channels} max-pool {dtype} {of_pass}'
+        yield {'name': name, **dict(zip(pools, milliseconds, strict=True)), 'chosen': 'taps'}
 
 
 def main() -> None:
     """Measures and prints."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--encoder', default='resnet18')
     parser.add_argument('--image_size', default='64,96,128')
     parser.add_argument('--batch_size', type=int, default=32)
-    parser.add_argument('--width', type=int, default=64)
+    parser.add_argument('--dtype', default='float32', help='float32, bfloat16 or both')
+    parser.add_argument('--kernels', default='auto', help='config.model.kernels')
     parser.add_argument('--rounds', type=int, default=6)
     parser.add_argument('--json', default='', help='file to write the rows to')
     options = parser.parse_args()
+    kernels = {}
+    for dtype in options.dtype.split(','):  # Before JAX starts.
+        config = load_config(CHECKOUT / 'configs' / 'default.py')
+        config.model.dtype, config.model.kernels = dtype, options.kernels
+        kernel_choice.settle(config)
+        kernels[dtype] = config.model.kernels
     parallel.keep_freed_memory()
     if torch:
         torch.set_num_threads(os.cpu_count() or 1)
-    rows: list[dict[str, Any]] = []
-    for size in map(int, options.image_size.split(',')):
-        for operation in resnet18(options.batch_size, size, options.width):
-            rows += measure(operation, options.rounds)
-    columns = ['xla', 'im2col', 'shifts', 'winograd', 'taps', 'torch']
-    write(rows, columns, f'ms, batch {options.batch_size}', options.json)
+    table = Table(
+        ['xla', *convolution.FORMS, 'taps', 'torch'], f'ms, batch {options.batch_size}, {kernels}'
+    )
+    for dtype, chosen in kernels.items():
+        for size in map(int, options.image_size.split(',')):
+            for layer in layers(options.encoder, size):
+                for row in measure_convolution(
+                    layer, options.batch_size, dtype, chosen, options.rounds
+                ):
+                    table.add(row)
+            for row in measure_max_pool(
+                (size + 1) // 2, 64, options.batch_size, dtype, options.rounds
+            ):
+                table.add(row)
+    table.end(options.json)
 
 
 if __name__ == '__main__':

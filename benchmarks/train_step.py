@@ -1,14 +1,15 @@
 r"""Training and inference step against PyTorch: images/s of both, alternating in one run.
 
   python -m pip install -e '.[torch]'
-  python benchmarks/train_step.py --image_size=64,96,128 --json=train_step.json
+  python benchmarks/train_step.py --dtype=float32,bfloat16 --json=train_step.json
   python benchmarks/train_step.py --encoder=resnet18,resnet50 --image_size=128,224 \
       --batch_size=256 --dtype=bfloat16
 
 Ours is the program that trains, but for the augmentation, which PyTorch's side does not have. On a
 GPU PyTorch runs with channels_last, autocast and torch.compile, and the share of the rate of
 bfloat16 matrix products, measured in the same run, is shown. On a CPU PyTorch is measured with both
-of its memory formats; `ratio` above 1 means that ours is faster.
+of its memory formats, `torch` and `channels_last`. `ratio` is ours over the faster of them: above 1
+ours is faster. The kernels in a row's name are those of `config.model.kernels`.
 """
 
 import argparse
@@ -20,8 +21,9 @@ from typing import Any
 import jax.numpy as jnp
 from jax_hybrid import CHECKOUT, create_steps, load_config
 from ml_collections import ConfigDict
-from report import Step, alternate, compile_step, write
+from report import Step, Table, alternate, compile_step
 
+from hybrid import kernels as kernel_choice
 from hybrid import parallel
 
 try:
@@ -34,11 +36,12 @@ ON_GPU = torch.cuda.is_available()
 DEVICE = 'cuda' if ON_GPU else 'cpu'
 
 
-def create_config(encoder: str, size: int, batch_size: int, dtype: str) -> ConfigDict:
+def create_config(encoder: str, size: int, batch_size: int, dtype: str, kernels: str) -> ConfigDict:
     """The default config at one size, without augmentation."""
     config = load_config(CHECKOUT / 'configs' / 'default.py')
     config.model.encoder.name = encoder
     config.model.dtype = dtype
+    config.model.kernels = kernels
     config.data.image_size = config.data.resize_size = size
     config.augment.enabled = False
     config.train.batch_size = batch_size
@@ -101,36 +104,46 @@ def main() -> None:
     parser.add_argument('--encoder', default='resnet18')
     parser.add_argument('--image_size', default='64,96,128')
     parser.add_argument('--batch_size', type=int, default=32)
-    parser.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16'])
+    parser.add_argument('--dtype', default='float32', help='float32, bfloat16 or both')
+    parser.add_argument('--kernels', default='auto', help='config.model.kernels')
     parser.add_argument('--rounds', type=int, default=6)
     parser.add_argument('--json', default='', help='file to write the rows to')
     options = parser.parse_args()
+    cases = [
+        (encoder, size, options.batch_size, dtype, options.kernels)
+        for dtype in options.dtype.split(',')
+        for encoder in options.encoder.split(',')
+        for size in map(int, options.image_size.split(','))
+    ]
+    configs = [create_config(*case) for case in cases]
+    for config in configs:  # Before JAX starts.
+        kernel_choice.settle(config)
     parallel.keep_freed_memory()
     torch.set_num_threads(os.cpu_count() or 1)
     rate = matmul_rate() if ON_GPU else 0.0
-    rows: list[dict[str, Any]] = []
-    for encoder in options.encoder.split(','):
-        for size in map(int, options.image_size.split(',')):
-            settings = (encoder, size, options.batch_size, options.dtype)
-            train, infer, flops = create_steps(create_config(*settings))
-            formats = [True] if ON_GPU else [False, True]
-            theirs = [torch_steps(*settings, channels_last) for channels_last in formats]
-            for kind, ours in (('train', train), ('infer', infer)):
-                other = [steps[kind == 'infer'] for steps in theirs]
-                mine, *seconds = alternate([ours, *other], options.rounds)
-                for channels_last, their in zip(formats, seconds, strict=True):
-                    row = {
-                        'name': f'{kind} {encoder} {size} px {options.dtype}'
-                        + (' channels_last' if channels_last else ''),
-                        'ours': options.batch_size / mine,
-                        'torch': options.batch_size / their,
-                        'ratio': their / mine,
-                    }
-                    if rate and kind == 'train':
-                        row['share_of_matmul_rate'] = flops / mine / rate
-                    rows.append(row)
-    columns = ['ours', 'torch', 'ratio'] + (['share_of_matmul_rate'] if rate else [])
-    write(rows, columns, f'images/s, batch {options.batch_size}', options.json)
+    formats = ['channels_last'] if ON_GPU else ['torch', 'channels_last']
+    columns = ['ours', *formats, 'ratio'] + (['share_of_matmul_rate'] if rate else [])
+    table = Table(columns, f'images/s, batch {options.batch_size}')
+    for (encoder, size, batch_size, dtype, _), config in zip(cases, configs, strict=True):
+        train, infer, flops = create_steps(config)
+        theirs = [
+            torch_steps(encoder, size, batch_size, dtype, name == 'channels_last')
+            for name in formats
+        ]
+        for kind, ours in (('train', train), ('infer', infer)):
+            other = [steps[kind == 'infer'] for steps in theirs]
+            mine, *seconds = alternate([ours, *other], options.rounds)
+            kernels = 'GPU' if ON_GPU else config.model.kernels
+            row: dict[str, Any] = {
+                'name': f'{kind} {encoder} {size} px {dtype} {kernels}',
+                'ours': batch_size / mine,
+                'ratio': min(seconds) / mine,
+            }
+            row |= {name: batch_size / time for name, time in zip(formats, seconds, strict=True)}
+            if rate and kind == 'train':
+                row['share_of_matmul_rate'] = flops / mine / rate
+            table.add(row)
+    table.end(options.json)
 
 
 if __name__ == '__main__':

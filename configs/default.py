@@ -63,6 +63,9 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.model = ml_collections.ConfigDict()
     config.model.dtype = 'float32'  # of the computation, or 'bfloat16'; parameters stay float32
+    # What convolutions are computed with on CPUs: 'auto' (the fastest on this machine), 'portable',
+    # 'onednn' or 'xla', see hybrid/kernels.py and hybrid/models/convolution.py.
+    config.model.kernels = 'auto'
     config.model.encoder = ml_collections.ConfigDict()
     config.model.encoder.name = 'resnet18'  # resnet18, resnet34, resnet50, resnet101
     config.model.encoder.width = 64  # channels of the first stage

@@ -18,9 +18,11 @@ WEIGHTS = 'ensemble_weights.json'
 # Keys that say where and how fast, not what: a run may be continued with others.
 MACHINE_KEYS = {
     *('data.data_dir', 'data.manual_dir', 'data.num_threads', 'data.prefetch'),
-    *('data.cache_bytes', 'ensemble.at_once'),
+    *('data.cache_bytes', 'ensemble.at_once', 'model.kernels'),
     *('detect.model', 'detect.threshold', 'detect.max_size'),
 }
+# What a run did before there was a key for it.
+FORMER_VALUES = {'model.encoder.bottleneck_stride': '3x3'}
 # Keys that decide which examples come in which order, or which checkpoint is the best.
 ORDER_KEYS = (
     *('seed', 'train.batch_size', 'data.dataset', 'data.parameters'),
@@ -98,7 +100,7 @@ def check_config(
         return
     # By way of JSON, as the old one went, which makes a list of a tuple.
     new_config = json.loads(json.dumps(config.to_dict(), sort_keys=True))
-    old, new = flatten(_read_json(path)), flatten(new_config)
+    old, new = FORMER_VALUES | flatten(_read_json(path)), flatten(new_config)
     keys = sorted(
         key
         for key in (old.keys() | new.keys()) - MACHINE_KEYS
@@ -145,6 +147,13 @@ def save_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Non
     """Writes config.json."""
     workdir.mkdir(parents=True, exist_ok=True)
     write_json(workdir / CONFIG, config.to_dict())
+
+
+def recorded_kernels(workdir: pathlib.Path) -> str:
+    """The `config.model.kernels` that a run was last trained with; 'auto' if none is recorded."""
+    if not (workdir / CONFIG).exists():
+        return 'auto'
+    return flatten(_read_json(workdir / CONFIG)).get('model.kernels', 'auto')
 
 
 def load_config(

@@ -92,8 +92,8 @@ def compare(a: Sequence[metrics.Rows], b: Sequence[metrics.Rows]) -> dict[str, f
     ):
         if not known.any():
             raise ValueError(f'no example has the label that {name} needs')
-        means = [np.mean([value(rows)[known] for rows in runs], axis=0) for runs in (a, b)]
-        difference, low, high = bootstrap.paired_bootstrap(*means)
+        one, other = (np.mean([value(rows)[known] for rows in runs], axis=0) for runs in (a, b))
+        difference, low, high = bootstrap.paired_bootstrap(one, other)
         scores |= {name: difference, f'{name}_ci95_low': low, f'{name}_ci95_high': high}
         scores[f'{name}_num_examples'] = int(known.sum())
     return scores

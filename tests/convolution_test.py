@@ -1,4 +1,5 @@
 import functools
+import re
 
 import flax.linen as nn
 import jax
@@ -6,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hybrid.models import convolution, im2col, pooling, resnet, shifts, winograd
+from hybrid.models import convolution, im2col, pooling, resnet, shifts, taps, winograd
 from hybrid.models.convolution import Conv, choose, xla_convolution
 
 
@@ -22,17 +23,19 @@ def draw(seed, case, dtype=jnp.float32):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=shape)
     kernel = rng.normal(size=kernel_shape)
-    rows, columns = im2col.output_size(shape, kernel_shape, strides, padding)
+    rows, columns = taps.output_size(shape, kernel_shape, strides, padding)
     dy = rng.normal(size=(shape[0], rows, columns, kernel_shape[3]))
     return tuple(jnp.asarray(a, dtype) for a in (x, kernel, dy))
 
 
-def passes(function, strides, padding):
+def passes(function, strides, padding, *arguments):
     """Outputs and both gradients, as one compiled function of x, kernel and dy."""
 
     @jax.jit
     def run(x, kernel, dy):
-        y, pull = jax.vjp(lambda x, kernel: function(x, kernel, strides, padding), x, kernel)
+        y, pull = jax.vjp(
+            lambda x, kernel: function(x, kernel, strides, padding, *arguments), x, kernel
+        )
         return y, *pull(dy)
 
     return run
@@ -72,8 +75,32 @@ def test_equals_xla_in_outputs_and_gradients(case):
 
 
 def test_all_forms_were_among_the_shapes():
-    chosen = [choose(*case) for case in CASES]
+    chosen = [choose('forward', *case) for case in CASES]
     assert min(chosen.count(form) for form in ('winograd', 'shifts', 'im2col')) >= 5
+
+
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize('form', convolution.FORMS)
+def test_every_form_does_every_pass_that_it_has(form, dtype):
+    """Also those that nothing chooses at these shapes."""
+    cases = [c for c in CASES if form != 'winograd' or convolution.fits_winograd(*c[1:])]
+    for case in cases[::3]:
+        _, kernel_shape, strides, padding = case
+        arrays = draw(0, case, dtype)
+        x, kernel, dy = arrays
+        exact = passes(xla_convolution, strides, padding)(*(a.astype(jnp.float32) for a in arrays))
+        arguments = {
+            'forward': (x, kernel),
+            'input_gradient': (dy, kernel, x.shape),
+            'kernel_gradient': (x, dy, kernel_shape),
+        }
+        for of_pass, expected in zip(convolution.PASSES, exact, strict=True):
+            function = convolution.FORMS[form].get(of_pass)
+            if function is not None:
+                got = function(*arguments[of_pass], strides, padding)
+                assert got.dtype == dtype
+                tolerance = 1e-5 if of_pass == 'forward' else 1e-4
+                assert error(got, expected) <= (tolerance if dtype == jnp.float32 else 2e-2)
 
 
 def test_a_chunk_keeps_within_the_limit_and_divides_the_batch():
@@ -106,6 +133,10 @@ def test_winograd_matrices_are_a_correlation(m):
     )
 
 
+def test_winograd_has_the_smallest_tile_in_bfloat16():
+    assert {winograd.tile_size(length, jnp.bfloat16) for length in range(1, 33)} == {2}
+
+
 def test_winograd_tiles():
     sizes = {length: winograd.tile_size(length) for length in (1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 32)}
     assert sizes == {1: 2, 2: 2, 3: 3, 4: 4, 5: 3, 6: 3, 7: 4, 8: 4, 12: 4, 16: 4, 32: 4}
@@ -116,11 +147,26 @@ def test_winograd_tiles():
 def test_winograd_needs_a_stride_of_one_and_work_to_share_a_kernel():
     one = ((1, 1), (1, 1))
     wide = (3, 3, 64, 64)
-    assert choose((32, 16, 16, 64), wide, (1, 1), one) == 'winograd'
-    assert choose((32, 16, 16, 64), wide, (2, 2), one) != 'winograd'
-    assert choose((32, 16, 16, 64), wide, (1, 1), ((0, 0), (0, 0))) == 'im2col'
-    assert choose((32, 16, 16, 64), (5, 5, 64, 64), (1, 1), one) != 'winograd'
-    assert choose((1, 2, 2, 512), (3, 3, 512, 512), (1, 1), one) == 'shifts'
+    assert choose('forward', (32, 16, 16, 64), wide, (1, 1), one) == 'winograd'
+    assert choose('forward', (32, 16, 16, 64), wide, (2, 2), one) != 'winograd'
+    assert choose('forward', (32, 16, 16, 64), wide, (1, 1), ((0, 0), (0, 0))) == 'im2col'
+    assert choose('forward', (32, 16, 16, 64), (5, 5, 64, 64), (1, 1), one) != 'winograd'
+    assert choose('forward', (1, 2, 2, 512), (3, 3, 512, 512), (1, 1), one) == 'shifts'
+
+
+def test_in_bfloat16_onednn_convolves_but_for_small_maps_and_gradients_of_kernels():
+    one = ((1, 1), (1, 1))
+    wide, narrow = (3, 3, 64, 64), (1, 1, 64, 64)
+
+    def chosen(side, kernel_shape, stride, padding=one, dtype=jnp.bfloat16):
+        settings = (32, side, side, 64), kernel_shape, (stride, stride), padding
+        return [choose(name, *settings, 'onednn', dtype) for name in convolution.PASSES]
+
+    assert chosen(16, wide, 1) == ['direct', 'direct', 'winograd']
+    assert chosen(16, wide, 2) == ['direct', 'shifts', 'im2col']
+    assert chosen(4, wide, 1) == ['shifts'] * 3
+    assert chosen(16, narrow, 1, ((0, 0), (0, 0))) == ['shifts'] * 3
+    assert chosen(16, wide, 1, dtype=jnp.float32) == ['winograd'] * 3
 
 
 def test_what_taps_see():
@@ -155,9 +201,22 @@ def test_vmapped_over_kernels(case, shared):
 
 
 @pytest.mark.parametrize('case', VMAPPED, ids=str)
-def test_bfloat16(case):
+def test_vmapped_onednn_convolutions_are_not_grouped(case):
+    members = [draw(seed, case, jnp.bfloat16) for seed in range(3)]
+    arrays = [jnp.stack(arrays) for arrays in zip(*members, strict=True)]
+    run = jax.jit(jax.vmap(passes(convolution.convolution, *case[2:], 'onednn')))
+    exact = jax.vmap(passes(xla_convolution, *case[2:]))(*(a.astype(jnp.float32) for a in arrays))
+    for got, want in zip(run(*arrays), exact, strict=True):
+        assert error(got, want) <= 2e-2
+    counts = re.findall(r'(?:feature|batch)_group_count = (\d+)', run.lower(*arrays).as_text())
+    assert set(counts) <= {'1'}
+
+
+@pytest.mark.parametrize('kernels', convolution.KERNELS)
+@pytest.mark.parametrize('case', [*CASES[::4], *VMAPPED], ids=str)
+def test_bfloat16(case, kernels):
     arrays = draw(0, case, jnp.bfloat16)
-    got = passes(convolution.convolution, *case[2:])(*arrays)
+    got = passes(convolution.convolution, *case[2:], kernels)(*arrays)
     assert {a.dtype for a in got} == {jnp.dtype(jnp.bfloat16)}
     exact = (a.astype(jnp.float32) for a in arrays)
     expected = passes(xla_convolution, *case[2:])(*exact)
@@ -165,11 +224,12 @@ def test_bfloat16(case):
         assert error(got_, want) <= 2e-2
 
 
+@pytest.mark.parametrize('kernels', ['portable', 'onednn'])
 @pytest.mark.parametrize('platform', ['cuda', 'tpu'])
 @pytest.mark.parametrize('case', VMAPPED, ids=str)
-def test_on_accelerators_it_is_a_convolution(case, platform):
+def test_on_accelerators_it_is_a_convolution(case, platform, kernels):
     arrays = draw(0, case, jnp.bfloat16)
-    run = passes(convolution.convolution, *case[2:])
+    run = passes(convolution.convolution, *case[2:], kernels)
     text = run.trace(*arrays).lower(lowering_platforms=(platform,)).as_text()
     plain = passes(xla_convolution, *case[2:]).trace(*arrays)
     plain = plain.lower(lowering_platforms=(platform,)).as_text()
@@ -177,8 +237,8 @@ def test_on_accelerators_it_is_a_convolution(case, platform):
         count = text.count(f'stablehlo.{operation}')
         assert count == plain.count(f'stablehlo.{operation}') == 3 * (operation == 'convolution')
     on_cpu = run.lower(*arrays).as_text()
-    assert 'stablehlo.convolution' not in on_cpu
-    assert 'stablehlo.dot_general' in on_cpu
+    assert 'stablehlo.dot_general' in on_cpu or kernels == 'onednn'
+    assert 'stablehlo.convolution' not in on_cpu or kernels == 'onednn'
 
 
 def test_module_equals_flax():
@@ -216,7 +276,7 @@ def test_the_whole_encoder_equals_one_of_xlas_convolutions(monkeypatch):
         return y, np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(grads)])
 
     y, grads = run()
-    monkeypatch.setattr(convolution, 'convolution', xla_convolution)
+    monkeypatch.setattr(convolution, 'convolution', lambda *a: xla_convolution(*a[:4]))
     monkeypatch.setattr(pooling, 'max_pool', pooling.xla_max_pool)
     expected_y, expected_grads = run()
     assert error(y, expected_y) <= 1e-5

@@ -2,37 +2,20 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import pytest
 
+from configs import default
 from hybrid import losses
-from hybrid.models import convolution
 from hybrid.models.hybrid import create_model
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 16, 16, 3)).astype(np.float32)
 
 
 def model_config(**overrides):
-    config = ml_collections.ConfigDict(
-        {
-            'encoder': {
-                'name': 'resnet18',
-                'width': 8,
-                'stem': 'medium',
-                'zero_init_residual': False,
-            },
-            'sequence': {'order': 'raster'},
-            'recurrent': {
-                'cell': 'lstm',
-                'features': 16,
-                'bidirectional': False,
-                'reduce': 'last',
-            },
-            'head': {'dropout': 0.0, 'hidden': 0, 'age_offset': 33.0, 'age_scale': 20.0},
-            'dtype': 'float32',
-        }
-    )
+    config = default.get_config().model
+    config.encoder.update(width=8, stem='medium', zero_init_residual=False)
+    config.recurrent.features, config.head.dropout = 16, 0.0
     config.update_from_flattened_dict(overrides)
     return config
 
@@ -221,7 +204,7 @@ def test_bad_values_name_the_key_and_the_choices(key, value, choices):
 
 
 @pytest.mark.parametrize('members', [0, 3])
-def test_lowered_for_a_gpu_a_training_step_has_convolutions_in_bfloat16(monkeypatch, members):
+def test_lowered_for_a_gpu_a_training_step_has_convolutions_in_bfloat16(members):
     """The same ones, and as many matrix products, as with XLA's own convolutions."""
     model = small_model(**{'dtype': 'bfloat16', 'encoder.stem': 'imagenet'})
     variables = jax.eval_shape(lambda: model.init(jax.random.key(0), IMAGES, train=False))
@@ -230,16 +213,14 @@ def test_lowered_for_a_gpu_a_training_step_has_convolutions_in_bfloat16(monkeypa
             lambda x: jax.ShapeDtypeStruct((members, *x.shape), x.dtype), variables
         )
 
-    def lower():
-        step = train_step(model)
+    def lower(kernels):
+        step = train_step(model.clone(encoder=model.encoder.clone(kernels=kernels)))
         if members:
             step = jax.vmap(step, in_axes=(0, None, None, None))
         traced = jax.jit(step).trace(variables, IMAGES, np.ones(8, np.float32), keys(8))
         return traced.lower(lowering_platforms=('cuda',)).as_text()
 
-    ours = lower()
-    monkeypatch.setattr(convolution, 'convolution', convolution.xla_convolution)
-    plain = lower()
+    ours, plain = lower('onednn'), lower('xla')
     convolutions = [line for line in ours.splitlines() if 'stablehlo.convolution(' in line]
     # Six layers, the gradients of all inputs but the images, and of the one kernel asked for.
     assert len(convolutions) == 6 + 5 + 1

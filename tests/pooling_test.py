@@ -42,9 +42,29 @@ def test_gradient_goes_to_the_first_of_equals():
     assert dx[0, :, :, 0].tolist() == expected
 
 
-def test_what_is_not_a_number_stays():
-    x = jnp.ones((1, 4, 4, 1)).at[0, 1, 1, 0].set(jnp.nan)
-    assert np.isnan(pooling.max_pool(x)).all()
+@pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize('sign', [1, -1])
+def test_what_is_not_a_number_stays(dtype, sign):
+    values = np.ones((1, 4, 4, 1), np.float32)
+    values[0, 1, 1, 0] = np.copysign(np.nan, sign)
+    x = jnp.asarray(values, dtype)
+    assert np.signbit(np.float32(x[0, 1, 1, 0])) == (sign < 0)
+    assert np.isnan(np.float32(pooling.max_pool(x))).all()
+
+
+@pytest.mark.parametrize('shape', [(2, 8, 8, 3), (3, 7, 9, 2), (1, 1, 2, 1), (5, 48, 48, 4)])
+def test_bfloat16_of_any_sign_is_exact(shape):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=shape), jnp.bfloat16)
+    x = x.at[0, 0, 0, 0].set(-jnp.inf).at[-1, -1, -1, -1].set(jnp.inf)
+    # Small whole numbers, whose sums bfloat16 holds.
+    rows, columns = (shape[1] + 1) // 2, (shape[2] + 1) // 2
+    dy = jnp.asarray(rng.integers(-9, 9, (shape[0], rows, columns, shape[3])), jnp.bfloat16)
+    got = jax.jit(lambda *a: both(pooling.max_pool, *a))(x, dy)
+    expected = both(pooling.xla_max_pool, x.astype(jnp.float32), dy.astype(jnp.float32))
+    for ours, theirs in zip(got, expected, strict=True):
+        assert ours.dtype == jnp.bfloat16
+        np.testing.assert_array_equal(np.float32(ours), theirs)
 
 
 def test_vmapped():

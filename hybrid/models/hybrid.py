@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from hybrid.models import recurrent, resnet, sequence
+from hybrid import kernels
+from hybrid.models import convolution, recurrent, resnet, sequence
 from hybrid.models.dropout import Dropout
 from hybrid.models.heads import AgeHead, GenderHead
 
@@ -84,6 +85,7 @@ def create_model(
     _check_choice('recurrent.cell', c.recurrent.cell, recurrent.CELLS)
     _check_choice('recurrent.reduce', c.recurrent.reduce, recurrent.REDUCTIONS)
     _check_choice('dtype', c.dtype, DTYPES)
+    _check_choice('kernels', c.kernels, ('auto', *convolution.KERNELS))
     _check('encoder.width', c.encoder.width, c.encoder.width >= 1, 'at least 1')
     _check('recurrent.features', c.recurrent.features, c.recurrent.features >= 1, 'at least 1')
     _check('head.dropout', c.head.dropout, 0 <= c.head.dropout < 1, 'in [0, 1)')
@@ -104,6 +106,7 @@ def create_model(
             axis_name=axis_name,
             frozen_stages=frozen_stages,
             frozen_statistics=frozen_statistics,
+            kernels=kernels.resolve(c.kernels, c.dtype),
         ),
         order=c.sequence.order,
         recurrent=recurrent.Recurrent(

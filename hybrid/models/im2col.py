@@ -11,24 +11,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-Strides = tuple[int, int]
-Padding = tuple[tuple[int, int], tuple[int, int]]
+from hybrid.models.taps import Padding, Strides, output_size
 
 # Bytes of patches gathered at a time; measured best between 2 and 5 MB where the cache holds 32.
 _CHUNK_BYTES = 4 << 20
-
-
-def output_size(
-    shape: Sequence[int], kernel_shape: Sequence[int], strides: Strides, padding: Padding
-) -> tuple[int, int]:
-    """Height and width of what a convolution makes of [B, H, W, C]."""
-    height, width = (
-        (size + sum(pads) - taps) // stride + 1
-        for size, pads, taps, stride in zip(
-            shape[1:3], padding, kernel_shape[:2], strides, strict=True
-        )
-    )
-    return height, width
 
 
 def patches(
@@ -47,24 +33,25 @@ def patches(
     return lax.optimization_barrier(x)
 
 
-def num_chunks(batch: int, outputs: int, kernel_shape: Sequence[int]) -> int:
+def num_chunks(batch: int, outputs: int, kernel_shape: Sequence[int], itemsize: int = 4) -> int:
     """The fewest equal slices of a batch whose patches keep within _CHUNK_BYTES.
 
     Args:
       batch: Images.
       outputs: Positions of the output, each with a patch, of one image.
       kernel_shape: [kh, kw, C, N]; patches of a 1x1 kernel are the input itself, in one.
+      itemsize: Bytes of a number.
     """
     if tuple(kernel_shape[:2]) == (1, 1):
         return 1
-    image_bytes = 4 * outputs * math.prod(kernel_shape[:3])
+    image_bytes = itemsize * outputs * math.prod(kernel_shape[:3])
     wanted = max(1, min(batch, -(-batch * image_bytes // _CHUNK_BYTES)))
     return next(n for n in range(wanted, batch + 1) if batch % n == 0)
 
 
 def _chunked(x, kernel_shape, strides, padding, *arrays):
     rows, columns = output_size(x.shape, kernel_shape, strides, padding)
-    n = num_chunks(x.shape[0], rows * columns, kernel_shape)
+    n = num_chunks(x.shape[0], rows * columns, kernel_shape, x.dtype.itemsize)
     return n, tuple(a.reshape(n, a.shape[0] // n, *a.shape[1:]) for a in (x, *arrays))
 
 
@@ -96,6 +83,6 @@ def kernel_gradient(
     if n == 1:
         total = apply(x, dy)
     else:
-        zeros = jnp.zeros((math.prod(kernel_shape[:3]), kernel_shape[3]), dy.dtype)
+        zeros = jnp.zeros((math.prod(kernel_shape[:3]), kernel_shape[3]), jnp.float32)
         total, _ = lax.scan(lambda sum_, c: (sum_ + apply(*c), None), zeros, chunks)
-    return total.reshape(tuple(kernel_shape))
+    return total.reshape(tuple(kernel_shape)).astype(dy.dtype)

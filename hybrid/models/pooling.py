@@ -1,5 +1,7 @@
 """Max-pooling of the stem, with a gradient that is fast on CPUs too."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -22,11 +24,9 @@ def max_pool(x: jax.Array) -> jax.Array:
     """
 
     def on_cpu(x):
-        taps = _taps(x)
-        best = taps[0]
-        for tap in taps[1:]:
-            best = jnp.maximum(best, tap)
-        return best
+        if x.dtype == jnp.bfloat16:
+            return _from_order(_maximum_by_axes(_order(x)))
+        return functools.reduce(jnp.maximum, _taps(x))
 
     return lax.platform_dependent(x, cpu=on_cpu, default=xla_max_pool)
 
@@ -75,6 +75,35 @@ def _first_maximum(x: jax.Array) -> jax.Array:
     return places.reshape(batch, *places.shape[2:])
 
 
+def _order(x: jax.Array) -> jax.Array:
+    """Integers in the order of bfloat16: XLA has vector instructions for those on any CPU.
+
+    What is not a number comes above all others, whatever its sign.
+    """
+    bits = lax.bitcast_convert_type(x, jnp.int16)
+    minus_infinity = jnp.int16(-128)  # 0xff80; above it are only NaNs with a sign, and no sign
+    return jnp.where(bits <= minus_infinity, bits ^ jnp.int16(0x7FFF), bits & jnp.int16(0x7FFF))
+
+
+def _from_order(order: jax.Array) -> jax.Array:
+    """The inverse of `_order`."""
+    bits = jnp.where(order < 0, order ^ jnp.int16(0x7FFF), order)
+    return lax.bitcast_convert_type(bits, jnp.bfloat16)
+
+
+def _maximum_by_axes(x: jax.Array) -> jax.Array:
+    """Maximum of integers over the windows, first down the rows, then across the columns."""
+    for axis in (1, 2):
+        last = _STRIDE * ((x.shape[axis] - 1) // _STRIDE) + 1
+        widths = [(0, 0)] * x.ndim
+        widths[axis] = (1, 1)
+        x = jnp.pad(x, widths, constant_values=jnp.iinfo(x.dtype).min)
+        taps = (lax.slice_in_dim(x, i, i + last, _STRIDE, axis) for i in range(_WINDOW))
+        # Without the barrier XLA would compute the first half again for each use in the second.
+        x = lax.optimization_barrier(functools.reduce(jnp.maximum, taps))
+    return x
+
+
 def _scatter(dy: jax.Array, place: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """Brings gradients [B, h, w, C] to where the maxima were, in an array of the given shape.
 
@@ -82,21 +111,24 @@ def _scatter(dy: jax.Array, place: jax.Array, shape: tuple[int, ...]) -> jax.Arr
     last of the one before, an odd row the middle of one; so are the columns.
     """
 
-    def interleave(parts: list[jax.Array], axis: int) -> jax.Array:
+    def shift(x, axis, before):
+        widths = [(0, 0)] * x.ndim
+        widths[axis] = (before, 1 - before)
+        return jnp.pad(x, widths)
+
+    def even_and_odd(parts, axis):
         first, middle, last = parts
+        return shift(first, axis, 0) + shift(last, axis, 1), shift(middle, axis, 0)
 
-        def pad(x, before):
-            widths = [(0, 0)] * x.ndim
-            widths[axis] = (before, 1 - before)
-            return jnp.pad(x, widths)
-
-        x = jnp.stack([pad(first, 0) + pad(last, 1), pad(middle, 0)], axis + 1)
-        return x.reshape(*x.shape[:axis], -1, *x.shape[axis + 2 :])
-
+    # In float32, and with barriers before and after: conversions in the midst of this are slow.
+    dtype, dy = dy.dtype, lax.optimization_barrier(dy.astype(jnp.float32))
     zero = jnp.zeros((), dy.dtype)
-    rows = []
+    columns = []
     for i in range(_WINDOW):
         parts = [jnp.where(place == _WINDOW * i + j, dy, zero) for j in range(_WINDOW)]
-        rows.append(interleave(parts, axis=2))
-    x = interleave(rows, axis=1)
-    return x[:, 1 : 1 + shape[1], 1 : 1 + shape[2]]
+        columns.append(even_and_odd(parts, axis=2))
+    even, odd = zip(*columns, strict=True)
+    rows = zip(even_and_odd(even, axis=1), even_and_odd(odd, axis=1), strict=True)
+    x = jnp.stack([jnp.stack(parity, axis=3) for parity in rows], axis=2)
+    x = x.reshape(shape[0], 2 * x.shape[1], 2 * x.shape[3], shape[3])
+    return lax.optimization_barrier(x[:, 1 : 1 + shape[1], 1 : 1 + shape[2]]).astype(dtype)

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from hybrid.models import convolution, pooling
+from hybrid.models import convolution, normalization, pooling
 
 # Name -> (blocks per stage, kind of block).
 ENCODERS: dict[str, tuple[tuple[int, ...], str]] = {
@@ -39,10 +39,18 @@ STAGES = ('stem', 'layer1', 'layer2', 'layer3', 'layer4')
 Conv = functools.partial(
     convolution.Conv, kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 )
-BatchNorm = functools.partial(nn.BatchNorm, momentum=0.9, epsilon=1e-5)
+BatchNorm = functools.partial(normalization.BatchNorm, momentum=0.9, epsilon=1e-5)
 
 
-def conv(features: int, kernel_size: int, stride: int, *, dtype: DTypeLike, name: str) -> nn.Module:
+def conv(
+    features: int,
+    kernel_size: int,
+    stride: int,
+    *,
+    dtype: DTypeLike,
+    kernels: str = 'portable',
+    name: str,
+) -> nn.Module:
     """Square convolution [B, H, W, C] -> [B, h, w, features] with `kernel_size // 2` zeros around.
 
     'SAME' would pad even sizes on one side only where the stride is 2, unlike PyTorch.
@@ -54,6 +62,7 @@ def conv(features: int, kernel_size: int, stride: int, *, dtype: DTypeLike, name
         (stride, stride),
         padding=((pad, pad), (pad, pad)),
         dtype=dtype,
+        kernels=kernels,
         name=name,
     )
 
@@ -71,11 +80,12 @@ class BasicBlock(nn.Module):
     zero_init_residual: bool = True
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
+    kernels: str = 'portable'
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps [B, H, W, C] to [B, h, w, features]."""
-        conv_ = functools.partial(conv, dtype=self.dtype)
+        conv_ = functools.partial(conv, dtype=self.dtype, kernels=self.kernels)
         norm = functools.partial(
             BatchNorm, use_running_average=not train, dtype=self.dtype, axis_name=self.axis_name
         )
@@ -104,11 +114,12 @@ class BottleneckBlock(nn.Module):
     zero_init_residual: bool = True
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
+    kernels: str = 'portable'
 
     @nn.compact
     def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
         """Maps [B, H, W, C] to [B, h, w, 4 * features]."""
-        conv_ = functools.partial(conv, dtype=self.dtype)
+        conv_ = functools.partial(conv, dtype=self.dtype, kernels=self.kernels)
         norm = functools.partial(
             BatchNorm, use_running_average=not train, dtype=self.dtype, axis_name=self.axis_name
         )
@@ -144,6 +155,7 @@ class ResNet(nn.Module):
       frozen_stages: so many of the STAGES, from the stem on, normalise by the running statistics in
         training too, and leave them as they are.
       frozen_statistics: all of them do.
+      kernels: what convolutions take on CPUs, see `convolution`.
     """
 
     stage_sizes: Sequence[int]
@@ -156,6 +168,7 @@ class ResNet(nn.Module):
     axis_name: str | None = None
     frozen_stages: int = 0
     frozen_statistics: bool = False
+    kernels: str = 'portable'
 
     @nn.compact
     def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
@@ -165,7 +178,8 @@ class ResNet(nn.Module):
             return train and not self.frozen_statistics and stage >= self.frozen_stages
 
         kernel_size, stride, pooled = STEMS[self.stem]
-        x = conv(self.width, kernel_size, stride, dtype=self.dtype, name='conv1')(images)
+        conv_ = functools.partial(conv, dtype=self.dtype, kernels=self.kernels)
+        x = conv_(self.width, kernel_size, stride, name='conv1')(images)
         x = BatchNorm(
             use_running_average=not follows_batch(0),
             dtype=self.dtype,
@@ -186,6 +200,7 @@ class ResNet(nn.Module):
                     zero_init_residual=self.zero_init_residual,
                     dtype=self.dtype,
                     axis_name=self.axis_name,
+                    kernels=self.kernels,
                     name=f'layer{stage + 1}_{index}',
                 )(x, train=follows_batch(stage + 1))
         return x

@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.typing import DTypeLike
 
 # Where the polynomials are evaluated, besides infinity. With 1/2 and -2, rather than 2 and -2, the
 # rounding errors of F(4, 3) are about half: against float64, in NumPy, 64 to 512 channels, 1.0e-6
@@ -25,14 +26,19 @@ _POINTS = {2: (0, 1, -1), 3: (0, 1, -1, 2), 4: (0, 1, -1, Fraction(1, 2), -2)}
 TAPS = 3
 
 
-def tile_size(length: int) -> int:
-    """The outputs m of a tile with which a row of `length` takes the fewest multiplications."""
+def tile_size(length: int, dtype: DTypeLike = jnp.float32) -> int:
+    """The outputs m of a tile with which a row of `length` takes the fewest multiplications.
+
+    In bfloat16 it is always 2: with 3 or 4 the transforms would multiply rounding errors by ten.
+    """
+    if jnp.dtype(dtype) == jnp.bfloat16:
+        return 2
     return min(_POINTS, key=lambda m: ((m + TAPS - 1) * -(-length // m), -m))
 
 
-def count(height: int, width: int) -> tuple[int, int]:
+def count(height: int, width: int, dtype: DTypeLike = jnp.float32) -> tuple[int, int]:
     """How many places a tile has, and how many tiles cover a map of the given size."""
-    m, k = tile_size(height), tile_size(width)
+    m, k = tile_size(height, dtype), tile_size(width, dtype)
     return (m + TAPS - 1) * (k + TAPS - 1), -(-height // m) * -(-width // k)
 
 
@@ -93,7 +99,7 @@ def _combine(matrix: np.ndarray, parts: Sequence[jax.Array]) -> list[jax.Array]:
 
 def _tiles(x: jax.Array) -> tuple[int, int, int, int]:
     """Tile sizes and numbers of tiles for a map [B, H, W, C]."""
-    m, k = tile_size(x.shape[1]), tile_size(x.shape[2])
+    m, k = tile_size(x.shape[1], x.dtype), tile_size(x.shape[2], x.dtype)
     return m, k, -(-x.shape[1] // m), -(-x.shape[2] // k)
 
 
@@ -113,7 +119,7 @@ def transform_input(x: jax.Array) -> jax.Array:
 def transpose_transform_input(v: jax.Array, shape: Sequence[int]) -> jax.Array:
     """The transpose of `transform_input`: V's gradient to that of inputs of the given shape."""
     batch, height, width, channels = shape
-    m, k = tile_size(height), tile_size(width)
+    m, k = tile_size(height, v.dtype), tile_size(width, v.dtype)
     rows, columns = -(-height // m), -(-width // k)
     v = v.reshape(k + 2, m + 2, batch, rows, columns, channels)
     v = lax.optimization_barrier(_overlap(_combine(matrices(k)[2].T, list(v)), k, 3))
@@ -137,7 +143,7 @@ def _overlap(parts: Sequence[jax.Array], m: int, axis: int) -> jax.Array:
 
 def transform_kernel(kernel: jax.Array, height: int, width: int) -> jax.Array:
     """Kernels [3, 3, C, N] to U [places, C, N], for maps of the given size."""
-    g, h = matrices(tile_size(height))[1], matrices(tile_size(width))[1]
+    g, h = (matrices(tile_size(length, kernel.dtype))[1] for length in (height, width))
     u = jnp.stack(_combine(g, list(kernel)))
     u = jnp.stack(_combine(h, [u[:, j] for j in range(TAPS)]))
     return u.reshape(-1, *kernel.shape[2:])
@@ -145,7 +151,7 @@ def transform_kernel(kernel: jax.Array, height: int, width: int) -> jax.Array:
 
 def transpose_transform_kernel(u: jax.Array, height: int, width: int) -> jax.Array:
     """The transpose of `transform_kernel`: U's gradient [places, C, N] to the kernel's."""
-    g, h = matrices(tile_size(height))[1], matrices(tile_size(width))[1]
+    g, h = (matrices(tile_size(length, u.dtype))[1] for length in (height, width))
     u = u.reshape(len(h), len(g), *u.shape[1:])
     u = jnp.stack(_combine(h.T, list(u)), 1)
     return jnp.stack(_combine(g.T, list(u)))
@@ -154,7 +160,7 @@ def transpose_transform_kernel(u: jax.Array, height: int, width: int) -> jax.Arr
 def transform_output(y: jax.Array, shape: Sequence[int]) -> jax.Array:
     """Products [places, B * tiles, N] to outputs [B, H, W, N], `shape`."""
     batch, height, width, features = shape
-    m, k = tile_size(height), tile_size(width)
+    m, k = tile_size(height, y.dtype), tile_size(width, y.dtype)
     rows, columns = -(-height // m), -(-width // k)
     y = y.reshape(k + 2, m + 2, batch, rows, columns, features)
     y = lax.optimization_barrier(jnp.stack(_combine(matrices(k)[0], list(y)), -2))
