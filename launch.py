@@ -145,7 +145,7 @@ def run() -> None:
 
     import jax
 
-    from hybrid import audit, datasets, evaluate, parallel, predict, stacking, train
+    from hybrid import parallel
 
     parallel.keep_freed_memory()
     if config.deterministic:
@@ -155,18 +155,31 @@ def run() -> None:
         logging.getLogger('hybrid').setLevel(logging.WARNING)
     cache = os.environ.get('JAX_COMPILATION_CACHE_DIR', '~/.cache/hybrid/compiled')
     jax.config.update('jax_compilation_cache_dir', os.path.expanduser(cache))
+    # Each mode imports what it needs: some of it takes a second.
     if FLAGS.mode == 'prepare':
+        from hybrid import datasets, evaluate
+
         builder = evaluate.create_prepared_builder(config)
         print(f'{builder.info.full_name} is in {builder.data_dir}: {datasets.sizes(builder)}')
     elif FLAGS.mode == 'audit':
+        from hybrid import audit
+
         audit.audit(config, output)
     elif FLAGS.mode == 'evaluate':
+        from hybrid import evaluate
+
         evaluate.evaluate(configs, folders, FLAGS.split, FLAGS.checkpoint, output)
     elif FLAGS.mode == 'unstack':
+        from hybrid import stacking
+
         stacking.unstack(config, folder, FLAGS.checkpoint, output)
     elif FLAGS.mode == 'stack':
+        from hybrid import stacking
+
         stacking.stack(configs, folders, FLAGS.checkpoint, output)
     elif FLAGS.mode == 'predict':
+        from hybrid import predict
+
         predict.predict(
             configs,
             folders,
@@ -177,6 +190,8 @@ def run() -> None:
             drawings=FLAGS.draw,
         )
     else:
+        from hybrid import train
+
         try:
             train.train_and_evaluate(config, folder, FLAGS.overwrite_config)
         except train.Stopped as stopped:

@@ -6,6 +6,7 @@ background; a save that was cut off is not seen by readers.
 """
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import logging
@@ -156,6 +157,45 @@ class Checkpoints:
         with _reading(folder):
             arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target))
             return self._manager.restore(step, args=arguments)['state'], data_state
+
+    def restore_to_evaluate(self, step: int, target: Any) -> Any:
+        """Reads a checkpoint without the optimiser's state, which is two thirds of it.
+
+        Args:
+          step: Which.
+          target: As for `restore`: a TrainState, or a dict of them.
+
+        Returns:
+          The state, whose `opt_state` is empty.
+
+        Raises:
+          ValueError, DamagedCheckpointError: as `restore`.
+        """
+        assert self._manager is not None
+        folder = self._folder / str(step)
+        _check_structure(folder, self._record(step)[0], _structure(target))
+
+        def is_state(node: Any) -> bool:
+            return hasattr(node, 'opt_state')
+
+        def wanted_of(state: Any) -> dict[str, Any]:
+            fields = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
+            return {k: v for k, v in fields.items() if k != 'opt_state' and v is not None}
+
+        wanted = jax.tree.map(wanted_of, target, is_leaf=is_state)
+        arguments = ocp.args.PyTreeRestore(
+            wanted,
+            restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
+            partial_restore=True,
+        )
+        with _reading(folder):
+            found = self._manager.restore(step, args=ocp.args.Composite(state=arguments))['state']
+        return jax.tree.map(
+            lambda state, fields: dataclasses.replace(state, **fields, opt_state=()),
+            target,
+            found,
+            is_leaf=is_state,
+        )
 
     def variables(self, step: int) -> dict[str, Any]:
         """Reads what a checkpoint holds but for the optimiser's state, whatever the config was.

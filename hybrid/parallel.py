@@ -115,6 +115,16 @@ def lost_process(error: BaseException) -> bool:
     return jax.process_count() > 1 and any(sign in str(error).lower() for sign in signs)
 
 
+def device_count() -> int:
+    """How many devices there are, over all processes."""
+    return jax.device_count()
+
+
+def on_cpu() -> bool:
+    """Whether the devices are CPUs."""
+    return jax.default_backend() == 'cpu'
+
+
 def process_index() -> int:
     """Number of this process, from 0."""
     return jax.process_index()

@@ -68,13 +68,16 @@ def best_member(models: Sequence[Trained], members: Sequence[int]) -> int | None
     return min(of_members)[1] if len(of_members) == len(members) else None
 
 
-def restore(config: ConfigDict, folder: pathlib.Path, checkpoint: str) -> tuple[Trained, Any]:
+def restore(
+    config: ConfigDict, folder: pathlib.Path, checkpoint: str, to_evaluate: bool = False
+) -> tuple[Trained, Any]:
     """Reads a trained model or ensemble.
 
     Args:
       config: The workdir's.
       folder: The workdir.
       checkpoint: `best` (on validation) or `last`.
+      to_evaluate: Leave out the optimiser's state, which takes twice the memory of the rest.
 
     Returns:
       What was trained, and its state on every device.
@@ -89,7 +92,11 @@ def restore(config: ConfigDict, folder: pathlib.Path, checkpoint: str) -> tuple[
     target = learner.abstract_state()
     with checkpoints.Checkpoints(folder, read_only=True) as saved:
         step = saved.step(checkpoint)
-        state, _ = saved.restore(step, checkpoints.abstract(target, parallel.replicated()))
+        target = checkpoints.abstract(target, parallel.replicated())
+        if to_evaluate:
+            state = saved.restore_to_evaluate(step, target)
+        else:
+            state, _ = saved.restore(step, target)
         scores = saved.scores(step)
     _LOG.info('%s: %s checkpoint, step %d', folder, checkpoint, step)
     model = describe(config, folder, learner, state, checkpoint, step, scores)
@@ -133,7 +140,7 @@ def restore_all(
       ValueError: when one does not fit its config, or their splits differ.
     """
     models = [
-        restore(config, folder, checkpoint)[0]
+        restore(config, folder, checkpoint, to_evaluate=True)[0]
         for config, folder in zip(configs, folders, strict=True)
     ]
     if len(models) > 1:

@@ -55,6 +55,8 @@ def shapes():
     one = ((1, 1), (1, 1))
     for height, width in ((1, 1), (2, 2), (3, 3), (5, 7), (4, 4), (6, 12), (9, 8), (16, 16)):
         yield (70, height, width, 3), (3, 3, 3, 5), (1, 1), one
+    for side, stride in ((1, 1), (2, 1), (2, 2), (3, 1), (3, 2)):
+        yield (150, side, side, 3), (3, 3, 3, 5), (stride, stride), one
     yield (6, 32, 32, 3), (7, 7, 3, 16), (2, 2), ((3, 3), (3, 3))
     yield (8, 17, 17, 64), (3, 3, 64, 16), (2, 2), one
 
@@ -151,7 +153,10 @@ def test_winograd_needs_a_stride_of_one_and_work_to_share_a_kernel():
     assert choose('forward', (32, 16, 16, 64), wide, (2, 2), one) != 'winograd'
     assert choose('forward', (32, 16, 16, 64), wide, (1, 1), ((0, 0), (0, 0))) == 'im2col'
     assert choose('forward', (32, 16, 16, 64), (5, 5, 64, 64), (1, 1), one) != 'winograd'
-    assert choose('forward', (1, 2, 2, 512), (3, 3, 512, 512), (1, 1), one) == 'shifts'
+    # A copy of each tap's part of the kernel pays with more than a few images.
+    assert choose('forward', (32, 2, 2, 512), (3, 3, 512, 512), (1, 1), one) == 'shifts'
+    assert choose('forward', (1, 2, 2, 512), (3, 3, 512, 512), (1, 1), one) == 'im2col'
+    assert choose('input_gradient', (1, 2, 2, 512), (3, 3, 512, 512), (1, 1), one) == 'shifts'
 
 
 def test_in_bfloat16_onednn_convolves_but_for_small_maps_and_gradients_of_kernels():
@@ -165,7 +170,7 @@ def test_in_bfloat16_onednn_convolves_but_for_small_maps_and_gradients_of_kernel
     assert chosen(16, wide, 1) == ['direct', 'direct', 'winograd']
     assert chosen(16, wide, 2) == ['direct', 'shifts', 'im2col']
     assert chosen(4, wide, 1) == ['shifts'] * 3
-    assert chosen(16, narrow, 1, ((0, 0), (0, 0))) == ['shifts'] * 3
+    assert chosen(16, narrow, 1, ((0, 0), (0, 0))) == ['im2col', 'shifts', 'im2col']
     assert chosen(16, wide, 1, dtype=jnp.float32) == ['winograd'] * 3
 
 

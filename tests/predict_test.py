@@ -246,7 +246,29 @@ def test_batches_are_whole_and_the_order_stays(count):
     assert [row.get('female_probability') for row in rows[::2]] == [k / 20 for k in range(count)]
     genders = ['female' if k > 10 else 'male' for k in range(count)]
     assert [row['gender'] for row in rows[::2]] == genders
-    assert batches == [4] * -(-count // 4)
+    assert batches == [4] * (count // 4) + [count % 4] * (count % 4 > 0)
+
+
+def test_sizes_of_batches(monkeypatch):
+    # Tests run on four devices.
+    assert predict.batch_sizes(256) == [4, 32, 128]
+    assert predict.batch_sizes(16) == [4, 16]
+    monkeypatch.setattr(parallel, 'on_cpu', lambda: False)
+    assert predict.batch_sizes(256) == [4, 32, 128, 256]
+    with pytest.raises(ValueError, match=r'config\.evaluate\.batch_size=6 cannot be divided'):
+        predict.batch_sizes(6)
+
+
+def test_a_face_is_predicted_alike_in_batches_of_any_size(config, run):
+    model, _ = trained.restore(config, run, 'best', to_evaluate=True)
+    predictor = predict.create_predictor([model], first=1)
+    images = np.stack([np.asarray(face(k).resize((36, 36))) for k in range(13)])
+    together = predictor([images])
+    for count in (1, 3, 4, 5):
+        few = predictor([images[:count]])
+        assert {len(column) for column in few.values()} == {count}
+        for name, column in few.items():
+            np.testing.assert_allclose(column, together[name][:count], rtol=1e-5, atol=1e-5)
 
 
 def test_rows_without_a_face_are_not_held_back():

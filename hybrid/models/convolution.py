@@ -33,6 +33,8 @@ PASSES = ('forward', 'input_gradient', 'kernel_gradient')
 _KERNEL_TILES = 64
 # Sums over taps read and write their outputs once for each: im2col may do that much more.
 _SEEN = 0.9
+# They also copy each tap's part of the kernel, which costs as much as so many more inputs.
+_KERNEL_INPUTS = 50
 # Outputs of an image up to which taps that see nothing but zeros are worth leaving out in bfloat16.
 _SMALL_MAP = 16
 
@@ -45,18 +47,24 @@ def fits_winograd(kernel_shape: Sequence[int], strides: Strides, padding: Paddin
 
 
 def _fewest_products(
-    shape: Sequence[int], kernel_shape: Sequence[int], strides: Strides, padding: Padding
+    shape: Sequence[int],
+    kernel_shape: Sequence[int],
+    strides: Strides,
+    padding: Padding,
+    use_winograd: bool = True,
 ) -> str:
     """The form that needs the fewest products of an input and a parameter."""
     batch, height, width, _ = shape
+    taps = kernel_shape[0] * kernel_shape[1]
     seen = batch * shifts.count(shape, kernel_shape, strides, padding)
-    if fits_winograd(kernel_shape, strides, padding):
+    if use_winograd and fits_winograd(kernel_shape, strides, padding):
         places, tiles = winograd.count(height, width)
         if places * (batch * tiles + _KERNEL_TILES) <= seen:
             return 'winograd'
     rows, columns = output_size(shape, kernel_shape, strides, padding)
-    gathered = batch * rows * columns * kernel_shape[0] * kernel_shape[1]
-    return 'shifts' if seen <= _SEEN * gathered else 'im2col'
+    gathered = batch * rows * columns * taps
+    copied = _KERNEL_INPUTS * taps if taps > 1 else 0
+    return 'shifts' if seen + copied <= _SEEN * gathered else 'im2col'
 
 
 def choose(
@@ -79,13 +87,12 @@ def choose(
       kernels: 'portable' or 'onednn'.
       dtype: Of the computation.
     """
-    if kernels == 'portable' or jnp.dtype(dtype) == jnp.float32:
-        form = _fewest_products(shape, kernel_shape, strides, padding)
+    rows, columns = output_size(shape, kernel_shape, strides, padding)
+    in_float32 = kernels == 'portable' or jnp.dtype(dtype) == jnp.float32
+    if in_float32 or tuple(kernel_shape[:2]) == (1, 1) or rows * columns <= _SMALL_MAP:
+        form = _fewest_products(shape, kernel_shape, strides, padding, in_float32)
         # The gradients of all patches would have to be written and read again.
         return 'shifts' if (form, of_pass) == ('im2col', 'input_gradient') else form
-    rows, columns = output_size(shape, kernel_shape, strides, padding)
-    if tuple(kernel_shape[:2]) == (1, 1) or rows * columns <= _SMALL_MAP:
-        return 'shifts'
     if of_pass != 'kernel_gradient':
         return 'direct' if of_pass == 'forward' or strides == (1, 1) else 'shifts'
     return 'winograd' if fits_winograd(kernel_shape, strides, padding) else 'im2col'
