@@ -24,7 +24,7 @@ from jax_hybrid import CHECKOUT, create_batch, load_config
 from ml_collections import ConfigDict
 from report import Step, alternate, write
 
-from hybrid import ensemble, parallel, train_state, train_step
+from hybrid import ensemble, kernels, parallel, train_state, train_step
 from hybrid.models.hybrid import create_model
 from hybrid.optimizer import create_learning_rate_fn, create_optimizer
 
@@ -100,12 +100,15 @@ def main() -> None:
     parser.add_argument('--peak', default='', choices=['', *FORMS], help=argparse.SUPPRESS)
     parser.add_argument('--json', default='', help='file to write the rows to')
     options = parser.parse_args()
+    with_dtype = load_config(CHECKOUT / 'configs' / 'default.py')
+    with_dtype.model.dtype = options.dtype
+    kernels.settle(with_dtype)  # Before JAX starts.
     parallel.keep_freed_memory()
     forms = options.forms.split(',')
     rows: list[dict[str, Any]] = []
     for size in map(int, options.image_size.split(',')):
-        config = load_config(CHECKOUT / 'configs' / 'default.py')
-        config.model.encoder.name, config.model.dtype = options.encoder, options.dtype
+        config = with_dtype.copy_and_resolve_references()
+        config.model.encoder.name = options.encoder
         config.model.encoder.width = options.width
         config.data.image_size = config.data.resize_size = size
         config.train.batch_size = options.batch_size

@@ -19,7 +19,7 @@ import optax
 from jax import lax
 from ml_collections import ConfigDict
 
-from hybrid import learner, parallel, train_step
+from hybrid import kernels, learner, parallel, train_step
 from hybrid.eval_step import create_eval_step
 from hybrid.models.hybrid import create_model
 from hybrid.train_state import (
@@ -121,7 +121,7 @@ class Ensemble:
         self.groups = create_groups(config)
         self.members = tuple(number for group in self.groups for number in group.members)
         self._tx = tx
-        at_once = resolve_at_once(config.ensemble.at_once)
+        at_once = resolve_at_once(config.ensemble.at_once, config.model)
         self._models: dict[str, Any] = {}
         self._train_steps: dict[str, Any] = {}
         self._eval_steps: dict[str, Any] = {}
@@ -218,11 +218,16 @@ class Ensemble:
         }
 
 
-def resolve_at_once(at_once: int) -> int:
+def resolve_at_once(at_once: int, model: ConfigDict) -> int:
     """`config.ensemble.at_once` with its default, 0, made out for the devices at hand.
 
     Side by side is what fills a GPU. A CPU's cores are full with one member, whose activations stay
-    in the caches when the others wait (`benchmarks/ensemble.py`).
+    in the caches when the others wait; but in bfloat16, with half of the activations, waiting costs
+    more, since each member's state is copied out and in again (`benchmarks/ensemble.py`).
+
+    Args:
+      at_once: `config.ensemble.at_once`.
+      model: `config.model`.
 
     Raises:
       ValueError: for a negative number.
@@ -231,7 +236,8 @@ def resolve_at_once(at_once: int) -> int:
         raise ValueError(f'config.ensemble.at_once={at_once} must be a number of members, or 0')
     if at_once:
         return at_once
-    return 1 if jax.default_backend() == 'cpu' else sys.maxsize
+    native = kernels.resolve(model.kernels, model.dtype) == 'onednn' and model.dtype == 'bfloat16'
+    return 1 if parallel.on_cpu() and not native else sys.maxsize
 
 
 def map_members(step: Callable, at_once: int = sys.maxsize) -> Callable:

@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+import sys
 
 import jax
 import numpy as np
@@ -139,10 +140,19 @@ def test_members_that_wait_their_turn_get_what_they_get_side_by_side():
 
 
 def test_at_once_is_all_but_on_cpus(config, monkeypatch):
-    assert ensemble.resolve_at_once(0) == 1
-    assert ensemble.resolve_at_once(3) == 3
+    model = config.model
+    for kernels, dtype, all_at_once in (
+        ('portable', 'float32', False),
+        ('onednn', 'float32', False),
+        ('portable', 'bfloat16', False),
+        ('onednn', 'bfloat16', True),
+    ):
+        model.kernels, model.dtype = kernels, dtype
+        assert ensemble.resolve_at_once(3, model) == 3
+        assert ensemble.resolve_at_once(0, model) == (sys.maxsize if all_at_once else 1)
+    model.kernels, model.dtype = 'auto', 'float32'
     monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
-    assert ensemble.resolve_at_once(0) >= 1_000_000
+    assert ensemble.resolve_at_once(0, model) == sys.maxsize
     config.ensemble.at_once, config.ensemble.size = -1, 2
     with pytest.raises(ValueError, match=r'config\.ensemble\.at_once=-1'):
         ensemble.create(config, optax.identity())
