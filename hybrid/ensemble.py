@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Mapping
+from concurrent import futures
 from typing import Any
 
 import jax
@@ -125,6 +126,7 @@ class Ensemble:
         self._models: dict[str, Any] = {}
         self._train_steps: dict[str, Any] = {}
         self._eval_steps: dict[str, Any] = {}
+        self._compiled: set[str] = set()
         for group in self.groups:
             try:
                 model = create_model(group.config.model, axis_name=parallel.AXIS)
@@ -138,6 +140,18 @@ class Ensemble:
             self._eval_steps[group.name] = parallel.compile_eval_step(
                 map_eval_members(predict, at_once)
             )
+
+    def _of_groups(self, kind: str, calls: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+        """What the programs of one kind return, for each group.
+
+        The first call of each compiles it, which takes one core: then all are called side by side.
+        Not with several devices, on each of which collectives must come in the same order.
+        """
+        if kind in self._compiled or parallel.device_count() > 1:
+            return {name: call() for name, call in calls.items()}
+        self._compiled.add(kind)
+        with futures.ThreadPoolExecutor(len(calls)) as pool:
+            return dict(zip(calls, pool.map(lambda call: call(), calls.values()), strict=True))
 
     def create_state(self) -> dict[str, TrainState]:
         """See `Learner`."""
@@ -175,7 +189,13 @@ class Ensemble:
         self, state: dict[str, TrainState], batch: Mapping[str, jax.Array], number: int = 1
     ) -> tuple[dict[str, TrainState], dict[str, Any]]:
         """See `Learner`; the metrics are a dict of the groups'."""
-        pairs = {name: step(state[name], batch, number) for name, step in self._train_steps.items()}
+        pairs = self._of_groups(
+            'train',
+            {
+                name: functools.partial(step, state[name], batch, number)
+                for name, step in self._train_steps.items()
+            },
+        )
         return (
             {name: new for name, (new, _) in pairs.items()},
             {name: metrics for name, (_, metrics) in pairs.items()},
@@ -210,7 +230,11 @@ class Ensemble:
         self, variables: dict[str, Any], batch: Mapping[str, jax.Array]
     ) -> dict[str, jax.Array]:
         """See `Learner`."""
-        rows = [step(variables[name], batch) for name, step in self._eval_steps.items()]
+        calls = {
+            name: functools.partial(step, variables[name], batch)
+            for name, step in self._eval_steps.items()
+        }
+        rows = list(self._of_groups('evaluate', calls).values())
         index = rows[0]['index']
         return {
             name: index if name == 'index' else jnp.concatenate([r[name] for r in rows], axis=-1)

@@ -1,0 +1,87 @@
+"""Faces a second of a trained model, one at a time and in batches; seconds and memory of launch.py.
+
+  python benchmarks/predict.py --workdir=runs/quickstart
+  python benchmarks/predict.py --workdir=W --dtype=float32,bfloat16 --files=2000,20000
+
+The faces are noise, of the size of the training's. `launch.py --mode=predict` is run on so many
+files in a process of its own, after one run that fills the caches: `seconds` from start to end,
+`GB` is the peak of its memory.
+"""
+
+import argparse
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+import jax
+import numpy as np
+from jax_hybrid import CHECKOUT, load_config
+from PIL import Image
+from report import Table, alternate
+
+from hybrid import kernels, parallel, predict, trained, workdir
+
+
+def measure_predictor(folder: pathlib.Path, dtype: str, rounds: int) -> dict[str, float]:
+    """Faces a second of the predictor behind --mode=predict, without reading files."""
+    config = workdir.load_config(folder, load_config(CHECKOUT / 'configs' / 'default.py'))
+    config.model.dtype, config.model.kernels = dtype, 'auto'
+    kernels.settle(config)
+    parallel.keep_freed_memory()
+    models = trained.restore_all([config], [folder], 'last')
+    predictor = predict.create_predictor(models, first=1)
+    most, (size,) = predict.batch_sizes(config.evaluate.batch_size)[-1], predict.face_sizes(models)
+    faces = np.random.default_rng(0).integers(0, 256, (most, size, size, 3), dtype=np.uint8)
+    one, many = alternate([lambda: predictor([faces[:1]]), lambda: predictor([faces])], rounds)
+    return {'one at a time': 1 / one, 'batches': most / many, 'batch': most}
+
+
+def measure_launch(folder: pathlib.Path, dtype: str, files: pathlib.Path) -> dict[str, float]:
+    """Seconds and peak memory of a whole run of launch.py on a folder."""
+    command = [sys.executable, str(CHECKOUT / 'launch.py'), '--mode=predict', '--checkpoint=last']
+    command += [f'--workdir={folder}', f'--input={files}', f'--output={files}.csv']
+    command += [f'--config.model.dtype={dtype}']
+    before = os.times().elapsed
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)  # memory of this one alone
+    if status:
+        sys.exit(f'error: failed: {" ".join(command)}')
+    return {'seconds': os.times().elapsed - before, 'GB': usage.ru_maxrss / 1e6}
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--workdir', required=True, type=pathlib.Path)
+    parser.add_argument('--dtype', default='float32', help='float32, bfloat16 or both')
+    parser.add_argument('--files', default='1,2000', help='how many files launch.py is given')
+    parser.add_argument('--rounds', type=int, default=10)
+    parser.add_argument('--json', default='', help='file to write the rows to')
+    options = parser.parse_args()
+    table = Table(['one at a time', 'batches', 'seconds', 'GB'], 'faces/s, s, GB')
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = []
+        for count in map(int, options.files.split(',')):
+            folders.append(pathlib.Path(scratch) / str(count))
+            folders[-1].mkdir()
+            for number in range(count):
+                face = Image.fromarray(rng.integers(0, 256, (25, 25, 3), dtype=np.uint8))
+                face.resize((200, 200)).save(folders[-1] / f'{number:06}.jpg')
+        for dtype in options.dtype.split(','):
+            measure_launch(options.workdir, dtype, folders[0])
+            for folder in folders:
+                row: dict[str, Any] = {'name': f'launch.py, {folder.name} files, {dtype}'}
+                table.add(row | measure_launch(options.workdir, dtype, folder))
+        for dtype in options.dtype.split(','):
+            figures = measure_predictor(options.workdir, dtype, options.rounds)
+            table.add({'name': f'predictor, batches of {figures.pop("batch")}, {dtype}'} | figures)
+            jax.clear_caches()
+    table.end(options.json)
+
+
+if __name__ == '__main__':
+    main()
