@@ -16,21 +16,25 @@ import sys
 import tempfile
 from typing import Any
 
-import jax
 import numpy as np
 from jax_hybrid import CHECKOUT, load_config
+from ml_collections import ConfigDict
 from PIL import Image
 from report import Table, alternate
 
 from hybrid import kernels, parallel, predict, trained, workdir
 
 
-def measure_predictor(folder: pathlib.Path, dtype: str, rounds: int) -> dict[str, float]:
-    """Faces a second of the predictor behind --mode=predict, without reading files."""
+def create_config(folder: pathlib.Path, dtype: str) -> ConfigDict:
+    """The workdir's config in a compute dtype; switches on in XLA what that needs."""
     config = workdir.load_config(folder, load_config(CHECKOUT / 'configs' / 'default.py'))
     config.model.dtype, config.model.kernels = dtype, 'auto'
     kernels.settle(config)
-    parallel.keep_freed_memory()
+    return config
+
+
+def measure_predictor(config: ConfigDict, folder: pathlib.Path, rounds: int) -> dict[str, float]:
+    """Faces a second of the predictor behind --mode=predict, without reading files."""
     models = trained.restore_all([config], [folder], 'last')
     predictor = predict.create_predictor(models, first=1)
     most, (size,) = predict.batch_sizes(config.evaluate.batch_size)[-1], predict.face_sizes(models)
@@ -61,6 +65,8 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=10)
     parser.add_argument('--json', default='', help='file to write the rows to')
     options = parser.parse_args()
+    configs = [create_config(options.workdir, dtype) for dtype in options.dtype.split(',')]
+    parallel.keep_freed_memory()
     table = Table(['one at a time', 'batches', 'seconds', 'GB'], 'faces/s, s, GB')
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as scratch:
@@ -76,10 +82,10 @@ def main() -> None:
             for folder in folders:
                 row: dict[str, Any] = {'name': f'launch.py, {folder.name} files, {dtype}'}
                 table.add(row | measure_launch(options.workdir, dtype, folder))
-        for dtype in options.dtype.split(','):
-            figures = measure_predictor(options.workdir, dtype, options.rounds)
-            table.add({'name': f'predictor, batches of {figures.pop("batch")}, {dtype}'} | figures)
-            jax.clear_caches()
+        for config in configs:
+            figures = measure_predictor(config, options.workdir, options.rounds)
+            name = f'batches of {figures.pop("batch")}, {config.model.dtype} {config.model.kernels}'
+            table.add({'name': f'predictor, {name}'} | figures)
     table.end(options.json)
 
 

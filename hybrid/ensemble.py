@@ -8,6 +8,7 @@ all in which its keys differ from a single model's: member 0 is what a run of it
 
 import dataclasses
 import functools
+import os
 import sys
 from collections.abc import Callable, Mapping
 from concurrent import futures
@@ -99,6 +100,8 @@ def _with_model(config: ConfigDict, changes: Any, key: str) -> ConfigDict:
 
 def _check_keys(changes: Any, known: ConfigDict, key: str) -> None:
     """Raises ValueError, naming the key, for one that `known` has not, or a value for several."""
+    if isinstance(changes, Mapping) and 'kernels' in changes:
+        raise ValueError(f'{key}.kernels: all groups have those of config.model.kernels')
     if not isinstance(changes, Mapping):
         raise ValueError(f'{key}={changes!r} must be a dict of some of {", ".join(sorted(known))}')
     for name, value in changes.items():
@@ -150,7 +153,7 @@ class Ensemble:
         if kind in self._compiled or parallel.device_count() > 1:
             return {name: call() for name, call in calls.items()}
         self._compiled.add(kind)
-        with futures.ThreadPoolExecutor(len(calls)) as pool:
+        with futures.ThreadPoolExecutor(min(len(calls), os.cpu_count() or 1)) as pool:
             return dict(zip(calls, pool.map(lambda call: call(), calls.values()), strict=True))
 
     def create_state(self) -> dict[str, TrainState]:
@@ -260,8 +263,10 @@ def resolve_at_once(at_once: int, model: ConfigDict) -> int:
         raise ValueError(f'config.ensemble.at_once={at_once} must be a number of members, or 0')
     if at_once:
         return at_once
+    if not parallel.on_cpu():
+        return sys.maxsize
     native = kernels.resolve(model.kernels, model.dtype) == 'onednn' and model.dtype == 'bfloat16'
-    return 1 if parallel.on_cpu() and not native else sys.maxsize
+    return 4 if native else 1  # So many were measured, and each is compiled for itself.
 
 
 def map_members(step: Callable, at_once: int = sys.maxsize) -> Callable:

@@ -12,6 +12,10 @@ from ml_collections import ConfigDict
 
 from hybrid import augment, input_pipeline, losses, parallel
 
+# Up to so many faces a device both views go through the network at once: reading its parameters is
+# what takes the time then, and memory is no concern.
+_ONE_PASS = 32
+
 
 def create_eval_step(model: nn.Module, config: ConfigDict) -> Callable:
     """Returns the per-device `step(variables, batch) -> rows`.
@@ -31,11 +35,15 @@ def create_eval_step(model: nn.Module, config: ConfigDict) -> Callable:
     def eval_step(variables: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         images = augment.center_crop(augment.to_unit(batch['image']), size)
         if flip_average:
-            # In one pass: of a few faces, reading the parameters is what takes the time.
-            views = jnp.concatenate([images, images[:, :, ::-1]])
-            ages, of_views = predict(variables, views)
-            age = ages.reshape(2, -1).mean(axis=0)
-            log_probabilities = jnp.logaddexp(*jnp.split(of_views, 2)) - jnp.log(2.0)
+            flipped = images[:, :, ::-1]
+            if len(images) <= _ONE_PASS:
+                ages, of_views = predict(variables, jnp.concatenate([images, flipped]))
+                ages, of_views = jnp.split(ages, 2), jnp.split(of_views, 2)
+            else:
+                views = [predict(variables, images), predict(variables, flipped)]
+                ages, of_views = zip(*views, strict=True)
+            age = (ages[0] + ages[1]) / 2
+            log_probabilities = jnp.logaddexp(*of_views) - jnp.log(2.0)
         else:
             age, log_probabilities = predict(variables, images)
         age_loss, age_known = losses.age_loss(age, batch['age'], loss.age, scale, loss.huber_delta)

@@ -1,10 +1,11 @@
 """Which kernels the convolutions take on this machine's CPU, and the flag that XLA needs for them.
 
 `config.model.kernels` is 'auto', or one of `convolution.KERNELS`. XLA calls oneDNN, which knows the
-instructions that a CPU has for bfloat16, only if a flag says so before JAX starts. 'auto' takes it
-where it was measured to be faster: in float32 on CPUs with AVX-512, in bfloat16 on those with
-AVX512-BF16 or AMX. What was taken is written to the workdir's config.json, and a training that is
-continued takes the same again.
+instructions that a CPU has for bfloat16, only if a flag says so before JAX starts. The flag is the
+process's: with it XLA takes oneDNN for convolutions and for products with a transposed operand,
+such as the gradients of kernels. 'auto' is 'onednn' where that was measured to be faster: in
+float32 on CPUs with AVX-512, in bfloat16 on those with AVX512-BF16 or AMX. What was taken is
+written to the workdir's config.json, and a training that is continued takes the same again.
 """
 
 import importlib.metadata
@@ -54,7 +55,10 @@ def has_onednn() -> bool:
 
 def _user_says() -> bool | None:
     """Whether XLA_FLAGS switches oneDNN on or off; None if it does not say."""
-    found = re.findall(rf'--{_FLAG}(?:=(\S+))?', os.environ.get('XLA_FLAGS', ''))
+    flags = os.environ.get('XLA_FLAGS', '').strip()
+    if flags and not flags.startswith('-'):
+        return False  # It names a file, to which no flag can be added.
+    found = re.findall(rf'--{_FLAG}(?:=(\S+))?', flags)
     return found[-1].lower() not in ('false', '0') if found else None
 
 
@@ -82,12 +86,13 @@ def settle(config: ConfigDict, recorded: str = 'auto') -> None:
     if wanted == 'onednn' and lacking:
         raise ValueError(
             "config.model.kernels='onednn': this jaxlib cannot call oneDNN, or XLA_FLAGS forbids "
-            "it; take 'auto' or 'portable' (oneDNN comes with jaxlib 0.12, so with Python 3.12)"
+            "it or names a file; take 'auto' or 'portable' (oneDNN comes with jaxlib 0.12, so with "
+            'Python 3.12)'
         )
-    if wanted == 'auto' and recorded == 'onednn' and lacking:
+    if wanted == 'auto' and recorded == 'onednn' and fastest(config.model.dtype) != 'onednn':
         _LOG.warning(
-            'this training began with config.model.kernels=onednn, which this jaxlib or these '
-            'XLA_FLAGS do not allow; it goes on with portable, and its results will differ in '
+            'this training began with config.model.kernels=onednn, for which this CPU, this jaxlib '
+            'or XLA_FLAGS are not made; it goes on with portable, and its results will differ in '
             'their last bits'
         )
         recorded = 'portable'

@@ -69,12 +69,13 @@ def machine() -> str:
 
 
 @contextlib.contextmanager
-def session(workdir: pathlib.Path, first_step: int) -> Iterator[None]:
+def session(workdir: pathlib.Path, first_step: int, kernels: str) -> Iterator[None]:
     """Notes the start of a training in `sessions.jsonl`, and its end.
 
     Args:
       workdir: The run's folder.
       first_step: How many steps were finished before.
+      kernels: `config.model.kernels`.
     """
     start = time.monotonic()
     _append(
@@ -86,6 +87,8 @@ def session(workdir: pathlib.Path, first_step: int) -> Iterator[None]:
             'commit': commit(),
             'machine': machine(),
             'processes': jax.process_count(),
+            'kernels': kernels,
+            'xla_flags': os.environ.get('XLA_FLAGS', ''),
             'versions': versions(),
         },
     )

@@ -133,6 +133,9 @@ def _groups(
     for config in configs:
         config.update_from_flattened_dict(_BEGINNING)
     plain = [json.loads(json.dumps(config.to_dict())) for config in configs]
+    for of_model in plain:
+        # What is read again on another machine is not for this one's.
+        del of_model['model']['kernels']
     rest = [workdir.flatten({k: v for k, v in c.items() if k != 'model'}) for c in plain]
     for folder, other in zip(folders[1:], rest[1:], strict=True):
         ignored = {*workdir.MACHINE_KEYS, 'seed'}

@@ -153,7 +153,7 @@ def train_and_evaluate(
             workdir_lib.save_dataset(workdir, record)
             if not restored:
                 workdir_lib.save_sources(workdir, sources)
-            stack.enter_context(provenance.session(workdir, start_step))
+            stack.enter_context(provenance.session(workdir, start_step, config.model.kernels))
         interruption = stack.enter_context(Interruption())
         if start_step < num_steps:
             _LOG.info('training for %d steps; the first one compiles', num_steps - start_step)

@@ -22,7 +22,7 @@ MACHINE_KEYS = {
     *('detect.model', 'detect.threshold', 'detect.max_size'),
 }
 # What a run did before there was a key for it.
-FORMER_VALUES = {'model.encoder.bottleneck_stride': '3x3'}
+FORMER_VALUES = {'model.encoder.bottleneck_stride': '3x3', 'model.kernels': 'portable'}
 # Keys that decide which examples come in which order, or which checkpoint is the best.
 ORDER_KEYS = (
     *('seed', 'train.batch_size', 'data.dataset', 'data.parameters'),
@@ -150,10 +150,10 @@ def save_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> Non
 
 
 def recorded_kernels(workdir: pathlib.Path) -> str:
-    """The `config.model.kernels` that a run was last trained with; 'auto' if none is recorded."""
+    """The `config.model.kernels` that a run was last trained with; 'auto' if it has not begun."""
     if not (workdir / CONFIG).exists():
         return 'auto'
-    return flatten(_read_json(workdir / CONFIG)).get('model.kernels', 'auto')
+    return (FORMER_VALUES | flatten(_read_json(workdir / CONFIG)))['model.kernels']
 
 
 def load_config(

@@ -150,7 +150,7 @@ def test_at_once_is_all_but_on_cpus(config, monkeypatch):
     ):
         model.kernels, model.dtype = kernels, dtype
         assert ensemble.resolve_at_once(3, model) == 3
-        assert ensemble.resolve_at_once(0, model) == (sys.maxsize if all_at_once else 1)
+        assert ensemble.resolve_at_once(0, model) == (4 if all_at_once else 1)
     model.kernels, model.dtype = 'auto', 'float32'
     monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
     assert ensemble.resolve_at_once(0, model) == sys.maxsize

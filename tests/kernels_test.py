@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from hybrid import kernels
+from hybrid import kernels, workdir
 
 FLAG = '--xla_cpu_experimental_onednn_custom_call'
 
@@ -74,12 +74,32 @@ def test_a_continued_training_keeps_what_it_began_with(machine, tiny_config, cap
     assert settle(tiny_config, recorded='portable') == ('portable', '')
     # A command that says otherwise is obeyed.
     assert settle(tiny_config, 'onednn', recorded='portable')[0] == 'onednn'
-    machine('avx2')
     assert settle(tiny_config, recorded='onednn') == ('onednn', f'{FLAG}=true')
     assert not caplog.records
-    machine('avx2', onednn=False)
-    assert settle(tiny_config, recorded='onednn') == ('portable', '')
-    assert 'its results will differ in their last bits' in caplog.text
+    for features, onednn in (('avx512f', False), ('avx2', True)):
+        machine(features, onednn)
+        assert settle(tiny_config, recorded='onednn') == ('portable', '')
+        assert 'its results will differ in their last bits' in caplog.text
+        caplog.clear()
+
+
+def test_a_file_of_flags_is_left_alone(machine, tiny_config):
+    machine('avx512f', flags='/tmp/flags.txt')
+    assert settle(tiny_config) == ('portable', '/tmp/flags.txt')
+    with pytest.raises(ValueError, match='or names a file'):
+        settle(tiny_config, 'onednn')
+
+
+def test_what_a_workdir_was_trained_with(tmp_path, tiny_config):
+    assert workdir.recorded_kernels(tmp_path) == 'auto'
+    tiny_config.model.kernels = 'onednn'
+    workdir.save_config(tmp_path, tiny_config)
+    assert workdir.recorded_kernels(tmp_path) == 'onednn'
+    # Before there was the key there was one kind.
+    with tiny_config.unlocked():
+        del tiny_config.model.kernels
+    workdir.save_config(tmp_path, tiny_config)
+    assert workdir.recorded_kernels(tmp_path) == 'portable'
 
 
 def test_before_a_model_is_made_nothing_is_switched_on(machine):

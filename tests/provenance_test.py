@@ -30,9 +30,9 @@ def test_commit_names_the_checkout_and_says_whether_files_differ(tmp_path):
 
 def test_a_session_has_a_start_and_an_end_whatever_ends_it(tmp_path, monkeypatch):
     monkeypatch.setattr('sys.argv', ['/somewhere/launch.py', '--config=a b.py'])
-    with provenance.session(tmp_path, 0):
+    with provenance.session(tmp_path, 0, 'portable'):
         pass
-    with pytest.raises(ValueError, match='stop'), provenance.session(tmp_path, 7):
+    with pytest.raises(ValueError, match='stop'), provenance.session(tmp_path, 7, 'portable'):
         raise ValueError('stop')
     rows = [json.loads(line) for line in (tmp_path / 'sessions.jsonl').read_text().splitlines()]
     assert [row.get('first_step') for row in rows] == [0, None, 7, None]
