@@ -37,6 +37,7 @@ import signal
 import sys
 import threading
 import types
+import warnings
 
 from absl import app, flags
 from absl import logging as absl_logging
@@ -155,6 +156,8 @@ def run() -> None:
         logging.getLogger('hybrid').setLevel(logging.WARNING)
     cache = os.environ.get('JAX_COMPILATION_CACHE_DIR', '~/.cache/hybrid/compiled')
     jax.config.update('jax_compilation_cache_dir', os.path.expanduser(cache))
+    # jaxlib 0.12 cannot write programs that call oneDNN: they are compiled at every start.
+    warnings.filterwarnings('ignore', message='Error writing persistent compilation cache entry')
     # Each mode imports what it needs: some of it takes a second.
     if FLAGS.mode == 'prepare':
         from hybrid import datasets, evaluate
