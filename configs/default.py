@@ -107,8 +107,8 @@ def get_config() -> ml_collections.ConfigDict:
     # numbered through the groups in the order of their names; the size above stays 1.
     config.ensemble.groups = ml_collections.ConfigDict()
     # Members of a group that are stepped side by side (vmap); the others wait their turn (lax.map),
-    # which takes less memory. 0 is what is faster: all on GPUs and TPUs, and with native bfloat16
-    # on CPUs; else one.
+    # which takes less memory. 0 is what is faster: all on GPUs and TPUs; on CPUs one, with native
+    # bfloat16 four.
     config.ensemble.at_once = 0
     # 'uniform', or 'validation': weights (none negative, sum 1) fitted on the validation split.
     config.ensemble.weights = 'uniform'

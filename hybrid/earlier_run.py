@@ -116,8 +116,7 @@ def read(address: Address, config: ConfigDict) -> EarlierRun:
     defaults = config.copy_and_resolve_references()
     with defaults.unlocked():
         defaults.ensemble.size, defaults.ensemble.groups = 1, ConfigDict()
-        for key, value in workdir.FORMER_VALUES.items():
-            defaults.update_from_flattened_dict({key: value})
+        defaults.update_from_flattened_dict(workdir.FORMER_VALUES)
         # Of a dict with keys a part would remain.
         defaults.data.parameters = ConfigDict()
     earlier = workdir.load_config(folder, defaults)

@@ -87,6 +87,8 @@ def create_groups(config: ConfigDict) -> list[Group]:
 def _with_model(config: ConfigDict, changes: Any, key: str) -> ConfigDict:
     """The config of a single model that differs from `config.model` in some keys."""
     _check_keys(changes, config.model, f'{key}.model')
+    if 'kernels' in changes:
+        raise ValueError(f'{key}.model.kernels: all groups have those of config.model.kernels')
     config = config.copy_and_resolve_references()
     config.lock()
     try:
@@ -100,8 +102,6 @@ def _with_model(config: ConfigDict, changes: Any, key: str) -> ConfigDict:
 
 def _check_keys(changes: Any, known: ConfigDict, key: str) -> None:
     """Raises ValueError, naming the key, for one that `known` has not, or a value for several."""
-    if isinstance(changes, Mapping) and 'kernels' in changes:
-        raise ValueError(f'{key}.kernels: all groups have those of config.model.kernels')
     if not isinstance(changes, Mapping):
         raise ValueError(f'{key}={changes!r} must be a dict of some of {", ".join(sorted(known))}')
     for name, value in changes.items():

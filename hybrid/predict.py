@@ -138,8 +138,8 @@ def predict_rows(
 def batch_sizes(batch_size: int) -> list[int]:
     """The sizes that predictors are compiled for, up to `config.evaluate.batch_size`.
 
-    A lone face does not wait for the arithmetic of a whole batch. On a CPU 32 faces are as fast as
-    more, and take less memory.
+    A lone face does not wait for the arithmetic of a whole batch. On a CPU 32 faces are about as
+    fast as more, and take less memory.
 
     Raises:
       ValueError: when the devices do not divide the batch size.

@@ -212,6 +212,7 @@ def test_one_model_two_of_it_and_groups(config):
     ('groups', 'size', 'message'),
     [
         ({'a': {'size': 0}}, 1, r'config\.ensemble\.groups\.a\.size=0 must be'),
+        ({'a': {'model': {'kernels': 'xla'}}}, 1, r'groups\.a\.model\.kernels: all groups have'),
         ({'a': {'members': 2}}, 1, r"config\.ensemble\.groups\.a=\{'members': 2\} must be"),
         (
             {'a': {'model': {'encodr': {}}}},

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 
 import pytest
@@ -38,5 +39,7 @@ def test_a_session_has_a_start_and_an_end_whatever_ends_it(tmp_path, monkeypatch
     assert [row.get('first_step') for row in rows] == [0, None, 7, None]
     assert rows[0]['command'] == "python launch.py '--config=a b.py'"
     assert rows[0]['versions']['jax'] == provenance.versions()['jax']
+    assert rows[0]['kernels'] == 'portable'
+    assert rows[0]['xla_flags'] == os.environ['XLA_FLAGS']
     assert rows[1]['seconds'] >= 0
     assert rows[1]['ended'] >= rows[0]['started']
