@@ -20,9 +20,10 @@ import numpy as np
 from jax_hybrid import CHECKOUT, load_config
 from report import Table, alternate, compile_step
 
-from hybrid import kernels as kernel_choice
-from hybrid import parallel
-from hybrid.models import convolution, pooling, resnet
+from hybrid import devices
+from hybrid.models import resnet
+from hybrid.ops import convolution, pooling
+from hybrid.ops import kernels as kernel_choice
 
 try:
     import torch
@@ -162,7 +163,7 @@ def main() -> None:
         config.model.dtype, config.model.kernels = dtype, options.kernels
         kernel_choice.settle(config)
         kernels[dtype] = config.model.kernels
-    parallel.keep_freed_memory()
+    devices.keep_freed_memory()
     if torch:
         torch.set_num_threads(os.cpu_count() or 1)
     table = Table(

@@ -24,25 +24,27 @@ from jax_hybrid import CHECKOUT, create_batch, load_config
 from ml_collections import ConfigDict
 from report import Step, alternate, write
 
-from hybrid import ensemble, kernels, parallel, train_state, train_step
-from hybrid.models.hybrid import create_model
-from hybrid.optimizer import create_learning_rate_fn, create_optimizer
+from hybrid import devices
+from hybrid.models.network import create_model
+from hybrid.ops import kernels
+from hybrid.training import ensemble, train_state, train_step
+from hybrid.training.optimizer import create_learning_rate_fn, create_optimizer
 
 FORMS = ('vmapped', 'sequential', 'mapped')
 
 
 def create_step(form: str, config: ConfigDict, members: int) -> Step:
     """A training step of all members, compiled, on one fixed batch."""
-    model = create_model(config.model, axis_name=parallel.AXIS)
+    model = create_model(config.model, axis_name=devices.AXIS)
     tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 1000))
     of_one = train_step.create_train_step(model, tx, config)
     batch = create_batch(config)
     if form == 'sequential':
         states = [
-            parallel.replicate(train_state.create_train_state(model, tx, config, member))
+            devices.replicate(train_state.create_train_state(model, tx, config, member))
             for member in range(members)
         ]
-        step = parallel.compile_train_step(of_one)
+        step = devices.compile_train_step(of_one)
 
         def train_in_turn() -> None:
             last = []
@@ -53,9 +55,9 @@ def create_step(form: str, config: ConfigDict, members: int) -> Step:
 
         return train_in_turn
     at_once = 1 if form == 'mapped' else members
-    step = parallel.compile_train_step(ensemble.map_members(of_one, at_once))
+    step = devices.compile_train_step(ensemble.map_members(of_one, at_once))
     stacked = train_state.create_stacked_train_state(model, tx, config, range(members))
-    box = [parallel.replicate(stacked)]
+    box = [devices.replicate(stacked)]
 
     def train() -> None:
         box[0], metrics = step(box[0], batch)
@@ -103,7 +105,7 @@ def main() -> None:
     with_dtype = load_config(CHECKOUT / 'configs' / 'default.py')
     with_dtype.model.dtype = options.dtype
     kernels.settle(with_dtype)  # Before JAX starts.
-    parallel.keep_freed_memory()
+    devices.keep_freed_memory()
     forms = options.forms.split(',')
     rows: list[dict[str, Any]] = []
     for size in map(int, options.image_size.split(',')):

@@ -22,7 +22,9 @@ from jax_hybrid import CHECKOUT, create_steps, load_config
 from ml_collections import ConfigDict
 from report import Step, write
 
-from hybrid import evaluate, input_pipeline, parallel, train
+from hybrid import devices
+from hybrid.data import input_pipeline
+from hybrid.modes import evaluate, train
 
 
 def measure_block(draw: Callable[[int], float], ahead: int, block: int, step: Step) -> list[float]:
@@ -55,9 +57,7 @@ def measure(config: ConfigDict, rounds: int, block: int) -> Iterator[dict[str, A
     iterator = train.create_train_iterator(builder, config)
     # In Grain's buffer, in the queue of those on their way, and in the hands of both.
     ahead = config.data.num_threads + 2 * config.data.prefetch + 2
-    batches = input_pipeline.prefetch_to_device(
-        iterator, parallel.shard_batch, config.data.prefetch
-    )
+    batches = input_pipeline.prefetch_to_device(iterator, devices.shard_batch, config.data.prefetch)
 
     def draw(count: int) -> float:
         start = time.perf_counter()
@@ -88,7 +88,7 @@ def main() -> None:
     parser.add_argument('--block', type=int, default=16, help='batches drawn in a round')
     parser.add_argument('--json', default='', help='file to write the rows to')
     options = parser.parse_args()
-    parallel.keep_freed_memory()
+    devices.keep_freed_memory()
     config = load_config(options.config)
     config.data.manual_dir = options.manual_dir or config.data.manual_dir
     config.data.data_dir = options.data_dir or config.data.data_dir

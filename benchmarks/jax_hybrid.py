@@ -10,10 +10,11 @@ import numpy as np
 from ml_collections import ConfigDict
 from report import Step
 
-from hybrid import parallel, train_state, train_step
-from hybrid.eval_step import create_eval_step
-from hybrid.models.hybrid import create_model
-from hybrid.optimizer import create_learning_rate_fn, create_optimizer
+from hybrid import devices
+from hybrid.models.network import create_model
+from hybrid.training import train_state, train_step
+from hybrid.training.eval_step import create_eval_step
+from hybrid.training.optimizer import create_learning_rate_fn, create_optimizer
 
 CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -30,7 +31,7 @@ def create_batch(config: ConfigDict) -> dict[str, jax.Array]:
     """A training batch of noise on the devices, of the run's size."""
     batch_size, size = config.train.batch_size, config.data.resize_size
     rng = np.random.default_rng(0)
-    return parallel.shard_batch(
+    return devices.shard_batch(
         {
             'image': rng.integers(0, 256, (batch_size, size, size, 3), dtype=np.uint8),
             'age': rng.uniform(0, 80, batch_size).astype(np.float32),
@@ -51,14 +52,14 @@ def create_steps(config: ConfigDict) -> tuple[Step, Step, float]:
       The training step, the inference step, and the arithmetic operations of the former (0 on a
       CPU, where our convolutions are not counted as such).
     """
-    model = create_model(config.model, axis_name=parallel.AXIS)
+    model = create_model(config.model, axis_name=devices.AXIS)
     tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 1000))
-    state = parallel.replicate(train_state.create_train_state(model, tx, config))
+    state = devices.replicate(train_state.create_train_state(model, tx, config))
     batch = create_batch(config)
     inputs = {name: batch[name] for name in ('image', 'age', 'gender', 'mask')}
     inputs['index'] = batch['position']
-    step: Any = parallel.compile_train_step(train_step.create_train_step(model, tx, config))
-    eval_step = parallel.compile_eval_step(create_eval_step(model, config))
+    step: Any = devices.compile_train_step(train_step.create_train_step(model, tx, config))
+    eval_step = devices.compile_eval_step(create_eval_step(model, config))
     on_cpu = jax.default_backend() == 'cpu'
     flops = 0.0 if on_cpu else (step.lower(state, batch).cost_analysis() or {}).get('flops', 0.0)
     box = [state]

@@ -22,7 +22,10 @@ from ml_collections import ConfigDict
 from PIL import Image
 from report import Table, alternate
 
-from hybrid import kernels, parallel, predict, trained, workdir
+from hybrid import devices
+from hybrid.modes import predict
+from hybrid.ops import kernels
+from hybrid.runs import trained, workdir
 
 
 def create_config(folder: pathlib.Path, dtype: str) -> ConfigDict:
@@ -66,7 +69,7 @@ def main() -> None:
     parser.add_argument('--json', default='', help='file to write the rows to')
     options = parser.parse_args()
     configs = [create_config(options.workdir, dtype) for dtype in options.dtype.split(',')]
-    parallel.keep_freed_memory()
+    devices.keep_freed_memory()
     table = Table(['one at a time', 'batches', 'seconds', 'GB'], 'faces/s, s, GB')
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as scratch:

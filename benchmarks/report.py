@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from hybrid import provenance
+from hybrid.runs import provenance
 
 _LOAD_BEFORE = os.getloadavg()[0]
 

@@ -43,8 +43,10 @@ except ImportError as error:
     sys.exit(f"error: {error}; install the extra: python -m pip install -e '.[torch]'")
 
 from configs import utkface_resnet18_imagenet
-from hybrid import augment, input_pipeline, metrics, report, workdir
-from hybrid.evaluate import create_prepared_builder, report_rows
+from hybrid.data import augment, input_pipeline
+from hybrid.modes.evaluate import create_prepared_builder, report_rows
+from hybrid.runs import workdir
+from hybrid.scores import metrics, report
 from tests.torch_resnet import ResNet
 
 BATCH, EPOCHS, RESIZE, SIZE = 64, 8, 112, 96

@@ -23,8 +23,8 @@ from jax_hybrid import CHECKOUT, create_steps, load_config
 from ml_collections import ConfigDict
 from report import Step, Table, alternate, compile_step
 
-from hybrid import kernels as kernel_choice
-from hybrid import parallel
+from hybrid import devices
+from hybrid.ops import kernels as kernel_choice
 
 try:
     import torch
@@ -118,7 +118,7 @@ def main() -> None:
     configs = [create_config(*case) for case in cases]
     for config in configs:  # Before JAX starts.
         kernel_choice.settle(config)
-    parallel.keep_freed_memory()
+    devices.keep_freed_memory()
     torch.set_num_threads(os.cpu_count() or 1)
     rate = matmul_rate() if ON_GPU else 0.0
     formats = ['channels_last'] if ON_GPU else ['torch', 'channels_last']

@@ -14,12 +14,12 @@ Scores (results/quickstart.json):
 
 import ml_collections
 
-from configs import default
+from hybrid import default_config
 
 
 def get_config() -> ml_collections.ConfigDict:
     """Returns the configuration of the quickstart."""
-    config = default.get_config()
+    config = default_config.get_config()
     config.data.dataset = 'synthetic_faces'
     config.data.resize_size = 72
     config.data.image_size = 64

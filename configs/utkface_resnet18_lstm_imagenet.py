@@ -18,12 +18,12 @@ Scores (results/utkface_resnet18_lstm_imagenet.json):
 
 import ml_collections
 
-from configs import default
+from hybrid import default_config
 
 
 def get_config() -> ml_collections.ConfigDict:
     """Returns the configuration."""
-    config = default.get_config()
+    config = default_config.get_config()
     config.data.dataset = 'utkface'
     config.data.resize_size = 112
     config.data.image_size = 96

@@ -5,7 +5,10 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from hybrid import augment, combination, finetuning, losses, parallel
+from hybrid import devices
+from hybrid.data import augment
+from hybrid.scores import combination
+from hybrid.training import finetuning, losses
 
 # Key to lowest and highest value; models and optimisers check their own names.
 _RANGES: dict[str, tuple[float, float]] = {
@@ -51,7 +54,7 @@ def check_config(config: ConfigDict) -> None:
     if not config.data.train_split:
         raise ValueError("config.data.train_split='' must name a split")
     for key in ('train.batch_size', 'evaluate.batch_size'):
-        parallel.check_batch_size(_get(config, key), f'config.{key}')
+        devices.check_batch_size(_get(config, key), f'config.{key}')
     size, resized = config.data.image_size, config.data.resize_size
     if not 0 < size <= resized or (resized - size) % 2:
         raise ValueError(

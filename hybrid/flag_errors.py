@@ -20,11 +20,11 @@ def explain(error: Exception, argv: list[str], configs: pathlib.Path) -> str:
       argv: The command line.
       configs: Folder of the config files, among them default.py with every key.
     """
-    from configs import default
-    from hybrid.workdir import flatten
+    from hybrid import default_config
+    from hybrid.runs.workdir import flatten
 
     message = str(error)
-    keys = flatten(default.get_config().to_dict())
+    keys = flatten(default_config.get_config().to_dict())
     for argument in argv[1:]:
         match = re.fullmatch(r'--?(?:no)?config\.([\w.]+)(?:=.*)?', argument, re.DOTALL)
         if match and match[1] not in keys and not any(k.startswith(match[1] + '.') for k in keys):

@@ -17,8 +17,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hybrid import bootstrap, metrics, report
-from hybrid import workdir as workdir_lib
+from hybrid.runs import workdir as workdir_lib
+from hybrid.scores import bootstrap, metrics, report
 
 FOLDER = pathlib.Path(__file__).resolve().parent
 PATH = FOLDER / 'comparisons.json'

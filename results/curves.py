@@ -8,7 +8,7 @@ import pathlib
 
 import numpy as np
 
-from hybrid import plots
+from hybrid.scores import plots
 from results import rows, table
 
 PANELS = (

@@ -26,10 +26,10 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from hybrid import provenance
-from hybrid import workdir as workdir_lib
-from hybrid.provenance import SESSIONS
-from hybrid.writers import METRICS
+from hybrid.runs import provenance
+from hybrid.runs import workdir as workdir_lib
+from hybrid.runs.provenance import SESSIONS
+from hybrid.runs.writers import METRICS
 from results.compare import compare_runs, predictions_path
 
 # What a path begins with, up to its last part: where files lay is nobody's business.

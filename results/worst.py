@@ -14,8 +14,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hybrid import evaluate, input_pipeline, metrics, plots, report
-from hybrid import workdir as workdir_lib
+from hybrid.data import input_pipeline
+from hybrid.modes import evaluate
+from hybrid.runs import workdir as workdir_lib
+from hybrid.scores import metrics, plots, report
 from results.record import combined_workdirs
 
 COLUMNS = 5

@@ -5,9 +5,10 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import launching
 import pytest
 from absl import flags
+
+from tests import launching
 
 ROOT = Path(__file__).resolve().parents[1]
 QUICK_LEAVES_OUT = ('end_to_end', 'real_archive', 'long')
@@ -112,10 +113,10 @@ def tiny_encoder() -> None:
 @pytest.fixture(scope='session')
 def create_tiny_config(tiny_data_dir: Path):
     """Creates what `tiny_config` is, for fixtures of a wider scope."""
-    from configs import default
+    from hybrid import default_config
 
     def create():
-        config = default.get_config()
+        config = default_config.get_config()
         config.data.dataset = 'synthetic_faces/tiny'
         config.data.data_dir = str(tiny_data_dir)
         config.data.resize_size = 36

@@ -6,10 +6,10 @@ import re
 
 import numpy as np
 import pytest
-from launching import ROOT, launch, tiny_flags
 
-from hybrid import metrics, report
+from hybrid.scores import metrics, report
 from results import reproduce
+from tests.launching import ROOT, launch, tiny_flags
 
 pytestmark = pytest.mark.end_to_end
 

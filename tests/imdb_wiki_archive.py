@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import scipy.io
-from utkface_archive import jpeg
+
+from tests.utkface_archive import jpeg
 
 NAN, INF = float('nan'), float('inf')
 

@@ -6,7 +6,8 @@ import json
 import numpy as np
 import pytest
 
-from hybrid import ensemble_metrics, metrics, report, workdir
+from hybrid.runs import workdir
+from hybrid.scores import ensemble_metrics, metrics, report
 from results import compare, record, table
 
 SPLITS = ('validation', 'test')

@@ -84,7 +84,8 @@ def test_a_wrong_flag_is_one_line_with_what_was_meant(flags, parts):
 
 
 def test_a_config_file_with_an_error_is_one_line(tmp_path):
-    text = 'from configs import default\n\n\ndef get_config():\n    config = default.get_config()\n'
+    text = 'from hybrid import default_config as default\n\n\n'
+    text += 'def get_config():\n    config = default.get_config()\n'
     (tmp_path / 'mistyped.py').write_text(
         f"{text}    config.train.batch_size = 'abc'\n    return config\n"
     )

@@ -10,15 +10,16 @@ import jax
 import numpy as np
 import optax
 import pytest
-from launching import launch, start, tiny_flags, wait_until
 
-from hybrid import parallel, trained, workdir
+from hybrid import devices
+from hybrid.runs import trained, workdir
+from tests.launching import launch, start, tiny_flags, wait_until
 
 end_to_end = pytest.mark.end_to_end
 
 
 def test_clusters_are_found_in_the_environment():
-    find = parallel.cluster_from_environment
+    find = devices.cluster_from_environment
     assert find({}) is None
     torchrun = {'MASTER_ADDR': 'a', 'MASTER_PORT': '1', 'WORLD_SIZE': '2', 'RANK': '1'}
     assert find(torchrun) == {
@@ -41,7 +42,7 @@ def test_a_coordinator_needs_both_numbers():
     with pytest.raises(
         ValueError, match=r'needs --num_processes \(is 2\) and --process_id \(is 2\)'
     ):
-        parallel.initialize('localhost:1', 2, 2)
+        devices.initialize('localhost:1', 2, 2)
 
 
 def free_port():

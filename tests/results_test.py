@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from hybrid import metrics, report, workdir
+from hybrid.runs import workdir
+from hybrid.scores import metrics, report
 from results import compare, record, reproduce, table, worst
 from results import rows as rows_lib
 

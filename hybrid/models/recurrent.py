@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from hybrid.models import cells
+from hybrid.ops import cells
 
 CELLS = (*cells.CELLS, 'none')
 REDUCTIONS = ('last', 'mean')

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from hybrid.models import convolution, normalization, pooling
+from hybrid.ops import convolution, normalization, pooling
 
 # Name -> (blocks per stage, kind of block).
 ENCODERS: dict[str, tuple[tuple[int, ...], str]] = {

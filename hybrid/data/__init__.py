@@ -1,0 +1,1 @@
+"""What the network is fed: batches of prepared splits, and their augmentation on the device."""

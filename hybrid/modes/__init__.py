@@ -1,0 +1,1 @@
+"""What the program does, a file a mode; each reads from top to bottom."""

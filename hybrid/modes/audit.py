@@ -1,0 +1,235 @@
+"""`--mode=audit`: what a dataset's splits share that they should not, and how labels are spread."""
+
+import hashlib
+import itertools
+import json
+import pathlib
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+
+from hybrid import devices
+from hybrid.datasets import images, near_duplicates, shards
+from hybrid.datasets.progress import ProgressBar
+from hybrid.modes import evaluate
+from hybrid.scores import metrics, plots
+
+# What two examples may have in common, and how it is called in the report.
+RELATIONS = {
+    'id': 'examples',
+    'group': 'groups (persons, or what the dataset keeps together)',
+    'bytes': 'byte-identical images',
+    'near_duplicate': 'near-duplicate components',
+}
+BANDS = 'fairface9'
+NUM_SHOWN = 20  # Of each kind, in the JSON file.
+_BATCH = 64
+
+Columns = dict[str, np.ndarray]
+
+
+def read_examples(builder: tfds.core.DatasetBuilder) -> Columns:
+    """Reads and hashes every example of every split; in memory are a few batches.
+
+    Returns:
+      One array [M] for each: `split` and `id` str, `group` str, `age` float32 years (NaN unknown),
+      `gender` int64 (-1 unknown), `bytes` uint64 (of their sha256), and `hash` uint64 [M, 4].
+    """
+    rows: list[tuple] = []
+    for split in builder.info.splits:
+        source = builder.as_data_source(split, decoders={'image': tfds.decode.SkipDecoding()})
+
+        def read(start: int, split: str = split, source: Any = source) -> list[tuple]:
+            places = range(start, min(start + _BATCH, len(source)))
+            return [(split, *describe(example)) for example in source.__getitems__(list(places))]
+
+        batches = shards.map_in_threads(read, range(0, len(source), _BATCH))
+        with ProgressBar(total=len(source), desc=f'hashing {split}', unit=' images') as bar:
+            for batch in batches:
+                rows += batch
+                bar.update(len(batch))
+    names = ('split', 'id', 'group', 'age', 'gender', 'bytes', 'hash')
+    columns = zip(*rows, strict=True)
+    return {name: np.array(column) for name, column in zip(names, columns, strict=True)}
+
+
+def describe(example: dict[str, Any]) -> tuple:
+    """id, group, age, gender, digest and difference hash of an example that is not decoded."""
+    digest = np.uint64(int.from_bytes(hashlib.sha256(example['image']).digest()[:8]))
+    image = images.check_image(example['image'])
+    if image.difference_hash is None:
+        raise ValueError(
+            f'{example["id"].decode()}: its image in the prepared dataset cannot be decoded; '
+            'remove that folder of config.data.data_dir and prepare it again'
+        )
+    texts = (example[name].decode() for name in ('id', 'group'))
+    return *texts, example['age'], example['gender'], digest, image.difference_hash
+
+
+def find_leaks(columns: Columns, max_distance: int) -> dict[str, Any]:
+    """Finds what straddles splits, and byte-identical images with different labels.
+
+    Args:
+      columns: From `read_examples`.
+      max_distance: Up to which images are near-duplicates, in bits of 256.
+
+    Returns:
+      `parts`: pairs of splits of which one holds all examples of the other.
+      `straddling`: for each other pair and each of `RELATIONS` how many are `shared`, how many
+      examples of each split they have, and some of these.
+      `conflicts`: groups of byte-identical images of which ages or genders differ.
+    """
+    labels = {name: _number(columns[name]) for name in ('id', 'group', 'bytes')}
+    labels['near_duplicate'] = near_duplicates.components(columns['hash'], max_distance)
+    members = {split: columns['split'] == split for split in dict.fromkeys(columns['split'])}
+    straddling: dict[str, Any] = {}
+    parts = []
+    for one, other in itertools.combinations(members, 2):
+        ids, others = (np.unique(labels['id'][members[split]]) for split in (one, other))
+        if len(np.intersect1d(ids, others)) == min(len(ids), len(others)):
+            parts.append(sorted((one, other), key=lambda split: int(members[split].sum())))
+            continue
+        pair: dict[str, Any] = {}
+        for name, label in labels.items():
+            shared = np.intersect1d(label[members[one]], label[members[other]])
+            inside = np.isin(label, shared)
+            pair[name] = {
+                'shared': len(shared),
+                'examples': {s: int((inside & members[s]).sum()) for s in (one, other)},
+                'some': {
+                    s: sorted(columns['id'][inside & members[s]].tolist())[:NUM_SHOWN]
+                    for s in (one, other)
+                },
+            }
+        straddling[f'{one}, {other}'] = pair
+    return {
+        'parts': parts,
+        'straddling': straddling,
+        'conflicts': _conflicts(columns, labels),
+    }
+
+
+def _number(column: np.ndarray) -> np.ndarray:
+    return np.unique(column, return_inverse=True)[1].reshape(-1)
+
+
+def _conflicts(columns: Columns, labels: Columns) -> dict[str, Any]:
+    count = labels['bytes'].max() + 1
+    differ = np.zeros(count, bool)
+    gender = np.where(columns['gender'] < 0, np.nan, columns['gender'])
+    for values in (columns['age'], gender):
+        low, high = np.full(count, np.nan), np.full(count, np.nan)
+        np.fmin.at(low, labels['bytes'], values)  # passes over NaN, what is unknown
+        np.fmax.at(high, labels['bytes'], values)
+        differ |= high > low
+    inside = differ[labels['bytes']]
+    ids = np.unique(columns['id'][inside])
+    return {'groups': int(differ.sum()), 'examples': len(ids), 'some': ids[:NUM_SHOWN].tolist()}
+
+
+def count_labels(columns: Columns) -> dict[str, Any]:
+    """Examples of each split by age band and by gender, `unknown` among them."""
+    result = {}
+    for split in dict.fromkeys(columns['split'].tolist()):
+        age, gender = (columns[name][columns['split'] == split] for name in ('age', 'gender'))
+        known = ~np.isnan(age)
+        names = metrics.age_group_names(BANDS)
+        bands = np.bincount(metrics.age_group(age[known], BANDS), minlength=len(names)).tolist()
+        genders = [int((gender == k).sum()) for k in (0, 1, -1)]
+        result[split] = {
+            'examples': len(age),
+            'age': dict(zip(names, bands, strict=True)) | {'unknown': int((~known).sum())},
+            'gender': dict(zip((*metrics.GENDERS, 'unknown'), genders, strict=True)),
+        }
+    return result
+
+
+def format_report(report: dict[str, Any]) -> str:
+    """The report as text."""
+    lines = [f'audit of {report["dataset"]}', '']
+    for pair, relations in report['straddling'].items():
+        found = {name: entry for name, entry in relations.items() if entry['shared']}
+        lines.append(f'{pair}: ' + ('share' if found else 'share nothing'))
+        for name, entry in found.items():
+            of = ', '.join(f'{n:,} in {split}' for split, n in entry['examples'].items())
+            lines.append(f'  {entry["shared"]:,} {RELATIONS[name]}: {of}')
+    lines += [f'{part} is a part of {whole}' for part, whole in report['parts']]
+    conflicts = report['conflicts']
+    lines.append(
+        f'byte-identical images with different labels: {conflicts["groups"]:,} groups, '
+        f'{conflicts["examples"]:,} examples'
+    )
+    for kind in ('age', 'gender'):
+        names = next(iter(report['labels'].values()))[kind]
+        lines += ['', f'{kind:<14}' + ''.join(f'{name:>9}' for name in names)]
+        for split, labels in report['labels'].items():
+            lines.append(f'{split:<14}' + ''.join(f'{n:>9,}' for n in labels[kind].values()))
+    leaks = any(e['shared'] for pair in report['straddling'].values() for e in pair.values())
+    lines += ['', 'The splits LEAK.' if leaks else 'The splits leak nothing that was looked for.']
+    return '\n'.join(lines) + '\n'
+
+
+def plot_report(report: dict[str, Any], path: pathlib.Path) -> None:
+    """Draws the labels of each split, and what each pair of splits shares."""
+    figure = plots.new_figure(15, 5)
+    age_axes, gender_axes, leak_axes = figure.subplots(1, 3, width_ratios=(3, 1.2, 2.4))
+    splits, pairs = report['labels'], report['straddling']
+    for axes, kind in ((age_axes, 'age'), (gender_axes, 'gender')):
+        for k, (split, labels) in enumerate(splits.items()):
+            shares = [100 * n / labels['examples'] for n in labels[kind].values()]
+            label = f'{split}, n = {labels["examples"]:,}'
+            axes.bar(*_side_by_side(k, len(splits), shares), label=label)
+        names = list(labels[kind])
+        axes.set_xticks(range(len(names)), names, rotation=45)
+        axes.set_xlabel('age (years)' if kind == 'age' else kind)
+        axes.grid(axis='y', alpha=0.3)
+    age_axes.set(ylabel='% of the split', title=report['dataset'])
+    age_axes.legend(frameon=False)
+    for k, (pair, relations) in enumerate(pairs.items()):
+        shared = [relations[name]['shared'] for name in RELATIONS]
+        bars = leak_axes.barh(*_side_by_side(k, len(pairs), shared), label=pair)
+        leak_axes.bar_label(bars, fmt='{:,.0f}', padding=2)
+    leak_axes.set_yticks(range(len(RELATIONS)), [name.replace('_', ' ') for name in RELATIONS])
+    leak_axes.set(xlabel='shared by two splits', xlim=(0, max(1, 1.1 * leak_axes.get_xlim()[1])))
+    if pairs:
+        leak_axes.legend(frameon=False)
+    plots.save(figure, path)
+
+
+def _side_by_side(k: int, of: int, values: list) -> tuple[list[float], list, float]:
+    """Places, values and width of the k-th of several bars at 0, 1, 2, ..."""
+    return [place + 0.8 * ((k + 0.5) / of - 0.5) for place in range(len(values))], values, 0.8 / of
+
+
+def audit(config: ConfigDict, output: pathlib.Path | None = None) -> dict[str, Any]:
+    """Audits a dataset, prepared first if it was not, and writes what it found.
+
+    Args:
+      config: `config.data` is read.
+      output: Folder for audit.txt, audit.json and audit.png; None for `runs/audit/<dataset>`.
+
+    Returns:
+      What is written to audit.json.
+    """
+    builder = evaluate.create_prepared_builder(config)
+    name = builder.info.full_name
+    # The dataset's own, so that it is held to what it says of itself.
+    distance = getattr(builder.builder_config, 'max_hamming_distance', 16)
+    columns = read_examples(builder)
+    report = {
+        'dataset': name,
+        'max_hamming_distance': max(distance, 0),
+        **find_leaks(columns, max(distance, 0)),
+        'labels': count_labels(columns),
+    }
+    text = format_report(report)
+    if devices.is_main_process():
+        folder = output or pathlib.Path('runs') / 'audit' / name.replace('/', '_')
+        folder.mkdir(parents=True, exist_ok=True)
+        plot_report(report, folder / 'audit.png')
+        (folder / 'audit.json').write_text(json.dumps(report, indent=2) + '\n')
+        (folder / 'audit.txt').write_text(text)
+        print(f'{text}\n{folder}: audit.txt, audit.json, audit.png')
+    return report

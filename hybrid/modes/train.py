@@ -1,0 +1,225 @@
+"""Training: `train_and_evaluate(config, workdir)` reads top to bottom."""
+
+import contextlib
+import logging
+import pathlib
+import time
+from typing import Any
+
+import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
+
+from hybrid import devices
+from hybrid.config_checks import check_config
+from hybrid.data import input_pipeline
+from hybrid.modes import evaluate
+from hybrid.runs import checkpoints, provenance, trained
+from hybrid.runs import workdir as workdir_lib
+from hybrid.runs.interruption import Interruption
+from hybrid.runs.writers import METRICS, Progress, Writers
+from hybrid.scores import plots
+from hybrid.scores.validation import selection_scores, validation_metrics
+from hybrid.training import ensemble
+from hybrid.training.learner import Learner
+from hybrid.training.optimizer import create_learning_rate_fn, create_optimizer
+from hybrid.weights import initialization
+
+_LOG = logging.getLogger(__name__)
+
+# Steps that are dispatched before the one that is computed: enough for no device to wait.
+STEPS_AHEAD = 2
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or a gradient was not finite; names the step."""
+
+
+class Stopped(Exception):  # noqa: N818
+    """The run was asked to stop and has saved everything; no error."""
+
+
+def create_train_iterator(builder: tfds.core.DatasetBuilder, config: ConfigDict) -> Any:
+    """This process's share of the training batches, see `input_pipeline`."""
+    return input_pipeline.create_train_iterator(
+        builder,
+        config.data.train_split,
+        batch_size=config.train.batch_size,
+        resize_size=config.data.resize_size,
+        seed=config.seed,
+        process_index=devices.process_index(),
+        process_count=devices.process_count(),
+        num_threads=config.data.num_threads,
+        prefetch=config.data.prefetch,
+        cache_bytes=config.data.cache_bytes,
+    )
+
+
+def report_nonfinite(learner: Learner, state: Any, known: set[int], workdir: pathlib.Path) -> None:
+    """Says which members have newly been frozen, and adds them to those that are known.
+
+    Raises:
+      NonFiniteError: when no member is left.
+    """
+    steps = learner.nonfinite_steps(state)
+    if (steps >= 0).all():
+        of = ' of the last member' if learner.is_ensemble else ''
+        raise NonFiniteError(
+            f'{workdir}: the loss or the gradient{of} was not finite at step {steps.max() + 1}, '
+            'which was not saved. Try a smaller config.optimizer.learning_rate'
+        )
+    for number, step in zip(learner.members, steps, strict=True):
+        if step >= 0 and number not in known:
+            known.add(number)
+            _LOG.warning(
+                'member %d: the loss or the gradient was not finite at step %d; it stays as it was '
+                'before and is left out, the others go on',
+                number,
+                step + 1,
+            )
+
+
+def train_and_evaluate(
+    config: ConfigDict, workdir: pathlib.Path, overwrite_config: bool = False
+) -> Any:
+    """Trains, or continues a training, then evaluates its best checkpoint on validation and test.
+
+    Args:
+      config: See hybrid/default_config.py.
+      workdir: Where everything goes.
+      overwrite_config: Continue although the workdir holds another config.
+
+    Returns:
+      The final state, on every device.
+
+    Raises:
+      ValueError: for what is wrong with the config or the workdir.
+      NonFiniteError: when the loss or the gradient was not finite at some step, of all members.
+      SaveError: when a checkpoint could not be written.
+      Stopped: when a signal asked for it; everything is saved.
+    """
+    check_config(config)
+    workdir_lib.check_config(workdir, config, overwrite_config)
+    if not workdir_lib.has_begun(workdir):
+        initialization.check(config)
+    builder = evaluate.create_prepared_builder(config)
+    data = config.data
+    splits = [name for name in (data.train_split, data.validation_split, data.test_split) if name]
+    columns = {split: input_pipeline.read_columns(builder, split) for split in splits}
+    if len(columns) < len(splits):
+        raise ValueError(f'config.data names a split twice: {", ".join(splits)}')
+    input_pipeline.check_disjoint(columns)
+    record = workdir_lib.describe_dataset(builder.info.full_name, columns, data.train_split)
+    workdir_lib.check_dataset(workdir, record)
+    num_examples = len(columns[data.train_split]['id'])
+    steps_per_epoch = num_examples / config.train.batch_size
+    num_steps = config.train.num_steps or round(config.train.num_epochs * steps_per_epoch)
+    if num_steps < 1:
+        raise ValueError('config.train.num_steps or num_epochs must come to at least one step')
+    eval_every = config.train.eval_every_steps
+    save_every = config.train.checkpoint_every_steps
+
+    def epoch(step: int) -> int:
+        return step * config.train.batch_size // num_examples
+
+    learning_rate_fn = create_learning_rate_fn(config.optimizer, num_steps)
+    tx = create_optimizer(config.optimizer, learning_rate_fn, config.finetune)
+    learner = ensemble.create(config, tx)
+    state = learner.create_state()
+    iterator = create_train_iterator(builder, config)
+
+    with contextlib.ExitStack() as stack:
+        main = devices.is_main_process()
+        if main:
+            stack.enter_context(workdir_lib.lock(workdir))
+        saved = stack.enter_context(checkpoints.Checkpoints(workdir))
+        start_step = 0
+        sources: list[dict[str, Any]] = []
+        target = checkpoints.abstract(state, devices.replicated())
+        if restored := saved.restore_latest(target):
+            start_step, state, data_state = restored
+            iterator.set_state(data_state)
+            _LOG.info('%s: continuing after step %d of %d', workdir, start_step, num_steps)
+        else:
+            state, sources = initialization.start(config, state)
+            _LOG.info('%s', learner.overview(state))
+            state = devices.replicate(state)
+        # Only now: what was refused above leaves a workdir as it was.
+        if main:
+            workdir_lib.save_config(workdir, config)
+            workdir_lib.save_dataset(workdir, record)
+            if not restored:
+                workdir_lib.save_sources(workdir, sources)
+            stack.enter_context(provenance.session(workdir, start_step, config.model.kernels))
+        interruption = stack.enter_context(Interruption())
+        if start_step < num_steps:
+            _LOG.info('training for %d steps; the first one compiles', num_steps - start_step)
+        writers = stack.enter_context(Writers(workdir, start_step, active=main))
+        progress = stack.enter_context(Progress(num_steps, start_step, active=main))
+        batches = input_pipeline.prefetch_to_device(iterator, devices.shard_batch, data.prefetch)
+        stack.enter_context(contextlib.closing(batches))
+        pending: list[Any] = []
+        frozen: set[int] = set()
+        clock = time.monotonic()
+        for step in range(start_step + 1, num_steps + 1):
+            if config.finetune.freeze_steps and step == config.finetune.freeze_steps + 1:
+                _LOG.info('step %d: nothing is frozen any more; this step compiles', step)
+            batch, data_state = next(batches)
+            state, metrics = learner.train_step(state, batch, step)
+            pending.append(metrics)
+            # A signal is seen between steps, so that few may be on their way when it comes.
+            if len(pending) > STEPS_AHEAD:
+                devices.wait_for(pending[-1 - STEPS_AHEAD])
+            log = step % config.train.log_every_steps == 0
+            ended = step % eval_every == 0 if eval_every else epoch(step) > epoch(step - 1)
+            validate = ended or step == num_steps
+            # Several processes have to agree to stop, which costs a round trip.
+            ask = log or devices.process_count() == 1
+            stop = ask and step < num_steps and devices.any_process(interruption.requested)
+            save = validate or stop or (save_every > 0 and step % save_every == 0)
+            # A row before every checkpoint, so that a continued run averages over the same steps.
+            if log or save:
+                row = learner.summarize(pending, state)
+                report_nonfinite(learner, state, frozen, workdir)
+                row['train/learning_rate'] = float(learning_rate_fn(step - 1))
+                images = len(pending) * config.train.batch_size
+                row['train/images_per_second'] = images / (time.monotonic() - clock)
+                writers.write(step, row)
+                progress.show(step, row)
+                pending = []
+            chosen_by: dict[int | None, float] = {}
+            if validate and data.validation_split:
+                model = trained.describe(config, workdir, learner, state, 'last', step)
+                rows, members = evaluate.predict_members([model], builder, data.validation_split)
+                labels = columns[data.validation_split]
+                scores = validation_metrics(rows, labels, config, members)
+                validation = {f'validation/{name}': value for name, value in scores.items()}
+                writers.write(step, {'epoch': step / steps_per_epoch, **validation})
+                progress.show(step, validation)
+                chosen_by = selection_scores(scores, labels, members)
+            if save:
+                saved.save(step, state, data_state, config.to_dict(), chosen_by)
+            if log or save:
+                clock = time.monotonic()
+            if stop:
+                saved.wait()
+                raise Stopped(
+                    f'{workdir}: stopped by {interruption.name or "another process"} and saved '
+                    f'after step {step} of {num_steps}; the same command continues from there'
+                )
+        saved.wait()
+        if interruption.requested:
+            raise Stopped(
+                f'{workdir}: stopped by {interruption.name} after the last step; the same command '
+                'evaluates'
+            )
+        which = 'best' if data.validation_split else 'last'
+        best_step, best = saved.restore_best(target) if which == 'best' else (num_steps, state)
+        best_scores = saved.scores(best_step)
+
+    if main:
+        plots.plot_training_curves(workdir / METRICS, workdir / 'training_curves.png')
+    _LOG.info('%s: evaluating the %s checkpoint, step %d', workdir, which, best_step)
+    model = trained.describe(config, workdir, learner, best, which, best_step, best_scores)
+    for split in splits[1:]:
+        evaluate.evaluate_split([model], builder, split, workdir)
+    return state

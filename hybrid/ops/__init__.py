@@ -1,0 +1,1 @@
+"""The same arithmetic as in Flax, faster: convolutions, normalisation, pooling, recurrent cells."""

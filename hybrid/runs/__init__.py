@@ -1,0 +1,1 @@
+"""A run on disk: its folder, checkpoints, provenance and logs, and what it may have seen before."""

@@ -1,0 +1,44 @@
+"""The addresses of trained models: a workdir, one of its checkpoints, a member of an ensemble."""
+
+import dataclasses
+import pathlib
+import re
+
+from hybrid.runs import workdir
+
+
+@dataclasses.dataclass(frozen=True)
+class Address:
+    """Where parameters are.
+
+    Attributes:
+      folder: A workdir.
+      checkpoint: 'best', 'last', a step; '' for the best one, or the last where none was validated.
+      member: Number of a member of an ensemble; None for all, or the only one.
+    """
+
+    folder: pathlib.Path
+    checkpoint: str = ''
+    member: int | None = None
+
+
+def parse(text: str) -> Address:
+    """Reads `DIR[@best|@last|@STEP][#MEMBER]`, or `DIR/checkpoints/STEP[#MEMBER]`.
+
+    Raises:
+      FileNotFoundError: when there is no such workdir.
+    """
+    match = re.fullmatch(r'(.+?)(?:@(best|last|\d+))?(?:#(\d+))?', text)
+    address = Address(pathlib.Path(text).expanduser())
+    if match and not address.folder.is_dir():  # which may have such a name
+        member = int(match[3]) if match[3] else None
+        address = Address(pathlib.Path(match[1]).expanduser(), match[2] or '', member)
+    folder = address.folder
+    if folder.parent.name == 'checkpoints' and folder.name.isdecimal():
+        address = dataclasses.replace(address, folder=folder.parent.parent, checkpoint=folder.name)
+    if not (address.folder / workdir.CONFIG).is_file():
+        raise FileNotFoundError(
+            f'config.init_from={text!r}: {address.folder} is not the folder of a training; it is '
+            'written DIR, DIR@best, DIR@last or DIR@STEP, and with #NUMBER for a member'
+        )
+    return address

@@ -1,0 +1,178 @@
+"""What was trained: models and ensembles read from their workdirs, to evaluate and predict with."""
+
+import dataclasses
+import itertools
+import logging
+import pathlib
+import types
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from hybrid import devices
+from hybrid.runs import checkpoints, workdir
+from hybrid.training import ensemble
+from hybrid.training.learner import Learner
+from hybrid.training.optimizer import create_learning_rate_fn, create_optimizer
+
+_LOG = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class Trained:
+    """A model, or an ensemble, of a workdir at one checkpoint.
+
+    Attributes:
+      folder: The workdir.
+      config: The workdir's, with overrides.
+      learner: What it trained.
+      variables: For the learner's `eval_step`, on every device.
+      checkpoint: `best` or `last`.
+      step: Of the checkpoint.
+      frozen: Numbers of members that were not finite and do not count.
+      scores: What validation said of each member at this step, the lower the better.
+    """
+
+    folder: pathlib.Path
+    config: ConfigDict
+    learner: Learner
+    variables: Any
+    checkpoint: str
+    step: int
+    frozen: tuple[int, ...] = ()
+    scores: Mapping[int, float] = dataclasses.field(default_factory=dict)
+
+    @property
+    def source(self) -> dict[str, Any]:
+        """What says where predictions are from."""
+        frozen = {'frozen_members': list(self.frozen)} if self.frozen else {}
+        return {'checkpoint': self.checkpoint, 'step': self.step, **frozen}
+
+
+def member_numbers(models: Sequence[Trained]) -> list[int | None]:
+    """A number for each member, through all models in their order; None for a frozen one."""
+    numbers: list[int | None] = []
+    for model in models:
+        first = len(numbers)
+        for place, member in enumerate(model.learner.members):
+            numbers.append(None if member in model.frozen else first + place)
+    return numbers
+
+
+def best_member(models: Sequence[Trained], members: Sequence[int]) -> int | None:
+    """Number of the one that was best on validation; None if not all `members` were validated."""
+    scores: list[float | None] = []
+    for model in models:
+        scores += [model.scores.get(member) for member in model.learner.members]
+    known = [(score, number) for number, score in enumerate(scores) if score is not None]
+    of_members = [(score, number) for score, number in known if number in members]
+    return min(of_members)[1] if len(of_members) == len(members) else None
+
+
+def restore(
+    config: ConfigDict, folder: pathlib.Path, checkpoint: str, to_evaluate: bool = False
+) -> tuple[Trained, Any]:
+    """Reads a trained model or ensemble.
+
+    Args:
+      config: The workdir's.
+      folder: The workdir.
+      checkpoint: `best` (on validation) or `last`.
+      to_evaluate: Leave out the optimiser's state, which takes twice the memory of the rest.
+
+    Returns:
+      What was trained, and its state on every device.
+
+    Raises:
+      FileNotFoundError: when there is no such checkpoint.
+      ValueError: when it does not fit the config.
+    """
+    learning_rate_fn = create_learning_rate_fn(config.optimizer, 1)
+    tx = create_optimizer(config.optimizer, learning_rate_fn, config.finetune)
+    learner = ensemble.create(config, tx)
+    target = learner.abstract_state()
+    with checkpoints.Checkpoints(folder, read_only=True) as saved:
+        step = saved.step(checkpoint)
+        target = checkpoints.abstract(target, devices.replicated())
+        if to_evaluate:
+            state = saved.restore_to_evaluate(step, target)
+        else:
+            state, _ = saved.restore(step, target)
+        scores = saved.scores(step)
+    _LOG.info('%s: %s checkpoint, step %d', folder, checkpoint, step)
+    model = describe(config, folder, learner, state, checkpoint, step, scores)
+    if model.frozen:
+        numbers = ', '.join(map(str, model.frozen))
+        _LOG.warning('%s: left out, not finite in training: member %s', folder, numbers)
+    return model, state
+
+
+def describe(
+    config: ConfigDict,
+    folder: pathlib.Path,
+    learner: Learner,
+    state: Any,
+    checkpoint: str,
+    step: int,
+    scores: Mapping[int | None, float] = types.MappingProxyType({}),
+) -> Trained:
+    """What was trained, from a state; `scores` are those of `Checkpoints.scores`."""
+    frozen: tuple[int, ...] = ()
+    if learner.is_ensemble:
+        bad = learner.nonfinite_steps(state) >= 0
+        frozen = tuple(
+            number for number, is_bad in zip(learner.members, bad, strict=True) if is_bad
+        )
+    # A model that is alone has no number in its checkpoint.
+    if not learner.is_ensemble and None in scores:
+        scores = {0: scores[None]}
+    of_members = {n: score for n, score in scores.items() if n is not None}
+    variables = learner.eval_variables(state)
+    return Trained(folder, config, learner, variables, checkpoint, step, frozen, of_members)
+
+
+def restore_all(
+    configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path], checkpoint: str
+) -> list[Trained]:
+    """Reads one workdir, or several that may be combined.
+
+    Raises:
+      FileNotFoundError: when there is no such checkpoint.
+      ValueError: when one does not fit its config, or their splits differ.
+    """
+    models = [
+        restore(config, folder, checkpoint, to_evaluate=True)[0]
+        for config, folder in zip(configs, folders, strict=True)
+    ]
+    if len(models) > 1:
+        check_same_splits(models)
+    return models
+
+
+def check_same_splits(models: Sequence[Trained]) -> None:
+    """Checks that models to be combined saw the same splits, by name and by what they were for.
+
+    Raises:
+      ValueError: when a split of one holds other examples than that of another: what one was
+        tested on the other may have been trained on.
+    """
+    records = [workdir.load_dataset(model.folder) for model in models]
+    for one, other in itertools.combinations(range(len(models)), 2):
+        first, second = records[one], records[other]
+        pairs = {(name, name) for name in first['splits'].keys() & second['splits'].keys()}
+        pairs |= {
+            (models[one].config.data[role], models[other].config.data[role])
+            for role in ('train_split', 'validation_split', 'test_split')
+        }
+        for name, other_name in sorted(pairs):
+            here, there = first['splits'].get(name), second['splits'].get(other_name)
+            if here and there and here['sha256'] != there['sha256']:
+                names = repr(name) if name == other_name else f'{name!r} and {other_name!r}'
+                raise ValueError(
+                    f'{models[one].folder} and {models[other].folder} cannot be combined: their '
+                    f'splits {names} differ ({first["name"]}, {here["num_examples"]:,} examples, '
+                    f'sha256 {here["sha256"][:12]}; {second["name"]}, {there["num_examples"]:,}, '
+                    f'{there["sha256"][:12]}), so one may have been trained on what the other is '
+                    'tested on'
+                )

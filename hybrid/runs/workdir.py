@@ -1,0 +1,301 @@
+"""The files of a run that are neither checkpoints nor figures: its config, dataset and weights."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from hybrid.scores import combination
+
+CONFIG, DATASET, SOURCES = 'config.json', 'dataset.json', 'pretrained.json'
+WEIGHTS = 'ensemble_weights.json'
+# Keys that say where and how fast, not what: a run may be continued with others.
+MACHINE_KEYS = {
+    *('data.data_dir', 'data.manual_dir', 'data.num_threads', 'data.prefetch'),
+    *('data.cache_bytes', 'ensemble.at_once', 'model.kernels'),
+    *('detect.model', 'detect.threshold', 'detect.max_size'),
+}
+# What a run did before there was a key for it.
+FORMER_VALUES = {'model.encoder.bottleneck_stride': '3x3', 'model.kernels': 'portable'}
+# Keys that decide which examples come in which order, or which checkpoint is the best.
+ORDER_KEYS = (
+    *('seed', 'train.batch_size', 'data.dataset', 'data.parameters'),
+    *('data.train_split', 'data.validation_split'),
+)
+# What a run began with. Once it has, nothing of this is read but by an evaluation, to find what may
+# have leaked.
+BEGINNING_KEYS = (
+    *('init_from', 'init_from_parts'),
+    *('model.encoder.pretrained', 'model.encoder.allow_missing'),
+)
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes JSON so that a reader finds the old file or the new one, never half of one."""
+    partial = path.with_name(path.name + '.partial')
+    partial.write_text(json.dumps(value, indent=2, sort_keys=True) + '\n')
+    partial.replace(path)
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+    """Reads an object from a JSON file.
+
+    Raises:
+      FileNotFoundError: when there is none.
+      ValueError: when it holds something else.
+    """
+    if not path.exists():
+        raise FileNotFoundError(
+            f'{path} does not exist; --workdir must be the folder of a training'
+        )
+    try:
+        value = json.loads(path.read_text())
+    except ValueError as error:  # no JSON, or no text
+        raise ValueError(
+            f'{path} is not valid JSON ({error}); is it from another program?'
+        ) from None
+    if not isinstance(value, dict):
+        raise ValueError(f'{path} holds no JSON object; is it from another program?')
+    return value
+
+
+def flatten(config: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+    """{'a': {'b': 1}} to {'a.b': 1}."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f'{prefix}{name}.')
+        else:
+            flat[f'{prefix}{name}'] = value
+    return flat
+
+
+def _shown(flat: dict[str, Any], key: str) -> str:
+    return repr(flat[key]) if key in flat else 'absent'
+
+
+def check_config(
+    workdir: pathlib.Path, config: ml_collections.ConfigDict, overwrite: bool = False
+) -> None:
+    """Checks that a training may go on in this workdir, or begin in it.
+
+    Args:
+      workdir: The run's folder.
+      config: Of the training.
+      overwrite: Whether it may differ from the one there, but for what decides the order of the
+        examples and which checkpoint is best, and what the run began with: that cannot change
+        once there is a checkpoint.
+
+    Raises:
+      ValueError: when it holds a config that differs in more than `MACHINE_KEYS`, naming the keys.
+    """
+    path = workdir / CONFIG
+    if not path.exists():
+        return
+    # By way of JSON, as the old one went, which makes a list of a tuple.
+    new_config = json.loads(json.dumps(config.to_dict(), sort_keys=True))
+    old, new = FORMER_VALUES | flatten(_read_json(path)), flatten(new_config)
+    keys = sorted(
+        key
+        for key in (old.keys() | new.keys()) - MACHINE_KEYS
+        if _shown(old, key) != _shown(new, key)
+    )
+    if overwrite:
+        begun = has_begun(workdir)
+        # A key that is absent, in runs of before it was there, is as good as empty.
+        changed = [key for key in BEGINNING_KEYS if (old.get(key) or '') != (new.get(key) or '')]
+        keys = [key for key in keys if begun and (key.startswith(ORDER_KEYS) or key in changed)]
+    if keys:
+        shown = ', '.join(
+            f'{key} is {_shown(old, key)} there, {_shown(new, key)} now' for key in keys[:3]
+        )
+        more = f' and {len(keys) - 3} more' if len(keys) > 3 else ''
+        remedy = 'take another --workdir'
+        if not overwrite:
+            remedy += ', or --overwrite_config to go on with the new one'
+        raise ValueError(f'{path} is of another config ({shown}{more}); {remedy}')
+
+
+@contextlib.contextmanager
+def lock(workdir: pathlib.Path) -> Iterator[None]:
+    """Keeps other trainings out of a workdir; gone with the process, however that ends.
+
+    Raises:
+      ValueError: when another process trains there.
+    """
+    workdir.mkdir(parents=True, exist_ok=True)
+    with (workdir / 'lock').open('w') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f'{workdir}: another process is training there') from None
+        yield
+
+
+def has_begun(workdir: pathlib.Path) -> bool:
+    """Whether there is a checkpoint; one that was not finished is none."""
+    return any(path.name.isdecimal() for path in (workdir / 'checkpoints').glob('[0-9]*'))
+
+
+def save_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
+    """Writes config.json."""
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(workdir / CONFIG, config.to_dict())
+
+
+def recorded_kernels(workdir: pathlib.Path) -> str:
+    """The `config.model.kernels` that a run was last trained with; 'auto' if it has not begun."""
+    if not (workdir / CONFIG).exists():
+        return 'auto'
+    return (FORMER_VALUES | flatten(_read_json(workdir / CONFIG)))['model.kernels']
+
+
+def load_config(
+    workdir: pathlib.Path, defaults: ml_collections.ConfigDict | None = None
+) -> ml_collections.ConfigDict:
+    """Reads config.json.
+
+    Args:
+      workdir: The run's folder.
+      defaults: What holds for keys that were not there yet when the run began, and what types
+        values have.
+
+    Raises:
+      FileNotFoundError: when there is none.
+      ValueError: when it is damaged, or a value has another type than its default.
+    """
+    saved = ml_collections.ConfigDict(_read_json(workdir / CONFIG))
+    if defaults is None:
+        return saved
+    config = defaults.copy_and_resolve_references()
+    try:
+        with config.unlocked():
+            config.update(saved)
+    except TypeError as error:
+        raise ValueError(f'{workdir / CONFIG}: {error}') from error
+    return config
+
+
+def examples_hash(columns: dict[str, np.ndarray]) -> str:
+    """sha256 of a split's ids and labels, whatever their order."""
+    rows = zip(columns['id'], columns['age'], columns['gender'], strict=True)
+    lines = sorted(f'{name} {np.float32(age)} {int(gender)}' for name, age, gender in rows)
+    return hashlib.sha256('\n'.join(lines).encode()).hexdigest()
+
+
+def describe_dataset(
+    name: str, columns: dict[str, dict[str, np.ndarray]], train_split: str
+) -> dict[str, Any]:
+    """The record that goes to dataset.json.
+
+    Args:
+      name: Full TFDS name.
+      columns: For each split what `input_pipeline.read_columns` gives.
+      train_split: The one from which the constant predictor is taken.
+
+    Returns:
+      `name`, `constant_age` (median of the training split in years, None without labels),
+      `constant_gender` (its majority, -1 without labels), and `splits`: for each its `num_examples`
+      and the `sha256` of `examples_hash`.
+    """
+    age, gender = columns[train_split]['age'], columns[train_split]['gender']
+    age, gender = age[~np.isnan(age)], gender[gender >= 0]
+    return {
+        'name': name,
+        'constant_age': float(np.median(age)) if age.size else None,
+        'constant_gender': int(np.bincount(gender).argmax()) if gender.size else -1,
+        'splits': {
+            split: {'num_examples': len(values['id']), 'sha256': examples_hash(values)}
+            for split, values in columns.items()
+        },
+    }
+
+
+def check_dataset(workdir: pathlib.Path, record: dict[str, Any]) -> None:
+    """Checks that a run that has begun goes on with the examples that it began with.
+
+    Args:
+      workdir: The run's folder.
+      record: From `describe_dataset`.
+
+    Raises:
+      ValueError: when the dataset, or a split of it, is another.
+    """
+    path = workdir / DATASET
+    if not path.exists() or not has_begun(workdir):
+        return
+    old = _read_json(path)
+    if old['name'] != record['name']:
+        raise ValueError(
+            f'{path}: this run began with {old["name"]}, not {record["name"]}; take another '
+            '--workdir'
+        )
+    for split, now in record['splits'].items():
+        before = old['splits'].get(split, now)
+        if before != now:
+            raise ValueError(
+                f'{path}: split {split!r} of {old["name"]} had {before["num_examples"]} examples '
+                f'when this run began; now it has {now["num_examples"]}, and they or their labels '
+                'are not the same. Take another --workdir'
+            )
+
+
+def save_dataset(workdir: pathlib.Path, record: dict[str, Any]) -> None:
+    """Writes dataset.json; `record` is from `describe_dataset`."""
+    write_json(workdir / DATASET, record)
+
+
+def load_dataset(workdir: pathlib.Path) -> dict[str, Any]:
+    """Reads dataset.json.
+
+    Raises:
+      FileNotFoundError: when there is none.
+      ValueError: when it is damaged.
+    """
+    return _read_json(workdir / DATASET)
+
+
+def save_sources(workdir: pathlib.Path, sources: list[dict[str, Any]]) -> None:
+    """Writes pretrained.json: what the run started from, see `initialization.start`.
+
+    For a run that starts from random numbers there is none, also if an attempt before had one.
+    """
+    if sources:
+        write_json(workdir / SOURCES, {'sources': sources})
+    else:
+        (workdir / SOURCES).unlink(missing_ok=True)
+
+
+def save_weights(
+    workdir: pathlib.Path, source: dict[str, Any], weights: combination.Weights
+) -> None:
+    """Writes ensemble_weights.json: the members' weights, and of which checkpoint they are."""
+    values = {'age': weights.age.tolist(), 'gender': weights.gender.tolist()}
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_json(workdir / WEIGHTS, {'source': source, 'weights': values})
+
+
+def load_weights(workdir: pathlib.Path, source: dict[str, Any]) -> combination.Weights | None:
+    """Reads ensemble_weights.json; None when there is none, or it is of another checkpoint.
+
+    Raises:
+      ValueError: when it is damaged.
+    """
+    path = workdir / WEIGHTS
+    if not path.exists():
+        return None
+    record = _read_json(path)
+    # By way of JSON, as the one that was written went.
+    if record.get('source') != json.loads(json.dumps(source)):
+        return None
+    try:
+        values = record['weights']
+        return combination.Weights(np.array(values['age']), np.array(values['gender']))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f'{path} holds no weights ({error}); remove it and evaluate') from None

@@ -1,0 +1,1 @@
+"""Scores from rows of predictions, with NumPy alone: metrics, intervals, tables and plots."""

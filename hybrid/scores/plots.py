@@ -1,0 +1,240 @@
+"""Pictures of the evaluation report and of the training curves, as PNG files.
+
+Matplotlib is imported on first use, and by its object interface: no window, no global state.
+"""
+
+import json
+import os
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hybrid.scores import bootstrap, metrics
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREY = '#1f6fb4', '#d95f02', '#8a8a8a'
+BANDS = 'fairface9'
+MAX_DOTS = 1000  # More examples than these are drawn as density.
+AXES_LIMITS = (-30, 149)  # Years; the scatter's axes end at the next ten.
+
+
+def plot_age_scatter(rows: Mapping[str, Any], path: str | os.PathLike, title: str = '') -> None:
+    """Draws predicted over true age in years, with the diagonal; dots, or density if many.
+
+    Args:
+      rows: as `metrics.canonical_rows` takes them.
+      path: of the PNG file, replaced whole.
+      title: of the picture.
+    """
+    age, predicted, _ = _known_ages(rows)
+    error = predicted - age
+    summary = _count(len(age), 'known age')
+    if len(age):
+        summary = f'MAE {np.abs(error).mean():.2f} years, bias {error.mean():+.2f}, {summary}'
+    # A model gone wild may predict any number: beyond AXES_LIMITS it is drawn on the edge.
+    ends = np.clip([0, *age, *predicted], *AXES_LIMITS)
+    low, high = 10 * np.floor(ends.min() / 10), 10 * np.floor(ends.max() / 10 + 1)
+    outside = np.count_nonzero((predicted < low) | (predicted > high))
+    if outside:
+        summary += f'\n{outside:,} beyond the axes, drawn on the edge'
+    shown = np.clip(predicted, low, high)
+
+    figure = new_figure(6.4, 6)
+    axes = figure.subplots()
+    if len(age) > MAX_DOTS:
+        from matplotlib.colors import LogNorm
+
+        # Labels are whole years: bins of whole years, centred on them, show no stripes.
+        edges = np.arange(low - 0.5, high + 2, 2)
+        *_, mesh = axes.hist2d(age, shown, edges, cmin=1, norm=LogNorm(), cmap='viridis_r')
+        bar = figure.colorbar(mesh, ax=axes, shrink=0.8, label='examples in 2 x 2 years')
+        bar.ax.yaxis.set_major_formatter('{x:,.0f}')
+        bar.outline.set_visible(False)
+    else:
+        alpha = float(np.clip(60 / max(len(age), 1), 0.25, 1))
+        axes.scatter(age, shown, s=22, color=BLUE, alpha=alpha, linewidths=0)
+    axes.plot([low, high], [low, high], color=ORANGE, linewidth=1.2, label='predicted = true')
+    axes.set(xlim=(low, high), ylim=(low, high), aspect='equal')
+    axes.set(xlabel='true age (years)', ylabel='predicted age (years)')
+    axes.legend(loc='upper left', frameon=False)
+    _set_title(axes, title, summary)
+    save(figure, path)
+
+
+def plot_age_error_by_band(
+    rows: Mapping[str, Any], path: str | os.PathLike, title: str = ''
+) -> None:
+    """Draws MAE and bias in years by band of true age, MAE beside the constant predictor.
+
+    Args:
+      rows: as `metrics.canonical_rows` takes them.
+      path: of the PNG file, replaced whole.
+      title: of the picture.
+    """
+    age, predicted, constant = _known_ages(rows)
+    names = metrics.age_group_names(BANDS)
+    band = metrics.age_group(age, BANDS)
+    counts = np.bincount(band, minlength=len(names))
+    figure = new_figure(8, 6.4)
+    mae_axes, bias_axes = figure.subplots(2, 1, sharex=True)
+    _set_title(mae_axes, title, _count(len(age), 'known age'))
+    # The constant predictor's bias is its distance from the band, and would hide the model's.
+    for axes, error, shift, color, label in (
+        (mae_axes, np.abs(predicted - age), -0.2, BLUE, 'model, 95 % interval'),
+        (mae_axes, np.abs(constant - age), 0.2, GREY, 'constant predictor'),
+        (bias_axes, predicted - age, 0, BLUE, ''),
+    ):
+        for k in np.flatnonzero(counts):
+            inside = error[band == k]
+            axes.bar(k + shift, inside.mean(), 0.38, color=color)
+            if color == BLUE:
+                interval = bootstrap.percentile_interval(bootstrap.resampled_means(inside[None])[0])
+                axes.vlines(k + shift, *interval, color='black', linewidth=1)
+        axes.bar(0, 0, color=color, label=label)
+    for axes, label in ((mae_axes, 'MAE (years)'), (bias_axes, 'bias (years)')):
+        axes.axhline(0, color='black', linewidth=0.8)
+        axes.set_ylabel(label)
+        axes.grid(axis='y', alpha=0.3)
+    mae_axes.legend(frameon=False)
+    ticks = [f'{name}\nn = {count:,}' for name, count in zip(names, counts, strict=True)]
+    bias_axes.set_xticks(range(len(names)), ticks)
+    bias_axes.set(xlim=(-0.6, len(names) - 0.4), xlabel='true age (years)')
+    save(figure, path)
+
+
+def plot_confusion_matrix(
+    rows: Mapping[str, Any], path: str | os.PathLike, title: str = ''
+) -> None:
+    """Draws the gender confusion matrix: counts, and per cent of the true gender.
+
+    Args:
+      rows: as `metrics.canonical_rows` takes them.
+      path: of the PNG file, replaced whole.
+      title: of the picture.
+    """
+    gender = np.asarray(rows['gender'], np.int64)
+    known = gender >= 0
+    female = np.asarray(rows['female_probability'], np.float32)[known] > 0.5
+    confusion = metrics.confusion_matrix(gender[known], female.astype(np.int64))
+    true = confusion.sum(axis=1)
+    share = confusion / np.maximum(true, 1)[:, None]
+    figure = new_figure(5, 4.8)
+    axes = figure.subplots()
+    axes.imshow(share, cmap='Blues', vmin=0, vmax=1)
+    for (t, p), count in np.ndenumerate(confusion):
+        text = f'{count:,}\n{100 * share[t, p]:.1f} %' if true[t] else '0\n-'
+        color = 'white' if share[t, p] > 0.5 else 'black'
+        axes.text(p, t, text, ha='center', va='center', color=color, fontsize=14)
+    accuracy = f'accuracy {100 * confusion.trace() / len(female):.1f} %, ' if len(female) else ''
+    _set_title(axes, title, f'{accuracy}{_count(len(female), "known gender")}')
+    labels = [f'{name}\nn = {count:,}' for name, count in zip(metrics.GENDERS, true, strict=True)]
+    axes.set_xticks((0, 1), metrics.GENDERS)
+    axes.set_yticks((0, 1), labels)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set(xlabel='predicted gender', ylabel='true gender')
+    save(figure, path)
+
+
+def plot_training_curves(
+    metrics_jsonl_path: str | os.PathLike, out_path: str | os.PathLike
+) -> None:
+    """Draws losses, age MAE, gender accuracy and learning rate over the steps of a run.
+
+    Args:
+      metrics_jsonl_path: one JSON object a line with `step` and keys such as `train/age_mae` and
+        `validation/age/mae`. Missing keys leave gaps; a line cut short by a crash is skipped.
+      out_path: of the PNG file, replaced whole.
+    """
+    rows = _read_json_lines(metrics_jsonl_path)
+    figure = new_figure(10, 6.8)
+    panels = figure.subplots(2, 2, sharex=True)
+    for axes, label, train, validation, scale in (
+        (panels[0, 0], 'loss', 'loss', 'loss', 1),
+        (panels[0, 1], 'age MAE (years)', 'age_mae', 'age/mae', 1),
+        (panels[1, 0], 'gender accuracy (%)', 'gender_accuracy', 'gender/accuracy', 100),
+        (panels[1, 1], 'learning rate', 'learning_rate', None, 1),
+    ):
+        steps, values = _curve(rows, f'train/{train}')
+        marker = '' if len(steps) > 20 else '.'
+        axes.plot(steps, scale * values, color=BLUE, lw=1.2, marker=marker, label='training')
+        number = np.isfinite(values).sum()
+        if validation:
+            steps, values = _curve(rows, f'validation/{validation}')
+            axes.plot(steps, scale * values, color=ORANGE, marker='o', ms=3.5, label='validation')
+            number += np.isfinite(values).sum()
+        if not number:
+            axes.text(0.5, 0.5, 'no values', transform=axes.transAxes, ha='center', color=GREY)
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.3)
+    panels[0, 0].legend(frameon=False)
+    for axes in panels[1]:
+        axes.set_xlabel('step')
+    save(figure, out_path)
+
+
+def _known_ages(rows: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """True, predicted and constant age in years, float64 `[M]`, where the age is known."""
+    age = np.asarray(rows['age'], np.float64)
+    known = ~np.isnan(age)
+    predicted = np.asarray(rows['predicted_age'], np.float64)
+    constant = np.asarray(rows['constant_age'], np.float64)
+    return age[known], predicted[known], constant[known]
+
+
+def _read_json_lines(path: str | os.PathLike) -> list[dict[str, Any]]:
+    rows = []
+    for line in Path(path).read_text(encoding='utf-8', errors='replace').splitlines():
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError:
+            continue
+        if isinstance(row, dict) and 'step' in row:
+            rows.append(row)
+    return rows
+
+
+def _curve(rows: list[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Steps and values `[M]` of the rows that hold the name; null is NaN, a gap."""
+    points = [(row['step'], row[name]) for row in rows if name in row]
+    steps, values = np.array(points, np.float64).reshape(-1, 2).T
+    return steps, values
+
+
+def new_figure(width: float, height: float) -> 'Figure':
+    """Returns an empty figure of the given size in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=120, layout='constrained')
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _count(number: int, of: str) -> str:
+    return f'{number:,} {"example" if number == 1 else "examples"} of {of}'
+
+
+def wrap(title: str, figure: 'Figure') -> str:
+    """Breaks a title at font size 11 into lines that the figure is wide enough for."""
+    return textwrap.fill(title, int(11 * figure.get_figwidth()))
+
+
+def _set_title(axes: 'Axes', title: str, summary: str) -> None:
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    title = wrap(title, figure)
+    axes.set_title(f'{title}\n{summary}' if title else summary, fontsize=11)
+
+
+def save(figure: 'Figure', path: str | os.PathLike) -> None:
+    """Writes a figure as PNG; a file of that name is replaced whole."""
+    temporary = f'{os.fspath(path)}.tmp'
+    figure.savefig(temporary, format='png')
+    os.replace(temporary, path)

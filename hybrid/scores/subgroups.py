@@ -1,0 +1,174 @@
+"""Scores of crossed subgroups: age band x gender x what else the dataset has, such as ethnicity.
+
+In a cell of few examples a single one decides, so that each has its count and intervals. Examples
+that the training split holds too are left out.
+"""
+
+import csv
+import io
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hybrid.scores import metrics, plots
+from hybrid.scores.bootstrap import percentile_interval, resampled_means
+
+ALL = 'all'
+# Of fewer errors than these a bootstrap interval would be far too narrow: none is given.
+SMALLEST = 30
+SCORES = (
+    'num_examples',
+    *(f'age/{name}' for name in ('num_examples', 'mae', 'mae_ci95_low', 'mae_ci95_high', 'bias')),
+    'gender/num_examples',
+    *(f'gender/{name}' for name in ('accuracy', 'accuracy_ci95_low', 'accuracy_ci95_high')),
+)
+Cell = dict[str, Any]
+
+
+def wilson_interval(hits: int, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """The 95 % interval of a share, which holds for few examples and for shares of 0 and 1 too.
+
+    See Wilson, Probable inference, the law of succession, and statistical inference, 1927.
+    """
+    if count == 0:
+        return float('nan'), float('nan')
+    share = hits / count
+    centre = share + z * z / (2 * count)
+    half = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return float(max((centre - half) / scale, 0)), float(min((centre + half) / scale, 1))
+
+
+def cross_table(rows: Mapping[str, Any]) -> list[Cell]:
+    """Scores of every combination of subgroups that occurs, and of the margins, called `all`.
+
+    Args:
+      rows: as `metrics.canonical_rows` takes them.
+
+    Returns:
+      One dict a cell: the value of each kind of subgroup (`age`, a band of `five_bin`; `gender`;
+      others by their column), and `SCORES`, in years and shares between 0 and 1. The interval of
+      the MAE is by bootstrap, NaN for fewer than `SMALLEST` examples, that of accuracy is Wilson's.
+      An example of which a subgroup is unknown counts in that one's margin only.
+    """
+    rows = metrics.canonical_rows(rows)
+    order = np.argsort(rows['id'], kind='stable')
+    rows = {name: column[order] for name, column in rows.items()}
+    if 'leak' in rows:
+        rows = {name: column[~rows['leak']] for name, column in rows.items()}
+    labels = metrics.subgroups(rows)
+    error = rows['predicted_age'].astype(np.float64) - rows['age']
+    right = (rows['female_probability'] > 0.5) == rows['gender']
+    choices = [[*values, ALL] for values, _ in labels.values()]
+    cells = []
+    for combination in itertools.product(*choices):
+        inside = np.ones(len(error), bool)
+        for value, (_, column) in zip(combination, labels.values(), strict=True):
+            if value != ALL:
+                inside &= column == value
+        if inside.any():
+            scores = _scores(error[inside], right[inside], rows['gender'][inside] >= 0)
+            cells.append(dict(zip(labels, combination, strict=True)) | scores)
+    return cells
+
+
+def _scores(error: np.ndarray, right: np.ndarray, known: np.ndarray) -> Cell:
+    count = len(error)
+    error = error[~np.isnan(error)]
+    absolute = np.abs(error)
+    ends = (float('nan'), float('nan'))
+    if len(error) >= SMALLEST:
+        ends = percentile_interval(resampled_means(absolute[None])[0])
+    right = right[known]
+    mae, bias = (
+        (float(values.mean()) if len(error) else float('nan')) for values in (absolute, error)
+    )
+    accuracy = float(right.mean()) if len(right) else float('nan')
+    shares = wilson_interval(int(right.sum()), len(right))
+    values = (count, len(error), mae, *ends, bias, len(right), accuracy, *shares)
+    return dict(zip(SCORES, values, strict=True))
+
+
+def to_csv(cells: Sequence[Cell]) -> str:
+    """The cells as CSV, a line each; what is undefined is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(cells[0] if cells else SCORES)
+    for cell in cells:
+        writer.writerow(
+            ('' if np.isnan(value) else f'{value:.4f}') if isinstance(value, float) else value
+            for value in cell.values()
+        )
+    return text.getvalue()
+
+
+def plot(cells: Sequence[Cell], path: str | os.PathLike, title: str = '') -> None:
+    """Draws MAE and gender accuracy with their counts: age bands across, the other subgroups down.
+
+    Of several columns beside gender only the first is drawn.
+
+    Args:
+      cells: of `cross_table`, at least one.
+      path: of the PNG file, replaced whole.
+      title: of the picture.
+    """
+    kinds = [name for name in cells[0] if name not in SCORES]
+    others = kinds[2:]
+    bands = list(dict.fromkeys(cell['age'] for cell in cells))
+    shown = [cell for cell in cells if all(cell[name] == ALL for name in others[1:])]
+
+    def key(cell: Cell) -> tuple[str, ...]:
+        return tuple(cell[name] for name in [*others[:1], 'gender'])
+
+    lines = list(dict.fromkeys(key(cell) for cell in shown))
+    # By the first column, then by gender; `all` stands last in both.
+    order: list[list[str]] = [list(dict.fromkeys(names)) for names in zip(*lines, strict=True)]
+    for names in order:
+        names.sort(key=lambda name: name == ALL)
+    lines.sort(key=lambda line: [names.index(x) for names, x in zip(order, line, strict=True)])
+    figure = plots.new_figure(3.5 + 1.7 * len(bands), 2 + 0.55 * len(lines))
+    panels = figure.subplots(1, 2, sharey=True)
+    for axes, name, label, unit, cmap in (
+        (panels[0], 'age/mae', 'age MAE (years)', 1, 'YlOrRd'),
+        (panels[1], 'gender/accuracy', 'gender accuracy (%)', 100, 'YlOrRd_r'),
+    ):
+        kind = name.split('/')[0]
+        grid = np.full((len(lines), len(bands)), np.nan)
+        count = np.zeros(grid.shape, int)
+        for cell in shown:
+            place = lines.index(key(cell)), bands.index(cell['age'])
+            grid[place], count[place] = unit * cell[name], cell[f'{kind}/num_examples']
+        # Cells in which chance decides are grey, and do not stretch the colours.
+        large = count >= SMALLEST
+        low, high = (grid[large].min(), grid[large].max()) if large.any() else (0, 1)
+        colors = np.where(large, grid, np.nan)
+        axes.imshow(colors, cmap=cmap, vmin=low, vmax=max(high, low + 1e-6), aspect='auto')
+        axes.imshow(
+            np.where(large | (count == 0), np.nan, 0.15),
+            cmap='Greys',
+            vmin=0,
+            vmax=1,
+            aspect='auto',
+        )
+        if not count.any():
+            axes.text(0.5, 0.5, 'no labels', transform=axes.transAxes, ha='center')
+        for (i, k), value in np.ndenumerate(grid):
+            if count[i, k]:
+                share = (value - low) / max(high - low, 1e-6)
+                dark = large[i, k] and (share > 0.65 if kind == 'age' else share < 0.35)
+                text = f'{value:.1f}\nn = {count[i, k]:,}'
+                color = 'white' if dark else 'black'
+                axes.text(k, i, text, ha='center', va='center', fontsize=8, color=color)
+        axes.set_xticks(range(len(bands)), bands)
+        axes.set_yticks(range(len(lines)), [', '.join(dict.fromkeys(line)) for line in lines])
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.set(xlabel='true age (years)', title=label)
+    title = plots.wrap(title, figure)
+    figure.suptitle(
+        f'{title}\nerrors by subgroup; grey: fewer than {SMALLEST} examples'.strip(), fontsize=11
+    )
+    plots.save(figure, path)

@@ -1,0 +1,1 @@
+"""What is trained and how: learners, steps, state, losses and the optimiser."""

@@ -1,0 +1,329 @@
+"""Ensembles: members of one architecture are one vmapped program, all train on the same batches.
+
+A group is a number of members with the same model. Its state is a TrainState with a leading axis of
+members, its step `pmap(vmap(train_step))`, or `lax.map` for `vmap` where that is faster; the state
+of an ensemble is a dict of them. Members are numbered through the groups, and a member's number is
+all in which its keys differ from a single model's: member 0 is what a run of its own would be.
+"""
+
+import dataclasses
+import functools
+import os
+import sys
+from collections.abc import Callable, Mapping
+from concurrent import futures
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from ml_collections import ConfigDict
+
+from hybrid import devices
+from hybrid.models.network import create_model
+from hybrid.ops import kernels
+from hybrid.training import learner, train_step
+from hybrid.training.eval_step import create_eval_step
+from hybrid.training.train_state import (
+    TrainState,
+    abstract_train_state,
+    create_stacked_train_state,
+    num_params,
+)
+
+# The name of the only group of an ensemble whose members all have `config.model`.
+ONLY = 'members'
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Members of one architecture.
+
+    Attributes:
+      name: Key of the group in `config.ensemble.groups` and in the state.
+      members: Their numbers in the ensemble.
+      config: The run's, with the group's model as `config.model`, and of a single model.
+    """
+
+    name: str
+    members: tuple[int, ...]
+    config: ConfigDict
+
+
+def is_ensemble(config: ConfigDict) -> bool:
+    """Whether a config describes an ensemble."""
+    return config.ensemble.size > 1 or bool(config.ensemble.groups)
+
+
+def create_groups(config: ConfigDict) -> list[Group]:
+    """The groups of an ensemble, in the order of their names, in which members are numbered.
+
+    Raises:
+      ValueError: for a group that is not described as hybrid/default_config.py says, or sizes that
+        do not fit, naming the key.
+    """
+    size, described = config.ensemble.size, config.ensemble.groups.to_dict()
+    described = described or {ONLY: {'size': size}}
+    groups: list[Group] = []
+    first = 0
+    for name in sorted(described):
+        key, group = f'config.ensemble.groups.{name}', described[name]
+        if not isinstance(group, Mapping) or not set(group) <= {'size', 'model'}:
+            raise ValueError(f"{key}={group!r} must be {{'size': members, 'model': {{...}}}}")
+        count = group.get('size', 1)
+        if not isinstance(count, int) or count < 1:
+            raise ValueError(f'{key}.size={count!r} must be a number of members, at least 1')
+        members = tuple(range(first, first + count))
+        groups.append(Group(name, members, _with_model(config, group.get('model', {}), key)))
+        first += count
+    if size not in (1, first):
+        raise ValueError(
+            f'config.ensemble.size={size}, but config.ensemble.groups have {first} members; leave '
+            'the size at 1'
+        )
+    return groups
+
+
+def _with_model(config: ConfigDict, changes: Any, key: str) -> ConfigDict:
+    """The config of a single model that differs from `config.model` in some keys."""
+    _check_keys(changes, config.model, f'{key}.model')
+    if 'kernels' in changes:
+        raise ValueError(f'{key}.model.kernels: all groups have those of config.model.kernels')
+    config = config.copy_and_resolve_references()
+    config.lock()
+    try:
+        config.model.update(changes)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f'{key}.model does not fit config.model: {error}') from None
+    with config.unlocked():
+        config.ensemble = ConfigDict({**config.ensemble.to_dict(), 'size': 1, 'groups': {}})
+    return config
+
+
+def _check_keys(changes: Any, known: ConfigDict, key: str) -> None:
+    """Raises ValueError, naming the key, for one that `known` has not, or a value for several."""
+    if not isinstance(changes, Mapping):
+        raise ValueError(f'{key}={changes!r} must be a dict of some of {", ".join(sorted(known))}')
+    for name, value in changes.items():
+        if name not in known:
+            raise ValueError(f'{key}.{name}: no such key; there are {", ".join(sorted(known))}')
+        if isinstance(known[name], ConfigDict):
+            _check_keys(value, known[name], f'{key}.{name}')
+
+
+class Ensemble:
+    """The members of an ensemble as a `learner.Learner`.
+
+    Args:
+      config: Of the run.
+      tx: The optimiser, of every member.
+    """
+
+    is_ensemble: bool = True
+
+    def __init__(self, config: ConfigDict, tx: optax.GradientTransformation):
+        self.groups = create_groups(config)
+        self.members = tuple(number for group in self.groups for number in group.members)
+        self._tx = tx
+        at_once = resolve_at_once(config.ensemble.at_once, config.model)
+        self._models: dict[str, Any] = {}
+        self._train_steps: dict[str, Any] = {}
+        self._eval_steps: dict[str, Any] = {}
+        self._compiled: set[str] = set()
+        for group in self.groups:
+            try:
+                model = create_model(group.config.model, axis_name=devices.AXIS)
+            except ValueError as error:
+                raise ValueError(f'config.ensemble.groups.{group.name}: {error}') from None
+            predict = create_eval_step(model, group.config)
+            self._models[group.name] = model
+            self._train_steps[group.name] = learner.compile_train_step(
+                group.config, tx, functools.partial(map_members, at_once=at_once)
+            )
+            self._eval_steps[group.name] = devices.compile_eval_step(
+                map_eval_members(predict, at_once)
+            )
+
+    def _of_groups(self, kind: str, calls: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+        """What the programs of one kind return, for each group.
+
+        The first call of each compiles it, which takes one core: then all are called side by side.
+        Not with several devices, on each of which collectives must come in the same order.
+        """
+        if kind in self._compiled or devices.device_count() > 1:
+            return {name: call() for name, call in calls.items()}
+        self._compiled.add(kind)
+        with futures.ThreadPoolExecutor(min(len(calls), os.cpu_count() or 1)) as pool:
+            return dict(zip(calls, pool.map(lambda call: call(), calls.values()), strict=True))
+
+    def create_state(self) -> dict[str, TrainState]:
+        """See `Learner`."""
+        return {
+            group.name: create_stacked_train_state(
+                self._models[group.name], self._tx, group.config, group.members
+            )
+            for group in self.groups
+        }
+
+    def abstract_state(self) -> dict[str, TrainState]:
+        """See `Learner`."""
+        return {
+            group.name: abstract_train_state(
+                self._models[group.name], self._tx, group.config, len(group.members)
+            )
+            for group in self.groups
+        }
+
+    def overview(self, state: dict[str, TrainState]) -> str:
+        """See `Learner`."""
+        lines = []
+        for group in self.groups:
+            # Of one member: the table shows an array's mean, too, if it gets one.
+            params = jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state[group.name].params
+            )
+            table = learner.parameter_table(params, group.config.finetune)
+            names = ', '.join(map(str, group.members))
+            each = f'{num_params(params):,} parameters each'
+            lines.append(f'{group.name}, member {names}: {each}\n{table}')
+        return '\n'.join(lines)
+
+    def train_step(
+        self, state: dict[str, TrainState], batch: Mapping[str, jax.Array], number: int = 1
+    ) -> tuple[dict[str, TrainState], dict[str, Any]]:
+        """See `Learner`; the metrics are a dict of the groups'."""
+        pairs = self._of_groups(
+            'train',
+            {
+                name: functools.partial(step, state[name], batch, number)
+                for name, step in self._train_steps.items()
+            },
+        )
+        return (
+            {name: new for name, (new, _) in pairs.items()},
+            {name: metrics for name, (_, metrics) in pairs.items()},
+        )
+
+    def summarize(
+        self, metrics: list[dict[str, Any]], state: dict[str, TrainState]
+    ) -> dict[str, float]:
+        """See `Learner`: `train/<name>` averages the members that go on, each has its own too."""
+        of_groups = [train_step.average([m[group.name] for m in metrics]) for group in self.groups]
+        frozen = self.nonfinite_steps(state) >= 0
+        row: dict[str, float] = {}
+        for name in of_groups[0]:
+            values = np.concatenate([np.asarray(averages[name]) for averages in of_groups])
+            values = np.where(frozen, np.nan, values.astype(np.float64))
+            going = values[~frozen]
+            row[f'train/{name}'] = float(going.mean()) if going.size else float('nan')
+            for number, value in zip(self.members, values, strict=True):
+                row[f'train/member_{number}/{name}'] = float(value)
+        return row
+
+    def nonfinite_steps(self, state: dict[str, TrainState]) -> np.ndarray:
+        """See `Learner`."""
+        steps = jax.device_get([state[group.name].nonfinite_step for group in self.groups])
+        return np.concatenate(steps)
+
+    def eval_variables(self, state: dict[str, TrainState]) -> dict[str, Any]:
+        """See `Learner`."""
+        return {group.name: state[group.name].eval_variables for group in self.groups}
+
+    def eval_step(
+        self, variables: dict[str, Any], batch: Mapping[str, jax.Array]
+    ) -> dict[str, jax.Array]:
+        """See `Learner`."""
+        calls = {
+            name: functools.partial(step, variables[name], batch)
+            for name, step in self._eval_steps.items()
+        }
+        rows = list(self._of_groups('evaluate', calls).values())
+        index = rows[0]['index']
+        return {
+            name: index if name == 'index' else jnp.concatenate([r[name] for r in rows], axis=-1)
+            for name in rows[0]
+        }
+
+
+def resolve_at_once(at_once: int, model: ConfigDict) -> int:
+    """`config.ensemble.at_once` with its default, 0, made out for the devices at hand.
+
+    Side by side is what fills a GPU. A CPU's cores are full with one member, whose activations stay
+    in the caches when the others wait; but in bfloat16, with half of the activations, waiting costs
+    more, since each member's state is copied out and in again (`benchmarks/ensemble.py`).
+
+    Args:
+      at_once: `config.ensemble.at_once`.
+      model: `config.model`.
+
+    Raises:
+      ValueError: for a negative number.
+    """
+    if at_once < 0:
+        raise ValueError(f'config.ensemble.at_once={at_once} must be a number of members, or 0')
+    if at_once:
+        return at_once
+    if not devices.on_cpu():
+        return sys.maxsize
+    native = kernels.resolve(model.kernels, model.dtype) == 'onednn' and model.dtype == 'bfloat16'
+    return 4 if native else 1  # So many were measured, and each is compiled for itself.
+
+
+def map_members(step: Callable, at_once: int = sys.maxsize) -> Callable:
+    """A per-device `step(state, batch)` of one model to that of members with stacked states.
+
+    Args:
+      step: Returns trees of arrays.
+      at_once: How many members are stepped side by side, by `vmap`; if there are more, the others
+        wait their turn, in a `lax.map`, which needs the memory of so many members' activations.
+
+    Returns:
+      A step whose results have a leading axis of members, too.
+    """
+    side_by_side = jax.vmap(step, in_axes=(0, None))
+
+    def step_members(states: Any, batch: Mapping[str, jax.Array]) -> Any:
+        if jax.tree.leaves(states)[0].shape[0] <= at_once:
+            return side_by_side(states, batch)
+        size = at_once if at_once > 1 else None
+        return lax.map(lambda state: step(state, batch), states, batch_size=size)
+
+    return step_members
+
+
+def map_eval_members(step: Callable, at_once: int = sys.maxsize) -> Callable:
+    """As `map_members`, of an evaluation step: rows [B] become [B, K], but for `index` [B]."""
+    step_members = map_members(step, at_once)
+
+    def eval_step(variables: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        rows = step_members(variables, batch)
+        rows = {name: jnp.moveaxis(column, 0, -1) for name, column in rows.items()}
+        return {**rows, 'index': batch['index']}
+
+    return eval_step
+
+
+def create(config: ConfigDict, tx: optax.GradientTransformation) -> learner.Learner:
+    """What a config describes: one model, or an ensemble.
+
+    Raises:
+      ValueError: for what is wrong with `config.ensemble` or a model, naming the key.
+    """
+    return Ensemble(config, tx) if is_ensemble(config) else learner.SingleModel(config, tx)
+
+
+def take_member(state: dict[str, TrainState], groups: list[Group], number: int) -> TrainState:
+    """The state of one member as that of a model of its own."""
+    group = next(group for group in groups if number in group.members)
+    place = group.members.index(number)
+    return jax.tree.map(lambda x: x[place], state[group.name])
+
+
+def stack_members(states: list[TrainState], groups: list[Group]) -> dict[str, TrainState]:
+    """The state of an ensemble of models in the order of its members."""
+    return {
+        group.name: jax.tree.map(lambda *x: np.stack(x), *(states[i] for i in group.members))
+        for group in groups
+    }

@@ -1,0 +1,168 @@
+"""What a run trains: one model here, the members of an ensemble in ensemble.py, behind one face."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import jax
+import numpy as np
+import optax
+from clu import parameter_overview
+from ml_collections import ConfigDict
+
+from hybrid import devices
+from hybrid.models.network import create_model
+from hybrid.training import finetuning, train_step
+from hybrid.training.eval_step import create_eval_step
+from hybrid.training.train_state import (
+    TrainState,
+    abstract_train_state,
+    create_train_state,
+    num_params,
+)
+
+
+class Learner(Protocol):
+    """What the main loops know of a model or of an ensemble.
+
+    Attributes:
+      members: Numbers of the members, in the order of their columns; (0,) for one model.
+      is_ensemble: Whether the rows of `eval_step` have a column for each member.
+    """
+
+    members: tuple[int, ...]
+    is_ensemble: bool
+
+    def create_state(self) -> Any:
+        """A tree of arrays: the state before the first step."""
+
+    def abstract_state(self) -> Any:
+        """The shapes and types of that, as jax.ShapeDtypeStruct."""
+
+    def overview(self, state: Any) -> str:
+        """The parameters as a table."""
+
+    def train_step(
+        self, state: Any, batch: Mapping[str, jax.Array], number: int = 1
+    ) -> tuple[Any, Any]:
+        """Trains on a batch of `devices.shard_batch`, as step of that number; consumes the state.
+
+        What is frozen for some steps is so by this number, from 1.
+        """
+
+    def summarize(self, metrics: list[Any], state: Any) -> dict[str, float]:
+        """What the metrics of several steps come to, as a row of metrics.jsonl."""
+
+    def nonfinite_steps(self, state: Any) -> np.ndarray:
+        """The first step of each member that was not finite, int [K]; -1 where there is none."""
+
+    def eval_variables(self, state: Any) -> Any:
+        """What `eval_step` takes."""
+
+    def eval_step(self, variables: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """Rows of `eval_step.create_eval_step` for every example; [..., K] if `is_ensemble`."""
+
+
+def compile_train_step(
+    config: ConfigDict,
+    tx: optax.GradientTransformation,
+    lift: Callable[[Callable], Callable] = lambda step: step,
+) -> Callable:
+    """Compiles the training step of a model: `step(state, batch, number) -> (state, metrics)`.
+
+    Args:
+      config: Of the run.
+      tx: The optimiser.
+      lift: Makes a step of several members out of that of one.
+
+    Returns:
+      A function that takes one program while stages are frozen, in which nothing of theirs is
+      differentiated, and another one afterwards.
+    """
+    finetune = config.finetune
+
+    def compile_one(frozen_stages: int) -> Callable:
+        model = create_model(
+            config.model,
+            axis_name=devices.AXIS,
+            frozen_stages=frozen_stages,
+            frozen_statistics=finetune.batch_norm == 'frozen',
+        )
+        return devices.compile_train_step(lift(train_step.create_train_step(model, tx, config)))
+
+    first = compile_one(finetuning.frozen_stages(finetune))
+    later = compile_one(0) if finetune.freeze_steps else first
+
+    def step(state: Any, batch: Mapping[str, jax.Array], number: int = 1) -> tuple[Any, Any]:
+        return (first if number <= finetune.freeze_steps else later)(state, batch)
+
+    return step
+
+
+@dataclasses.dataclass
+class _Row:
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    size: int
+    rate: str
+
+
+def parameter_table(params: Any, finetune: ConfigDict) -> str:
+    """The parameters as a table, with the rates at which they learn unless all are 1."""
+    note = ''
+    if finetune.batch_norm == 'frozen':
+        note = '\nBatchNorm runs by its statistics, which are frozen'
+    if not finetuning.changes_updates(finetune):
+        table = parameter_overview.get_parameter_overview(params, include_stats=False)
+        return table + note
+    rows = [
+        _Row(
+            jax.tree_util.keystr(path, simple=True, separator='/'),
+            x.shape,
+            str(x.dtype),
+            int(np.prod(x.shape)),
+            finetuning.describe(finetune, finetuning.stage_of(path)),
+        )
+        for path, x in jax.tree_util.tree_flatten_with_path(params)[0]
+    ]
+    return parameter_overview.make_table(rows) + note
+
+
+class SingleModel:
+    """One model; its state is a TrainState.
+
+    Args:
+      config: Of the run.
+      tx: The optimiser.
+    """
+
+    members: tuple[int, ...] = (0,)
+    is_ensemble: bool = False
+
+    def __init__(self, config: ConfigDict, tx: optax.GradientTransformation):
+        model = create_model(config.model, axis_name=devices.AXIS)
+        self._finetune = config.finetune
+        self.create_state = lambda: create_train_state(model, tx, config)
+        self.abstract_state = lambda: abstract_train_state(model, tx, config)
+        self.train_step = compile_train_step(config, tx)
+        self.eval_step = devices.compile_eval_step(create_eval_step(model, config))
+
+    def overview(self, state: TrainState) -> str:
+        """See `Learner`."""
+        table = parameter_table(state.params, self._finetune)
+        return f'{num_params(state.params):,} parameters\n{table}'
+
+    def summarize(self, metrics: list[Any], state: TrainState) -> dict[str, float]:
+        """See `Learner`."""
+        del state
+        averages = train_step.average(metrics)
+        return {f'train/{name}': float(value) for name, value in averages.items()}
+
+    def nonfinite_steps(self, state: TrainState) -> np.ndarray:
+        """See `Learner`."""
+        return np.array([int(state.nonfinite_step)])
+
+    def eval_variables(self, state: TrainState) -> dict[str, Any]:
+        """See `Learner`."""
+        return state.eval_variables

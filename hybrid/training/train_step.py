@@ -1,0 +1,133 @@
+"""One training step: pure, per device, and what its metrics come to."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from ml_collections import ConfigDict
+
+from hybrid import devices
+from hybrid.data import augment
+from hybrid.models.network import Hybrid
+from hybrid.training import finetuning, losses
+from hybrid.training.train_metrics import TrainMetrics, example_values
+from hybrid.training.train_state import AUGMENTATION, DROPOUT, TrainState, create_key, example_keys
+
+
+def create_train_step(
+    model: Hybrid, tx: optax.GradientTransformation, config: ConfigDict
+) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, Any]]]:
+    """Returns the per-device `train_step(state, batch) -> (state, metrics)`.
+
+    It is pure and reduces over the axis `devices.AXIS` alone, so it can be mapped over devices and
+    vmapped over the members of an ensemble. `metrics` are `sums` (a TrainMetrics), `loss` and
+    `grad_norm`, over all devices. The stages that the model freezes are not differentiated.
+    """
+    ranges = augment.create_ranges(config.augment)
+    size, normalization = config.data.image_size, config.data.normalization
+    loss_config, scale = config.loss, config.model.head.age_scale
+    ema_decay, seed = config.optimizer.ema_decay, config.seed
+    frozen_stages = model.encoder.frozen_stages
+
+    def train_step(state, batch):
+        def keys(purpose):
+            return example_keys(
+                create_key(seed, state.step, state.member, purpose), batch['position']
+            )
+
+        images = augment.to_unit(batch['image'])
+        images = augment.augment(images, keys(AUGMENTATION), size, ranges)
+        images = augment.normalize(images, normalization)
+        dropout_keys = keys(DROPOUT)
+        learning, frozen = finetuning.split(state.params, frozen_stages)
+
+        def loss_fn(learning):
+            params = finetuning.merge(learning, frozen)
+            outputs, updates = model.apply(
+                {'params': params, 'batch_stats': state.batch_stats},
+                images,
+                train=True,
+                dropout_keys=dropout_keys,
+                mutable=['batch_stats'],
+            )
+            age_loss, age_known = losses.age_loss(
+                outputs['age'], batch['age'], loss_config.age, scale, loss_config.huber_delta
+            )
+            gender_loss, gender_known = losses.gender_loss(
+                outputs['gender_logits'], batch['gender'], loss_config.label_smoothing
+            )
+            # This device's share: known labels differ in number between devices.
+            loss = loss_config.age_weight * losses.masked_mean(
+                age_loss, age_known * batch['mask'], devices.AXIS
+            ) + loss_config.gender_weight * losses.masked_mean(
+                gender_loss, gender_known * batch['mask'], devices.AXIS
+            )
+            return loss, (outputs, updates['batch_stats'], age_loss, gender_loss)
+
+        (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(learning)
+        outputs, batch_stats, age_loss, gender_loss = aux
+        loss, grads = jax.lax.psum((loss, grads), devices.AXIS)
+        grads = finetuning.merge(grads, jax.tree.map(jnp.zeros_like, frozen))
+        grad_norm = optax.tree.norm(grads)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        ema = state.ema
+        if ema is not None:
+            # A short memory at first, so that the average does not hang on to the initialisation.
+            decay = jnp.minimum(ema_decay, (1 + state.step) / (10 + state.step))
+            variables = {'params': params, 'batch_stats': batch_stats}
+            ema = optax.incremental_update(variables, ema, 1 - decay)
+        new_state = state.replace(
+            step=state.step + 1,
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            ema=ema,
+        )
+        # From the first step that is not finite on, nothing changes any more.
+        finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+        stopped = state.replace(
+            nonfinite_step=jnp.where(state.nonfinite_step < 0, state.step, state.nonfinite_step)
+        )
+        keep = finite & (state.nonfinite_step < 0)
+        new_state = jax.tree.map(lambda new, old: jnp.where(keep, new, old), new_state, stopped)
+        sums = TrainMetrics.gather_from_model_output(
+            axis_name=devices.AXIS,
+            age_loss=age_loss,
+            gender_loss=gender_loss,
+            **example_values(outputs, batch),
+        )
+        return new_state, {'sums': sums, 'loss': loss, 'grad_norm': grad_norm}
+
+    return train_step
+
+
+def average(steps: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    """Averages the metrics of several steps.
+
+    Args:
+      steps: What `train_step` returned; its arrays may have a leading axis of members.
+
+    Returns:
+      `loss` and `grad_norm`, averaged over steps, and the averages of TrainMetrics, over examples;
+      each of the shape [] or [K].
+    """
+    fetched = jax.device_get(steps)
+    if np.ndim(fetched[0]['loss']):
+        # A clu collection is of one model: each member has its own.
+        of_members = [
+            average([jax.tree.map(lambda x, k=k: x[k], step) for step in fetched])
+            for k in range(len(fetched[0]['loss']))
+        ]
+        return {name: np.stack([a[name] for a in of_members]) for name in of_members[0]}
+    sums = fetched[0]['sums']
+    for step in fetched[1:]:
+        sums = sums.merge(step['sums'])
+    averages = dict(sums.compute())
+    for name in ('loss', 'grad_norm'):
+        values = np.stack([step[name] for step in fetched])
+        averages[name] = values.mean(axis=0, dtype=np.float64)
+    return averages

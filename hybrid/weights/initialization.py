@@ -1,0 +1,305 @@
+"""What a new run starts from instead of random numbers: weights in files, or an earlier run.
+
+Only here do the two become part of a state; `pretrained.py` and `earlier_run.py` read them.
+"""
+
+import dataclasses
+import logging
+import pathlib
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from hybrid import devices
+from hybrid.models import resnet
+from hybrid.training import ensemble, finetuning
+from hybrid.training.train_state import TrainState
+from hybrid.weights import earlier_run, hub, pretrained, tensor_files
+
+_LOG = logging.getLogger(__name__)
+
+# (variables of a member, its number, its place in its group) -> (variables, record)
+Load = Callable[[Any, int, int], tuple[Any, dict[str, Any]]]
+
+
+def check(config: ConfigDict) -> None:
+    """Checks, for a run that has not begun, what it is to start from; reads no parameters.
+
+    Raises:
+      ValueError: when the config contradicts itself, a model cannot take weights, or a file is of
+        another kind.
+      FileNotFoundError: when a file or a workdir is not there.
+    """
+    if config.init_from_parts not in earlier_run.PARTS:
+        raise ValueError(
+            f'config.init_from_parts={config.init_from_parts!r} is not one of '
+            f'{", ".join(earlier_run.PARTS)}'
+        )
+    runs = _split(config.init_from)
+    for text in runs:
+        earlier_run.check(text)
+    if config.init_from_parts != 'all' and not runs:
+        raise ValueError(
+            f'config.init_from_parts={config.init_from_parts!r} without config.init_from, the run '
+            'whose parameters are meant'
+        )
+    models = _models(config)
+    anything = any(_split(of_model.model.encoder.pretrained) for _, _, of_model in models)
+    count = sum(len(members) for _, members, _ in models)
+    if len(runs) > count:
+        raise ValueError(f'config.init_from={config.init_from!r} are {len(runs)}, for {count}')
+    for name, members, of_model in models:
+        encoder = of_model.model.encoder
+        sources = _split(encoder.pretrained)
+        if encoder.pretrained and not sources:
+            raise ValueError(
+                f'config.model.encoder.pretrained={encoder.pretrained!r} names no file; leave it '
+                'empty for none'
+            )
+        if sources:
+            if runs:
+                raise ValueError(
+                    f'config.init_from={config.init_from!r} and config.model.encoder.pretrained='
+                    f'{encoder.pretrained!r}: a run starts from one of them; leave the other empty'
+                )
+            # Files that all models name are for the members of all.
+            own = encoder.pretrained != config.model.encoder.pretrained
+            try:
+                _check_files(of_model, sources, len(members) if own else count)
+            except (FileNotFoundError, ValueError) as error:
+                group = f'config.ensemble.groups.{name}: ' if config.ensemble.groups else ''
+                raise type(error)(f'{group}{error}') from None
+        elif encoder.allow_missing and not anything:
+            raise ValueError(
+                f'config.model.encoder.allow_missing={tuple(encoder.allow_missing)} without '
+                'config.model.encoder.pretrained, the file of the weights'
+            )
+
+
+def _check_files(config: ConfigDict, sources: Sequence[str], members: int) -> None:
+    encoder = config.model.encoder
+    key = f'config.model.encoder.pretrained={encoder.pretrained!r}'
+    for name, wanted in (('width', 64), ('stem', 'imagenet')):
+        if encoder[name] != wanted:
+            raise ValueError(
+                f'{key} needs config.model.encoder.{name}={wanted!r}, not {encoder[name]!r}: '
+                'pretrained ResNets have no other'
+            )
+    if config.data.normalization != encoder.pretrained_normalization:
+        raise ValueError(
+            f'config.data.normalization={config.data.normalization!r}, but the weights of '
+            'config.model.encoder.pretrained were trained with '
+            f'{encoder.pretrained_normalization!r}; set that (or, for weights that were not, '
+            'config.model.encoder.pretrained_normalization)'
+        )
+    if len(sources) > members:
+        raise ValueError(f'{key} are {len(sources)} files, for a run of {members}')
+    for source in sources:
+        try:
+            if re.match('[a-z]+:/', source, re.IGNORECASE):
+                hub.parse(source)
+            else:
+                tensor_files.check_file(_local(source))
+        except (FileNotFoundError, ValueError) as error:
+            raise type(error)(f'config.model.encoder.pretrained: {error}') from None
+
+
+def start(config: ConfigDict, state: Any) -> tuple[Any, list[dict[str, Any]]]:
+    """Puts what a config names into the state of a run that has not begun.
+
+    Args:
+      config: Of the run.
+      state: Of a `learner.Learner`, initialised.
+
+    Returns:
+      The state, as NumPy arrays where it is new, and a record for `pretrained.json`, one entry a
+      source: `source`, `members`, the names of arrays `loaded`, `missing` (they keep their
+      initialisation) and, of a file, `unused` and its `sha256`. Empty when nothing is named.
+
+    Raises:
+      ValueError: when something is damaged or does not fit.
+    """
+    models = _models(config)
+    runs = [earlier_run.read(earlier_run.parse(text), config) for text in _split(config.init_from)]
+    everybody = [number for _, members, _ in models for number in members]
+    records: list[dict[str, Any]] = []
+    states = state if ensemble.is_ensemble(config) else {'': state}
+    started = dict(states)
+    for name, members, of_model in models:
+        try:
+            common = of_model.model.encoder.pretrained == config.model.encoder.pretrained
+            load = _from_runs(runs, everybody, of_model) if runs else _from_files(of_model, common)
+            if load:
+                started[name] = _start_members(states[name], members, load, records, bool(name))
+        except ValueError as error:
+            group = f'config.ensemble.groups.{name}: ' if config.ensemble.groups else ''
+            raise ValueError(f'{group}{error}') from None
+    for entry in records:
+        _LOG.info('%s', _summary(entry))
+    _warn_of_random(config.finetune, everybody, records)
+    return (started if ensemble.is_ensemble(config) else started['']), records
+
+
+def _warn_of_random(
+    finetune: ConfigDict, everybody: Sequence[int], records: Sequence[dict[str, Any]]
+) -> None:
+    """Points out what learns less than it seems: frozen random numbers, members that are equal."""
+    stages = resnet.STAGES[: finetuning.frozen_stages(finetune)]
+    if finetune.batch_norm == 'frozen':
+        stages = resnet.STAGES
+    key = f'config.finetune.freeze={finetune.freeze!r}, batch_norm={finetune.batch_norm!r}'
+    rest = sorted(set(everybody) - {number for entry in records for number in entry['members']})
+    if stages and rest:
+        _LOG.warning(
+            '%s freezes what is random: for member %s neither config.model.encoder.pretrained nor '
+            'config.init_from is set',
+            key,
+            ', '.join(map(str, rest)),
+        )
+    for entry in records:
+        if 'sha256' in entry:
+            blocks = {_block(name) for name in entry['missing'] if _stage(name) in stages}
+            if blocks:
+                _LOG.warning(
+                    '%s freezes what is random: %s lacks %s',
+                    key,
+                    entry['source'],
+                    ', '.join(sorted(blocks)),
+                )
+        elif entry['parts'] == 'all' and len(entry['members']) > 1:
+            _LOG.warning(
+                '%s: members %s start as one network, heads too; '
+                "config.init_from_parts='encoder' gives each heads of its own",
+                entry['source'],
+                ', '.join(map(str, entry['members'])),
+            )
+
+
+def _stage(name: str) -> str:
+    """The stage of a tensor by torchvision's name."""
+    return 'stem' if name.startswith(('conv1.', 'bn1.')) else name.split('.')[0]
+
+
+def _models(config: ConfigDict) -> list[tuple[str, tuple[int, ...], ConfigDict]]:
+    """(name of the group, its members, config) of every model."""
+    if not ensemble.is_ensemble(config):
+        return [('', (0,), config)]
+    return [(group.name, group.members, group.config) for group in ensemble.create_groups(config)]
+
+
+def _split(text: str) -> list[str]:
+    return [name.strip() for name in text.split(',') if name.strip()]
+
+
+def _local(source: str) -> pathlib.Path:
+    return pathlib.Path(source).expanduser()
+
+
+def _path(source: str) -> pathlib.Path:
+    """Where a file is; from the hub it is fetched, by one process first."""
+    if not source.startswith(hub.SCHEME):
+        return _local(source)
+    main = devices.is_main_process()
+    if not main:
+        devices.wait_for_all(f'fetched {source}')
+    path = hub.fetch(source)
+    if main:
+        devices.wait_for_all(f'fetched {source}')
+    return path
+
+
+def _from_files(config: ConfigDict, common: bool) -> Load | None:
+    """Loads a model's encoder; by turns its members take files of its own, all those in common."""
+    encoder = config.model.encoder
+    paths = [(source, _path(source)) for source in _split(encoder.pretrained)]
+    if not paths:
+        return None
+    files = []
+    for source, path in paths:
+        pretrained.check_description(path, encoder.name, encoder.pretrained_normalization)
+        files.append((source, path, tensor_files.read(path), tensor_files.sha256(path)))
+
+    def load(variables: Any, member: int, place: int) -> tuple[Any, dict[str, Any]]:
+        turn = member if common else place
+        source, path, tensors, sha256 = files[turn % len(files)]
+        initial = {name: tree['encoder'] for name, tree in variables.items()}
+        try:
+            new, report = pretrained.convert(tensors, initial, encoder.allow_missing)
+        except ValueError as error:
+            raise ValueError(f'{path}: {error}') from None
+        record = {'source': source, 'sha256': sha256, 'encoder': encoder.name}
+        variables = {name: {**tree, 'encoder': new[name]} for name, tree in variables.items()}
+        return variables, record | dataclasses.asdict(report)
+
+    return load
+
+
+def _from_runs(
+    runs: Sequence[earlier_run.EarlierRun], everybody: Sequence[int], config: ConfigDict
+) -> Load:
+    """Loads what earlier runs have learnt; the members of all groups take them by turns."""
+
+    def load(variables: Any, member: int, place: int) -> tuple[Any, dict[str, Any]]:
+        del place
+        run = runs[member % len(runs)]
+        return earlier_run.take(run, member, everybody, config, variables)
+
+    return load
+
+
+def _start_members(
+    state: TrainState,
+    members: Sequence[int],
+    load: Load,
+    records: list[dict[str, Any]],
+    stacked: bool,
+) -> TrainState:
+    """Loads one model, or the members of a group, whose arrays have a leading axis."""
+    variables = {'params': state.params, 'batch_stats': state.batch_stats}
+    variables = jax.device_get(variables)
+    loaded = []
+    for place, member in enumerate(members):
+        initial = jax.tree.map(lambda x, k=place: x[k], variables) if stacked else variables
+        new, record = load(initial, member, place)
+        loaded.append(new)
+        for entry in records:
+            if {k: v for k, v in entry.items() if k != 'members'} == record:
+                entry['members'].append(member)
+                break
+        else:
+            records.append(record | {'members': [member]})
+    new = jax.tree.map(lambda *x: np.stack(x), *loaded) if stacked else loaded[0]
+    return dataclasses.replace(state, **new, ema=new if state.ema is not None else None)
+
+
+def _summary(entry: dict[str, Any]) -> str:
+    """One line of the log."""
+    missing, unused = entry['missing'], entry.get('unused', [])
+    text = entry['source']
+    if 'sha256' in entry:
+        text += f' (sha256 {entry["sha256"][:12]})'
+    else:
+        member = '' if entry['member'] is None else f', member {entry["member"]}'
+        averages = ', moving averages' if entry['moving_averages'] else ''
+        text += f' (step {entry["step"]}{member}{averages})'
+    text += f': {len(entry["loaded"])} arrays loaded'
+    if missing:
+        blocks = sorted({_block(name) for name in missing})
+        text += f', {len(missing)} keep their initialisation ({", ".join(blocks)})'
+    if unused:
+        kinds = sorted({_block(name) for name in unused})
+        text += f', {len(unused)} unused ({", ".join(kinds)})'
+    return text
+
+
+def _block(name: str) -> str:
+    """What a tensor belongs to, for the log: layer4.0.bn1, fc, params/age_head, ..."""
+    if name.endswith('.num_batches_tracked'):
+        return 'num_batches_tracked'
+    if '/' in name:
+        return name.split('/')[1]
+    return name.rpartition('.')[0] or name

@@ -1,0 +1,182 @@
+import io
+import json
+import math
+
+import pytest
+from PIL import ExifTags, Image
+
+from hybrid import datasets
+from tests.utkface_archive import jpeg, prepare, quarantined, read, read_all, report
+
+
+def write_faces(folder, rows, header='path,age,gender', name='faces.csv'):
+    """Writes a table and the images of its rows: (content, cells ...), path first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [header]
+    for content, path, *cells in rows:
+        lines.append(','.join([path, *map(str, cells)]))
+        if content is not None:
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(content)
+    (folder / name).write_text('\n'.join(lines) + '\n')
+    return folder
+
+
+def many(count=60):
+    return [(jpeg(k), f'faces/{k}.jpg', 20 + k % 40, 'mf'[k % 2]) for k in range(count)]
+
+
+def groups_and_splits(builder) -> dict[bytes, set[str]]:
+    found: dict[bytes, set[str]] = {}
+    for split in builder.info.splits:
+        for row in read(builder, split):
+            found.setdefault(row['group'], set()).add(split)
+    return found
+
+
+def test_labels_reasons_and_formats(tmp_path):
+    turned = io.BytesIO()
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    Image.open(io.BytesIO(jpeg(500))).save(turned, 'JPEG', exif=exif)
+    webp = io.BytesIO()
+    Image.open(io.BytesIO(jpeg(501))).save(webp, 'WEBP')
+    rows = [
+        *many(),
+        (turned.getvalue(), 'turned.jpg', '', 'female'),
+        (webp.getvalue(), 'a.webp', 31.5, ''),
+        (None, 'missing.jpg', 1, 'm'),
+        (jpeg(0)[:300], 'damaged.jpg', 1, 'm'),
+        (None, '../secret.jpg', 1, 'm'),
+        (None, str(tmp_path / 'secret.jpg'), 1, 'm'),
+    ]
+    (tmp_path / 'secret.jpg').write_bytes(jpeg(999))
+    manual_dir = write_faces(tmp_path / 'mine', rows)
+    builder = prepare(manual_dir, tmp_path / 'data', 'face_csv')
+    assert builder.info.full_name == 'face_csv/default/1.0.0'
+    examples = read_all(builder)
+    assert examples.keys() == {path for _, path, *_ in rows[:62]}
+    for content, path, age, gender in rows[:60]:
+        example = examples[path]
+        assert example['image'] == content
+        assert (example['age'], example['gender']) == (age, 'mf'.index(gender))
+        assert example['group'].decode() == path
+    assert math.isnan(examples['turned.jpg']['age'])
+    assert (examples['turned.jpg']['gender'], examples['a.webp']['gender']) == (1, -1)
+    assert examples['a.webp']['age'] == 31.5
+    size = Image.open(io.BytesIO(examples['turned.jpg']['image'])).size
+    assert size == (48, 51)
+    assert report(builder) == {
+        'files': 66,
+        'kept': 62,
+        'dropped': {'missing_file': 1, 'unreadable_image': 1, 'unsafe_path': 2},
+    }
+    with open(builder.data_path / 'quarantine.csv') as file:
+        assert 'missing.jpg,missing_file,"faces.csv, line 64"' in file.read().splitlines()
+
+
+def test_groups_near_duplicates_and_both_joined_stay_together(tmp_path):
+    near = [jpeg(1000 + k, quality=q) for k in range(30) for q in (95, 60)]
+    rows = [
+        *((*row, f'person {k // 3}') for k, row in enumerate(many())),
+        # Each photo twice, under two persons: they are one group with all their photos.
+        *((content, f'near/{k}.jpg', 30, 'm', f'p{k}') for k, content in enumerate(near)),
+        *((jpeg(2000 + k), f'more/{k}.jpg', 30, 'm', f'p{k}') for k in range(60)),
+        *((jpeg(3000 + k), f'alone/{k}.jpg', 30, 'm', '') for k in range(20)),
+    ]
+    manual_dir = write_faces(tmp_path / 'mine', rows, 'path,age,gender,group')
+    builder = prepare(manual_dir, tmp_path / 'data', 'face_csv')
+    found = groups_and_splits(builder)
+    assert len(found) == 20 + 30 + 20
+    assert all(len(splits) == 1 for splits in found.values())
+    assert {split for splits in found.values() for split in splits} == {
+        *('train', 'validation', 'test')
+    }
+    examples = read_all(builder)
+    assert len(examples) == 200
+    for k in range(0, 60, 2):
+        expected = min(f'p{k}', f'p{k + 1}').encode()
+        for path in (f'near/{k}.jpg', f'near/{k + 1}.jpg', f'more/{k}.jpg', f'more/{k + 1}.jpg'):
+            assert examples[path]['group'] == expected
+    # As the table says, if near-duplicates are not looked for.
+    other = prepare(manual_dir, tmp_path / 'data', 'face_csv', max_hamming_distance=-1)
+    assert len(groups_and_splits(other)) == 20 + 60 + 20
+    assert other.info.full_name != builder.info.full_name
+
+
+def test_copies_are_dropped_and_those_whose_labels_differ_go_altogether(tmp_path):
+    rows = [
+        *many(),
+        *((jpeg(500), f'same/{k}.jpg', age, g) for k, (age, g) in enumerate([('', 'm'), (9, '')])),
+        (jpeg(500), 'same/2.jpg', 9, 'm'),
+        *((jpeg(501), f'ages/{k}.jpg', 9 + k, 'm') for k in range(2)),
+        *((jpeg(502), f'genders/{k}.jpg', '', g) for k, g in enumerate('mf')),
+    ]
+    manual_dir = write_faces(tmp_path / 'mine', rows)
+    builder = prepare(manual_dir, tmp_path / 'data', 'face_csv')
+    assert quarantined(builder) == {
+        'same/0.jpg': 'duplicate',
+        'same/1.jpg': 'duplicate',
+        **dict.fromkeys(
+            ['ages/0.jpg', 'ages/1.jpg', 'genders/0.jpg', 'genders/1.jpg'], 'conflicting_duplicate'
+        ),
+    }
+    assert 'same/2.jpg' in read_all(builder)
+
+
+def test_a_given_split_is_kept_and_its_leaks_are_marked(tmp_path):
+    rows = [(*row, ('train', 'val')[k % 2], f'g{k}') for k, row in enumerate(many(20))]
+    rows += [
+        (jpeg(500), 'a.jpg', 5, 'm', 'train', 'x'),
+        (jpeg(500), 'b.jpg', 6, 'm', 'val', 'y'),  # the same bytes
+        (jpeg(501), 'c.jpg', 5, 'm', 'train', 'z'),
+        (jpeg(502), 'd.jpg', 6, 'm', 'val', 'z'),  # the same person
+    ]
+    manual_dir = write_faces(tmp_path / 'mine', rows, 'path,age,gender,split,group')
+    builder = prepare(manual_dir, tmp_path / 'data', 'face_csv/published')
+    assert builder.info.full_name == 'face_csv/published/1.0.0'
+    assert {split: info.num_examples for split, info in builder.info.splits.items()} == {
+        'train': 12,
+        'val': 12,
+    }
+    examples = read_all(builder)
+    assert {path for path, example in examples.items() if example['leak']} == {
+        *('a.jpg', 'b.jpg', 'c.jpg', 'd.jpg')
+    }
+
+
+def test_another_table_is_not_taken_for_the_one_that_was_prepared(tmp_path):
+    first = write_faces(tmp_path / 'first', many())
+    second = write_faces(tmp_path / 'second', many(61))
+    builder = prepare(first, tmp_path / 'data', 'face_csv')
+    assert json.loads((builder.data_path / 'source.json').read_text())['csv'].startswith(str(first))
+    prepare(first, tmp_path / 'data', 'face_csv')
+    prepare(tmp_path / 'elsewhere', tmp_path / 'data', 'face_csv')  # the data are enough
+    with pytest.raises(ValueError, match=r'was made from another table .*face_csv/NAME'):
+        prepare(second, tmp_path / 'data', 'face_csv')
+    named = prepare(second, tmp_path / 'data', 'face_csv/second')
+    assert len(read_all(named)) == 61
+
+
+def test_table_and_folder_may_have_other_names(tmp_path):
+    write_faces(tmp_path / 'mine/images', many(), name='x.csv')
+    (tmp_path / 'mine/images/x.csv').rename(tmp_path / 'mine/list.csv')
+    builder = prepare(
+        tmp_path / 'mine', tmp_path / 'data', 'face_csv', csv='list.csv', folder='images'
+    )
+    assert len(read_all(builder)) == 60
+
+
+def test_what_is_missing_is_said(tmp_path):
+    builder = datasets.create_builder('face_csv', str(tmp_path / 'data'))
+    with pytest.raises(FileNotFoundError, match=r'Put faces\.csv with the columns'):
+        datasets.prepare(builder, str(tmp_path / 'nothing'))
+    write_faces(tmp_path / 'mine', [(None, 'a.jpg', 1, 'm')])
+    with pytest.raises(ValueError, match='none of its 1 images can be used'):
+        datasets.prepare(builder, str(tmp_path / 'mine'))
+    write_faces(tmp_path / 'mine', [(jpeg(0), 'a.jpg', 1, 'm')])
+    with pytest.raises(ValueError, match='no example is left for split'):
+        datasets.prepare(builder, str(tmp_path / 'mine'))
+    assert not builder.data_path.exists()
+    with pytest.raises(ValueError, match='max_hamming_distance=300'):
+        datasets.create_builder('face_csv', str(tmp_path), {'max_hamming_distance': 300})

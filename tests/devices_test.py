@@ -1,0 +1,50 @@
+import jax
+import numpy as np
+import pytest
+
+from hybrid import devices
+
+
+def test_batches_are_spread_in_order_and_rows_come_back():
+    count = jax.device_count()
+    batch = {'x': np.arange(count * 6, dtype=np.float32).reshape(count * 3, 2)}
+    placed = devices.shard_batch(batch)
+    assert placed['x'].shape == (count, 3, 2)
+    np.testing.assert_array_equal(np.asarray(placed['x']).reshape(-1, 2), batch['x'])
+    step = devices.compile_eval_step(lambda state, b: {'y': b['x'] * state})
+    state = devices.replicate(np.float32(2))
+    rows = devices.gather_rows([step(state, placed), step(state, placed)])
+    np.testing.assert_array_equal(rows['y'], 2 * np.concatenate([batch['x'], batch['x']]))
+
+
+def test_train_step_reduces_over_devices_and_consumes_the_state():
+    step = devices.compile_train_step(
+        lambda state, b: (state + jax.lax.psum(b['x'].sum(), devices.AXIS), {'seen': state})
+    )
+    batch = {'x': np.ones((2 * jax.device_count(),), np.float32)}
+    state = devices.replicate(np.float32(1))
+    new, metrics = step(state, devices.shard_batch(batch))
+    assert float(new) == 1 + 2 * jax.device_count()
+    assert float(metrics['seen']) == 1
+    assert state.is_deleted()
+
+
+def test_replicate_copies():
+    source = np.zeros(3, np.float32)
+    placed = devices.replicate(source)
+    source += 1
+    np.testing.assert_array_equal(placed, 0)
+
+
+def test_batch_sizes_that_devices_do_not_divide():
+    devices.check_batch_size(8, 'config.train.batch_size')
+    with pytest.raises(ValueError, match=r'config\.train\.batch_size=6 .* 4 devices; 4 can'):
+        devices.check_batch_size(6, 'config.train.batch_size')
+    with pytest.raises(ValueError, match='=0 cannot'):
+        devices.check_batch_size(0, 'config.train.batch_size')
+
+
+def test_one_process():
+    assert (devices.process_index(), devices.process_count()) == (0, 1)
+    assert devices.is_main_process()
+    devices.wait_for_all('nobody else')

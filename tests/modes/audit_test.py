@@ -1,0 +1,152 @@
+import json
+
+import numpy as np
+import pytest
+
+from hybrid import default_config
+from hybrid.modes import audit
+from tests.datasets.face_csv_test import write_faces
+from tests.utkface_archive import jpeg, prepare
+
+
+def audit_of(name, data_dir, manual_dir, output, **parameters):
+    config = default_config.get_config()
+    config.data.dataset = name
+    config.data.data_dir, config.data.manual_dir = str(data_dir), str(manual_dir)
+    config.data.parameters = parameters
+    return audit.audit(config, output)
+
+
+def shared(report, pair, relation):
+    entry = report['straddling'][pair][relation]
+    return entry['shared'], *entry['examples'].values()
+
+
+@pytest.fixture(scope='module')
+def leaking(tmp_path_factory):
+    """A table whose splits leak in every way."""
+    folder = tmp_path_factory.mktemp('leaking')
+    rows: list[tuple] = [
+        (jpeg(k), f'{k}.jpg', 10 + k, 'mf'[k % 2], 'train', f'p{k}') for k in range(20)
+    ]
+    rows += [(jpeg(k), f'{k}.jpg', '', '', 'val', f'p{k}') for k in range(20, 26)]
+    rows += [(jpeg(k), f'{k}.jpg', 70, 'm', 'test', f'p{k}') for k in range(26, 30)]
+    rows += [
+        (jpeg(0), 'copy.jpg', 99, 'm', 'test', 'q0'),  # of 0.jpg, whose age is another
+        (jpeg(1), 'same.jpg', 11, '', 'test', 'q1'),  # of 1.jpg, with the same labels
+        (jpeg(1), 'same2.jpg', '', 'f', 'test', 'q2'),
+        (jpeg(21, quality=60), 'near.jpg', 50, 'm', 'val', 'q3'),  # within one split
+        (jpeg(2, quality=60), 'near2.jpg', 12, 'm', 'val', 'q4'),
+        (jpeg(500), 'person.jpg', 12, 'm', 'val', 'p3'),
+    ]
+    manual_dir = write_faces(folder / 'mine', rows, 'path,age,gender,split,group')
+    report = audit_of('face_csv/leaking', folder / 'data', manual_dir, folder / 'out')
+    return report, folder / 'out'
+
+
+def test_everything_that_straddles_is_counted(leaking):
+    report, _ = leaking
+    assert report['parts'] == []
+    assert list(report['straddling']) == ['train, val', 'train, test', 'val, test']
+    # Groups are the builder's own: persons joined with near-duplicates.
+    assert shared(report, 'train, test', 'group') == (2, 2, 3)
+    assert shared(report, 'train, test', 'bytes') == (2, 2, 3)
+    assert shared(report, 'train, test', 'near_duplicate') == (2, 2, 3)
+    assert shared(report, 'train, val', 'group') == (2, 2, 2)
+    assert shared(report, 'train, val', 'bytes') == (0, 0, 0)
+    assert shared(report, 'train, val', 'near_duplicate') == (1, 1, 1)
+    assert report['straddling']['train, val']['near_duplicate']['some'] == {
+        'train': ['2.jpg'],
+        'val': ['near2.jpg'],
+    }
+    for relation in audit.RELATIONS:
+        assert shared(report, 'val, test', relation) == (0, 0, 0)
+        assert report['straddling']['train, val']['id']['shared'] == 0
+    assert report['conflicts'] == {'groups': 1, 'examples': 2, 'some': ['0.jpg', 'copy.jpg']}
+
+
+def test_labels_are_counted_by_split(leaking):
+    labels = leaking[0]['labels']
+    assert labels['train'] == {
+        'examples': 20,
+        'age': dict.fromkeys(
+            ('0-2', '3-9', '30-39', '40-49', '50-59', '60-69', '70+', 'unknown'), 0
+        )
+        | {'10-19': 10, '20-29': 10},
+        'gender': {'male': 10, 'female': 10, 'unknown': 0},
+    }
+    assert labels['val']['age']['unknown'] == 6
+    assert labels['test']['gender'] == {'male': 5, 'female': 1, 'unknown': 1}
+
+
+def test_report_is_text_json_and_a_picture(leaking):
+    report, folder = leaking
+    assert json.loads((folder / 'audit.json').read_text()) == report
+    text = (folder / 'audit.txt').read_text()
+    for line in (
+        'audit of face_csv/leaking/1.0.0',
+        '  2 byte-identical images: 2 in train, 3 in test',
+        'val, test: share nothing',
+        'byte-identical images with different labels: 1 groups, 2 examples',
+        'The splits LEAK.',
+    ):
+        assert line in text.splitlines()
+    assert (folder / 'audit.png').read_bytes()[:4] == b'\x89PNG'
+
+
+def test_drawn_faces_leak_nothing(tiny_data_dir, tmp_path, capsys):
+    report = audit_of('synthetic_faces/tiny', tiny_data_dir, '', tmp_path)
+    for pair in report['straddling'].values():
+        assert {entry['shared'] for entry in pair.values()} == {0}
+    assert report['max_hamming_distance'] == 16
+    assert 'The splits leak nothing that was looked for.' in capsys.readouterr().out
+
+
+def test_a_split_that_is_a_part_of_another_is_said_to_be_one():
+    split = ['all', 'all', 'all', 'some', 'some', 'other']
+    ids = ['a', 'b', 'c', 'a', 'b', 'd']
+    columns = {
+        'split': np.array(split),
+        'id': np.array(ids),
+        'group': np.array(ids),
+        'age': np.full(6, np.nan, np.float32),
+        'gender': np.full(6, -1),
+        'bytes': np.array([1, 2, 3, 1, 2, 3], np.uint64),
+        'hash': np.array([[1], [2**60], [3], [1], [2**60], [3]], np.uint64).repeat(4, 1),
+    }
+    found = audit.find_leaks(columns, 0)
+    assert found['parts'] == [['some', 'all']]
+    assert shared(found, 'all, other', 'bytes') == (1, 1, 1)
+    assert shared(found, 'all, other', 'near_duplicate') == (1, 1, 1)
+    assert shared(found, 'some, other', 'bytes') == (0, 0, 0)
+    assert found['conflicts']['groups'] == 0
+
+
+@pytest.mark.slow  # Prepares and hashes UTKFace three times.
+def test_real_utkface(shared_data, tmp_path):
+    """The default split leaks nothing; the published and the naive one do."""
+    manual_dir = shared_data / 'utkface'
+    for name in ('utkface', 'utkface/coral_21_60', 'utkface/random_80_20'):
+        prepare(manual_dir, tmp_path / 'data', name)
+    own = audit_of('utkface', tmp_path / 'data', manual_dir, tmp_path / 'own')
+    assert list(own['straddling']) == ['train, validation', 'train, test', 'validation, test']
+    for pair in own['straddling'].values():
+        assert {entry['shared'] for entry in pair.values()} == {0}
+    assert own['conflicts']['groups'] == 0
+
+    coral = audit_of('utkface/coral_21_60', tmp_path / 'data', manual_dir, tmp_path / 'coral')
+    assert coral['parts'] == [['train_fit', 'train'], ['validation', 'train']]
+    assert shared(coral, 'train, test', 'bytes')[::2] == (83, 84)
+    assert shared(coral, 'train, test', 'group') == (179, 191, 184)
+    for entry in coral['straddling']['train_fit, validation'].values():
+        assert entry['shared'] == 0
+
+    naive = audit_of('utkface/random_80_20', tmp_path / 'data', manual_dir, tmp_path / 'naive')
+    assert {split: n['examples'] for split, n in naive['labels'].items()} == {
+        'train': 18_964,
+        'test': 4_741,
+    }
+    assert shared(naive, 'train, test', 'bytes') == (127, 131, 130)
+    assert shared(naive, 'train, test', 'group') == (299, 334, 308)
+    assert shared(naive, 'train, test', 'near_duplicate') == (299, 334, 308)
+    assert (naive['conflicts']['groups'], naive['conflicts']['examples']) == (224, 458)

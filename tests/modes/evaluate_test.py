@@ -1,0 +1,231 @@
+import dataclasses
+import json
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from hybrid import devices
+from hybrid.data import augment, input_pipeline
+from hybrid.modes import evaluate
+from hybrid.runs import trained, workdir
+from hybrid.scores import combination, metrics, report, validation
+from hybrid.training import eval_step, learner
+
+
+class FixedModel(nn.Module):
+    """Says what the first pixel of an image says: red is the age, green the female probability."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        del train
+        red, green = images[:, 0, 0, 0], images[:, 0, 0, 1]
+        logits = jnp.stack([jnp.log1p(-green), jnp.log(green)], axis=-1)
+        return {'age': 100 * red, 'gender_logits': logits}
+
+
+def fixed(config, folder):
+    """A workdir whose model is FixedModel."""
+
+    class Fixed(learner.SingleModel):
+        def __init__(self):
+            step = eval_step.create_eval_step(FixedModel(), config)
+            self.eval_step = devices.compile_eval_step(step)
+
+    return trained.Trained(folder, config, Fixed(), {}, 'best', 3)
+
+
+@pytest.fixture
+def config(tiny_config):
+    tiny_config.data.normalization = 'unit'
+    tiny_config.data.resize_size = tiny_config.data.image_size = 8
+    return tiny_config
+
+
+def predict(config, builder, split='test', on=None):
+    step = eval_step.create_eval_step(FixedModel(), config)
+    compiled = jax.pmap(step, axis_name=devices.AXIS, in_axes=(None, 0), out_axes=0, devices=on)
+    return eval_step.predict_split(compiled, {}, builder, split, config)
+
+
+def expected_pixels(builder, split, config):
+    source = builder.as_data_source(split)
+    return (
+        np.stack(
+            [input_pipeline.resize(x['image'], config.data.resize_size)[0, 0] for x in source]
+        ).astype(np.float64)
+        / 255
+    )
+
+
+def test_every_example_gets_its_own_prediction(config, tiny_builder):
+    pixels = expected_pixels(tiny_builder, 'test', config)
+    for batch_size in (4, 16, 64):
+        config.evaluate.batch_size = batch_size
+        rows = predict(config, tiny_builder)
+        np.testing.assert_array_equal(rows['index'], np.arange(41))
+        np.testing.assert_allclose(rows['predicted_age'], 100 * pixels[:, 0], rtol=1e-5)
+        np.testing.assert_allclose(rows['female_probability'], pixels[:, 1], rtol=1e-5)
+
+
+def test_metrics_agree_over_batch_sizes_and_device_counts(config, tiny_builder, monkeypatch):
+    columns = input_pipeline.read_columns(tiny_builder, 'test')
+    record = {'constant_age': 40.0, 'constant_gender': 1, 'splits': {}}
+    results = []
+    for batch_size, count in [(4, 4), (16, 4), (8, 2), (16, 1), (41, 1)]:
+        config.evaluate.batch_size = batch_size
+        some = jax.local_devices()[:count]
+        mesh = jax.sharding.Mesh(np.array(some), (devices.AXIS,))
+        monkeypatch.setattr(devices, '_mesh', lambda mesh=mesh: mesh)
+        monkeypatch.setattr(jax, 'local_device_count', lambda count=count: count)
+        rows = predict(config, tiny_builder, on=some)
+        joined = evaluate.report_rows(rows, columns, record, tiny_builder.info.features)
+        results.append(metrics.compute_metrics(joined))
+    assert results[0]['num_examples'] == 41
+    for result in results[1:]:
+        assert result.keys() == results[0].keys()
+        for name, value in results[0].items():
+            if isinstance(value, int):
+                assert result[name] == value, name
+            else:
+                assert result[name] == pytest.approx(value, rel=1e-5, nan_ok=True), name
+
+
+def test_losses_are_the_trainings_and_nan_where_unknown(config, tiny_builder):
+    columns = input_pipeline.read_columns(tiny_builder, 'test')
+    rows = predict(config, tiny_builder)
+    scaled = (rows['predicted_age'] - columns['age']) / config.model.head.age_scale
+    np.testing.assert_allclose(rows['age_loss'], scaled**2, rtol=1e-4)
+    assert np.isnan(rows['age_loss']).sum() > 0
+    female = rows['female_probability']
+    right = np.where(columns['gender'] == 1, female, 1 - female)
+    entropy = np.where(columns['gender'] < 0, np.nan, -np.log(right))
+    np.testing.assert_allclose(rows['gender_loss'], entropy, rtol=1e-4)
+
+    scores = validation.validation_metrics(rows, columns, config)
+    known = ~np.isnan(columns['age'])
+    assert scores['age/mae'] == pytest.approx(
+        np.abs(rows['predicted_age'] - columns['age'])[known].mean(), rel=1e-6
+    )
+    has_gender = columns['gender'] >= 0
+    assert scores['gender/accuracy'] == np.mean(
+        (female > 0.5)[has_gender] == columns['gender'][has_gender]
+    )
+    assert scores['loss'] == pytest.approx(
+        config.loss.age_weight * np.nanmean(scaled**2)
+        + config.loss.gender_weight * np.nanmean(entropy),
+        rel=1e-4,
+    )
+
+
+def test_flip_average_sees_the_mirror_image_too(config):
+    config.evaluate.flip_average = True
+    step = eval_step.create_eval_step(FixedModel(), config)
+    image = np.full((1, 8, 8, 3), 51, np.uint8)
+    image[0, 0, -1] = (153, 102, 0)
+    batch = {'image': image, 'age': np.ones(1), 'gender': np.zeros(1, int), 'index': np.zeros(1)}
+    rows = step({}, {name: jnp.asarray(value) for name, value in batch.items()})
+    assert float(rows['predicted_age'][0]) == pytest.approx((20 + 60) / 2, rel=1e-5)
+    assert float(rows['female_probability'][0]) == pytest.approx((0.2 + 0.4) / 2, rel=1e-5)
+
+
+def test_evaluation_only_crops(config):
+    """No augmentation, whatever the config says of it."""
+    config.data.resize_size, config.data.image_size = 12, 8
+    config.augment.rotation, config.augment.flip = 90.0, 1.0
+    image = np.random.default_rng(0).integers(1, 255, (4, 12, 12, 3)).astype(np.uint8)
+    batch = {'image': image, 'age': np.ones(4), 'gender': np.zeros(4, int), 'index': np.arange(4)}
+    step = eval_step.create_eval_step(FixedModel(), config)
+    rows = step({}, {name: jnp.asarray(value) for name, value in batch.items()})
+    corner = augment.center_crop(jnp.asarray(image), 8)[:, 0, 0] / 255
+    np.testing.assert_allclose(rows['predicted_age'], 100 * corner[:, 0], rtol=1e-5)
+
+
+def test_report_counts_the_split_and_can_be_recomputed(config, tiny_builder, tmp_path, capsys):
+    columns = {'train': input_pipeline.read_columns(tiny_builder, 'train')}
+    record = workdir.describe_dataset(tiny_builder.info.full_name, columns, 'train')
+    workdir.save_config(tmp_path, config)
+    workdir.save_dataset(tmp_path, record)
+    model = fixed(config, tmp_path)
+    result = evaluate.evaluate_split([model], tiny_builder, 'test', tmp_path)
+    assert 'test, best checkpoint (step 3): 41 examples' in capsys.readouterr().out
+
+    folder = tmp_path / 'evaluation' / 'test'
+    written = json.loads((folder / 'metrics.json').read_text())
+    assert written['num_examples'] == 41 == tiny_builder.info.splits['test'].num_examples
+    about = json.loads((folder / 'evaluation.json').read_text())
+    assert (about['checkpoint'], about['step'], about['split']) == ('best', 3, 'test')
+    rows = report.read_predictions(folder / 'predictions.csv')
+    recomputed = metrics.compute_metrics(rows)
+    assert json.loads(report.to_json(recomputed)) == written
+    assert json.loads(report.to_json(result)) == written
+
+    # The constant predictor is the training split's, the error this split's.
+    age = input_pipeline.read_columns(tiny_builder, 'test')['age']
+    median = np.nanmedian(columns['train']['age'])
+    assert written['constant/age/mae'] == pytest.approx(np.nanmean(np.abs(age - median)), rel=1e-6)
+
+
+def test_a_split_with_other_examples_is_refused(config, tiny_builder, tmp_path):
+    columns = {'test': input_pipeline.read_columns(tiny_builder, 'test')}
+    record = workdir.describe_dataset('x', columns, 'test')
+    record['splits']['test']['sha256'] = '0'
+    workdir.save_config(tmp_path, config)
+    workdir.save_dataset(tmp_path, record)
+    with pytest.raises(ValueError, match="split 'test' does not hold the examples"):
+        evaluate.evaluate_split([fixed(config, tmp_path)], tiny_builder, 'test', tmp_path)
+
+
+def test_selection_is_by_age_then_gender_and_never_by_what_is_not_finite():
+    nan = float('nan')
+    ages, no_ages = {'age': np.array([3.0, nan])}, {'age': np.array([nan, nan])}
+    scores = {'age/mae': 5.0, 'gender/accuracy': 0.9}
+    assert validation.selection_score(scores, ages) == 5.0
+    # A diverged state does not pass as one without age labels.
+    assert validation.selection_score({**scores, 'age/mae': nan}, ages) is None
+    by_gender = validation.selection_score({**scores, 'age/mae': nan}, no_ages)
+    assert by_gender == pytest.approx(0.1)
+    assert validation.selection_score({'age/mae': nan, 'gender/accuracy': nan}, no_ages) is None
+
+
+def test_a_prediction_that_is_not_finite_is_not_passed_over(config, tiny_builder):
+    columns = input_pipeline.read_columns(tiny_builder, 'test')
+    rows = predict(config, tiny_builder)
+    rows['predicted_age'][np.flatnonzero(~np.isnan(columns['age']))[0]] = np.nan
+    assert np.isnan(validation.validation_metrics(rows, columns, config)['age/mae'])
+
+
+def test_weights_of_runs_that_others_have_replaced_are_not_taken(config, tmp_path):
+    config.ensemble.weights = 'validation'
+    folders = [tmp_path / name for name in 'ab']
+    models = [
+        dataclasses.replace(fixed(config, folder), scores={0: score})
+        for folder, score in zip(folders, (1.0, 2.0), strict=True)
+    ]
+    weights = combination.Weights(np.array([0.25, 0.75]), np.array([1.0, 0.0]))
+    source = evaluate.weights_source(models, [0, 1])
+    workdir.save_weights(evaluate.combined_folder(folders), source, weights)
+    found = evaluate.fitted_weights(models, folders)
+    assert found is not None
+    assert (found.age.tolist(), found.gender.tolist()) == ([0.25, 0.75], [1.0, 0.0])
+    # Trained anew with another seed; the best checkpoint is of the same step.
+    models[1] = dataclasses.replace(models[1], scores={0: 2.5})
+    with pytest.raises(ValueError, match=r'ensemble_weights\.json has none for this checkpoint'):
+        evaluate.fitted_weights(models, folders)
+
+
+def test_results_of_several_workdirs_have_a_folder_of_their_own(tmp_path):
+    assert evaluate.combined_folder([tmp_path / 'a']) == tmp_path / 'a'
+    assert evaluate.combined_folder([tmp_path / 'a', tmp_path / 'b']) == tmp_path / 'a+b'
+    # Runs of one name in different folders, and more than the name of a file may be long.
+    folders = [
+        evaluate.combined_folder([tmp_path / '0' / 'run', tmp_path / other / 'run'])
+        for other in '12'
+    ]
+    assert folders[0] != folders[1]
+    assert {folder.parent for folder in folders} == {tmp_path / '0'}
+    many = [tmp_path / f'utkface_resnet18_lstm_seed_{k}' for k in range(10)]
+    evaluate.combined_folder(many).mkdir()
+    assert evaluate.combined_folder(many) != evaluate.combined_folder([*many[:9], tmp_path / 'x'])

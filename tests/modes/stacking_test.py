@@ -1,0 +1,34 @@
+"""Whole runs taken apart and put together are in ensemble_runs_test.py."""
+
+import pytest
+
+from hybrid.models import resnet
+from hybrid.modes import stacking
+from hybrid.runs import trained, workdir
+from tests.weights.earlier_run_test import create_config, filled, save
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch):
+    monkeypatch.setattr(resnet, 'ENCODERS', {'resnet18': ((1,), 'basic')})
+
+
+def test_runs_that_began_with_other_weights_are_one_group(tmp_path):
+    configs, folders = [], []
+    for number, source in enumerate(('a.safetensors', 'b.safetensors')):
+        config = create_config()
+        config.model.encoder.pretrained, config.init_from = source, f'runs/{number}'
+        folder = tmp_path / str(number)
+        save(folder, config, {1: filled(config, number)})
+        workdir.save_dataset(folder, {'splits': {}})
+        configs.append(config)
+        folders.append(folder)
+    stacked = stacking.stack(configs, folders, 'last', tmp_path / 'both')
+    config = workdir.load_config(stacked, create_config())
+    assert (config.ensemble.size, config.ensemble.groups.to_dict()) == (2, {})
+    # What they learnt from may leak into an evaluation.
+    assert (config.model.encoder.pretrained, config.init_from) == ('', 'runs/0,runs/1')
+    _, state = trained.restore(config, stacked, 'last')
+    assert state['members'].params['encoder']['conv1']['kernel'][:, 0, 0, 0, 0].tolist() == [0, 1]
+    # The runs themselves are as they were.
+    assert configs[0].init_from == 'runs/0'

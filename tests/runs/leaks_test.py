@@ -1,0 +1,166 @@
+"""Evaluation on another dataset than the training's; the whole of it is in transfer_test.py."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+
+from hybrid import datasets
+from hybrid.data import input_pipeline
+from hybrid.modes import evaluate
+from hybrid.runs import leaks, trained, workdir
+from hybrid.scores import combination
+from tests.modes.evaluate_test import fixed
+
+
+@pytest.fixture
+def trained_on_tiny(tiny_config, tiny_builder, tmp_path):
+    """A workdir of synthetic_faces/tiny with a model that says what the first pixel says."""
+    config = tiny_config
+    config.data.normalization = 'unit'
+    config.data.resize_size = config.data.image_size = 8
+    folder = tmp_path / 'run'
+    workdir.save_config(folder, config)
+    columns = {
+        split: input_pipeline.read_columns(tiny_builder, split)
+        for split in ('train', 'validation', 'test')
+    }
+    record = workdir.describe_dataset(tiny_builder.info.full_name, columns, 'train')
+    workdir.save_dataset(folder, record)
+    return config, folder
+
+
+def warnings(caplog) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.name == leaks.__name__]
+
+
+def test_parameters_of_the_own_dataset_are_not_those_of_another(trained_on_tiny):
+    config, folder = trained_on_tiny
+    config.data.parameters = {'seed': 3}
+    workdir.save_config(folder, config)
+    assert not leaks.is_other(config.copy_and_resolve_references(), folder)
+    other = config.copy_and_resolve_references()
+    other.data.dataset = 'utkface'
+    assert leaks.is_other(other, folder)
+    assert other.data.parameters.to_dict() == {}
+    given = config.copy_and_resolve_references()
+    given.data.dataset = 'utkface'
+    given.data.parameters = {'max_hamming_distance': 3}
+    assert leaks.is_other(given, folder)
+    assert given.data.parameters.to_dict() == {'max_hamming_distance': 3}
+    same = config.copy_and_resolve_references()
+    same.data.parameters = {'seed': 4}
+    assert leaks.is_other(same, folder)
+
+
+def test_results_are_kept_apart_and_what_was_trained_on_is_a_leak(
+    trained_on_tiny, tiny_data_dir, monkeypatch, caplog
+):
+    config, folder = trained_on_tiny
+    model = fixed(config, folder)
+    monkeypatch.setattr(trained, 'restore_all', lambda *_: [model])
+    monkeypatch.setattr(evaluate, 'check_config', lambda _: None)
+    own = evaluate.evaluate([config], [folder], 'test', 'best')
+    before = (folder / 'evaluation/test/metrics.json').read_bytes()
+
+    # The same faces under other sizes: the first 67 of train are those that were trained on.
+    config.data.parameters = {'num_train': 80, 'num_test': 30}
+    caplog.set_level(logging.WARNING, 'hybrid')
+    logging.getLogger('hybrid').propagate = True
+    name = datasets.create_builder(
+        'synthetic_faces/tiny', str(tiny_data_dir), config.data.parameters.to_dict()
+    ).info.full_name.replace('/', '_')
+    evaluate.evaluate([config], [folder], 'test', 'best')
+    assert warnings(caplog) == []
+    scores = json.loads((folder / f'evaluation/{name}/test/metrics.json').read_text())
+    assert scores['num_examples'] == 30
+    assert 'without_leaks/num_examples' not in scores
+    about = json.loads((folder / f'evaluation/{name}/test/evaluation.json').read_text())
+    assert about['dataset'].replace('/', '_') == name
+
+    scores = evaluate.evaluate([config], [folder], 'train', 'best')
+    assert '67 of these 80 examples' in warnings(caplog)[0]
+    assert scores['without_leaks/num_examples'] == 13
+    assert (folder / 'evaluation/test/metrics.json').read_bytes() == before
+    assert not (folder / 'evaluation/train').exists()
+    assert own['num_examples'] == 41
+
+
+def test_several_workdirs_are_combined_on_another_dataset_with_the_weights_of_their_own(
+    trained_on_tiny, tmp_path, monkeypatch
+):
+    config, folder = trained_on_tiny
+    second = tmp_path / 'second'
+    workdir.save_config(second, config)
+    workdir.save_dataset(second, workdir.load_dataset(folder))
+    configs = [config.copy_and_resolve_references() for _ in range(2)]
+    models = [fixed(c, f) for c, f in zip(configs, (folder, second), strict=True)]
+    monkeypatch.setattr(trained, 'restore_all', lambda *_: models)
+    monkeypatch.setattr(evaluate, 'check_config', lambda _: None)
+    for one in configs:
+        one.data.parameters = {'num_test': 30}
+        one.ensemble.weights = 'validation'
+    # Not fitted anew, on the other dataset's validation split.
+    with pytest.raises(ValueError, match=r'ensemble_weights\.json has none for this checkpoint'):
+        evaluate.evaluate(configs, [folder, second], 'test', 'best')
+    source = evaluate.weights_source(models, [0, 1])
+    weights = combination.Weights(np.array([0.25, 0.75]), np.array([0.5, 0.5]))
+    workdir.save_weights(tmp_path / 'run+second', source, weights)
+    scores = evaluate.evaluate(configs, [folder, second], 'test', 'best')
+    assert scores['num_examples'] == 30
+    (about,) = (tmp_path / 'run+second').glob('evaluation/synthetic_faces_*/test/evaluation.json')
+    assert json.loads(about.read_text())['weights']['age'] == [0.25, 0.75]
+    assert not (folder / 'evaluation').exists()
+
+
+def test_what_the_run_learnt_from_that_it_started_from_is_a_leak_too(
+    trained_on_tiny, tiny_builder, tiny_data_dir, tmp_path, caplog
+):
+    config, folder = trained_on_tiny
+    columns = input_pipeline.read_columns(tiny_builder, 'train')
+    tuned = config.copy_and_resolve_references()
+    tuned.init_from = f'{folder}@last'
+    tuned.data.dataset, tuned.data.data_dir = 'face_csv/none', str(tmp_path)
+    workdir.save_config(tmp_path / 'tuned', tuned)
+    tuned.data.data_dir = str(tiny_data_dir)
+    assert leaks.seen_in_training(columns, [tuned], [tmp_path / 'tuned']).all()
+    assert [f'{tmp_path / "tuned"}: whether' in x for x in warnings(caplog)] == [True, False]
+    assert f'{folder}: 67 of these 67 examples' in warnings(caplog)[1]
+    tuned.init_from = str(tmp_path / 'gone')
+    workdir.save_config(tmp_path / 'tuned', tuned)
+    assert not leaks.seen_in_training(columns, [tuned], [tmp_path / 'tuned']).any()
+    assert f'{tmp_path}/gone is not the folder of a training' in warnings(caplog)[2]
+
+
+def test_what_a_run_began_with_may_leak_into_its_own_test_split(
+    trained_on_tiny, tiny_builder, tmp_path
+):
+    config, folder = trained_on_tiny
+    tuned = config.copy_and_resolve_references()
+    tuned.init_from = f'{folder}@last'
+    workdir.save_config(tmp_path / 'tuned', tuned)
+
+    def seen(split):
+        columns = input_pipeline.read_columns(tiny_builder, split)
+        return leaks.seen_in_training(columns, [tuned], [tmp_path / 'tuned'], split)
+
+    # Both were chosen on the same validation split; neither has seen the test split.
+    assert not seen('validation').any()
+    assert not seen('test').any()
+    earlier = config.copy_and_resolve_references()
+    earlier.data.train_split, earlier.data.validation_split = 'test', ''
+    workdir.save_config(folder, earlier)
+    assert seen('test').all()
+    # What the run itself was trained on is no leak where it is asked for by name.
+    assert not seen('train').any()
+
+
+def test_it_is_said_when_the_training_data_are_not_there(trained_on_tiny, tmp_path, caplog):
+    config, folder = trained_on_tiny
+    config.data.data_dir = str(tmp_path / 'nowhere')
+    workdir.save_config(folder, config)
+    columns = {'id': np.array(['a']), 'group': np.array(['a'])}
+    logging.getLogger('hybrid').propagate = True
+    assert not leaks.seen_in_training(columns, [config], [folder]).any()
+    assert 'synthetic_faces/tiny is not prepared here' in warnings(caplog)[0]

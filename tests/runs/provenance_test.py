@@ -1,0 +1,45 @@
+import json
+import os
+import subprocess
+
+import pytest
+
+from hybrid.runs import provenance
+
+
+def git(folder, *arguments):
+    identity = ['-c', 'user.name=n', '-c', 'user.email=e']
+    subprocess.run(['git', '-C', folder, *identity, *arguments], check=True, capture_output=True)
+
+
+def test_commit_names_the_checkout_and_says_whether_files_differ(tmp_path):
+    package = tmp_path / 'package'
+    package.mkdir()
+    assert provenance.commit(package) == ''
+    git(tmp_path, 'init')
+    (package / 'a.py').write_text('1')
+    assert provenance.commit(package) == ''  # in a checkout, but no part of it
+    git(tmp_path, 'add', '.')
+    git(tmp_path, 'commit', '-m', 'first')
+    head = subprocess.run(
+        ['git', '-C', tmp_path, 'rev-parse', 'HEAD'], check=True, capture_output=True, text=True
+    ).stdout
+    assert provenance.commit(package) == head[:12]
+    (package / 'a.py').write_text('2')
+    assert provenance.commit(package) == head[:12] + '+changes'
+
+
+def test_a_session_has_a_start_and_an_end_whatever_ends_it(tmp_path, monkeypatch):
+    monkeypatch.setattr('sys.argv', ['/somewhere/launch.py', '--config=a b.py'])
+    with provenance.session(tmp_path, 0, 'portable'):
+        pass
+    with pytest.raises(ValueError, match='stop'), provenance.session(tmp_path, 7, 'portable'):
+        raise ValueError('stop')
+    rows = [json.loads(line) for line in (tmp_path / 'sessions.jsonl').read_text().splitlines()]
+    assert [row.get('first_step') for row in rows] == [0, None, 7, None]
+    assert rows[0]['command'] == "python launch.py '--config=a b.py'"
+    assert rows[0]['versions']['jax'] == provenance.versions()['jax']
+    assert rows[0]['kernels'] == 'portable'
+    assert rows[0]['xla_flags'] == os.environ['XLA_FLAGS']
+    assert rows[1]['seconds'] >= 0
+    assert rows[1]['ended'] >= rows[0]['started']

@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+
+from hybrid.scores import combination
+from hybrid.scores.combination import Weights
+
+
+def test_means_spread_and_agreement_by_hand():
+    ages = np.array([[20.0, 30.0, 40.0], [5.0, 5.0, 5.0]])
+    female = np.array([[0.9, 0.8, 0.1], [0.4, 0.3, 0.2]])
+    rows = combination.combine(ages, female)
+    np.testing.assert_allclose(rows['predicted_age'], [30, 5])
+    np.testing.assert_allclose(rows['female_probability'], [0.6, 0.3], rtol=1e-6)
+    np.testing.assert_allclose(rows['age_std'], [np.sqrt(200 / 3), 0], rtol=1e-6)
+    np.testing.assert_allclose(rows['gender_agreement'], [2 / 3, 1], rtol=1e-6)
+    assert {column.dtype for column in rows.values()} == {np.dtype(np.float32)}
+
+
+def test_weights_shift_the_mean_and_not_the_spread():
+    ages, female = np.array([[20.0, 40.0]]), np.array([[0.9, 0.2]])
+    weights = Weights(age=np.array([0.25, 0.75]), gender=np.array([0.0, 1.0]))
+    rows = combination.combine(ages, female, weights)
+    assert rows['predicted_age'][0] == 35
+    assert rows['female_probability'][0] == pytest.approx(0.2)
+    assert rows['age_std'][0] == 10
+    assert rows['gender_agreement'][0] == 0.5
+
+
+def draw(seed=0, count=400):
+    rng = np.random.default_rng(seed)
+    age = rng.uniform(0, 90, count).astype(np.float32)
+    gender = rng.integers(0, 2, count)
+    ages = np.stack([age + rng.normal(0, s, count) for s in (4, 6, 30)], -1)
+    logits = np.stack([(2 * gender - 1) * k + rng.normal(0, 1, count) for k in (2, 1, 0)], -1)
+    return ages, 1 / (1 + np.exp(-logits)), age, gender
+
+
+def mae(weights, ages, age):
+    return np.nanmean(np.abs(ages @ weights - age))
+
+
+def entropy(weights, female, gender):
+    mixed = female @ weights
+    right = np.where(gender == 1, mixed, 1 - mixed)
+    return -np.log(right)[gender >= 0].mean()
+
+
+def test_fitted_weights_are_the_best_of_a_fine_grid_on_the_simplex():
+    ages, female, age, gender = draw()
+    age[::7], gender[::5] = np.nan, -1
+    weights = combination.fit_weights(ages, female, age, gender)
+    steps = np.linspace(0, 1, 26)
+    grid = [np.array([a, b, 1 - a - b]) for a in steps for b in steps if a + b <= 1]
+    assert mae(weights.age, ages, age) <= min(mae(w, ages, age) for w in grid) + 1e-6
+    assert (
+        entropy(weights.gender, female, gender)
+        <= min(entropy(w, female, gender) for w in grid) + 1e-6
+    )
+    for values in (weights.age, weights.gender):
+        assert values.min() >= 0
+        assert values.sum() == pytest.approx(1, abs=1e-12)
+
+
+def test_without_labels_weights_are_equal():
+    ages, female, age, gender = draw(count=10)
+    weights = combination.fit_weights(ages, female, age * np.nan, gender * 0 - 1)
+    np.testing.assert_allclose(weights.age, 1 / 3)
+    np.testing.assert_allclose(weights.gender, 1 / 3)
+
+
+def test_of_members_of_which_one_is_right_all_weight_is_its():
+    ages, female, age, gender = draw()
+    ages[:, 1] = age
+    weights = combination.fit_weights(ages, female, age, gender)
+    np.testing.assert_allclose(weights.age, [0, 1, 0], atol=1e-6)
+
+
+def test_a_member_gone_wild_gets_no_weight():
+    ages, female, age, gender = draw(count=50)
+    ages[:, 2] = np.where(np.arange(50) % 2, 1e30, -1e25)
+    weights = combination.fit_weights(ages, female, age, gender)
+    others = combination.fit_weights(ages[:, :2], female[:, :2], age, gender)
+    assert weights.age[2] == 0
+    np.testing.assert_allclose(weights.age[:2], others.age, atol=1e-6)
+    alone = combination.fit_weights(ages[:, 2:], female[:, 2:], age, gender)
+    assert alone.age.tolist() == [1]

@@ -1,0 +1,103 @@
+"""From drawn faces to one's own and back, with the very commands of README.md."""
+
+import json
+import re
+import shlex
+
+import cv2
+import numpy as np
+import pytest
+
+from hybrid.runs import workdir
+from hybrid.scores import report
+from tests.launching import ROOT, launch, tiny_flags
+
+pytestmark = pytest.mark.end_to_end
+
+
+@pytest.fixture
+def own_faces(tiny_builder, tmp_path):
+    """A folder of one's own faces: drawn ones, some labels unknown, two photos a person."""
+    folder = tmp_path / 'FACES'
+    folder.mkdir()
+    lines = ['path,age,gender,group']
+    for split in ('train', 'test'):
+        for k, face in enumerate(tiny_builder.as_data_source(split)):
+            name = f'{face["id"].decode()}.png'
+            cv2.imwrite(str(folder / name), face['image'][..., ::-1])
+            age = '' if np.isnan(face['age']) else f'{face["age"]:g}'
+            gender = ('male', 'female', '')[face['gender']]
+            lines.append(f'{name},{age},{gender},{split} {k // 2}')
+    (folder / 'faces.csv').write_text('\n'.join(lines) + '\n')
+    return folder
+
+
+def readme_commands() -> list[list[str]]:
+    """The arguments of the block that goes from the quickstart to one's own faces."""
+    text = (ROOT / 'README.md').read_text()
+    (block,) = [
+        block
+        for block in re.findall(r'```bash\n(.*?)```', text, re.DOTALL)
+        if '--workdir=runs/mine' in block
+    ]
+    return [shlex.split(line.partition('launch.py')[2]) for line in block.strip().splitlines()]
+
+
+def evaluations(folder) -> dict[str, bytes]:
+    """What metrics.json of each evaluation in a workdir holds."""
+    paths = folder.glob('evaluation/**/metrics.json')
+    return {
+        str(path.parent.relative_to(folder / 'evaluation')): path.read_bytes() for path in paths
+    }
+
+
+def test_from_drawn_faces_to_ones_own_and_back(tmp_path, own_faces):
+    runs, data_dir = tmp_path / 'runs', tmp_path / 'data'
+    small = [
+        flag
+        for flag in tiny_flags(data_dir, '')
+        if not flag.startswith(('--workdir', '--config.data.dataset'))
+    ]
+    tiny = '--config.data.dataset=synthetic_faces/tiny'
+    train, evaluate_mine, train_mine, evaluate_drawn = readme_commands()
+    assert train == []
+
+    def run(arguments, *more):
+        """Runs a command of the README with another folder, and on the tiny drawn faces."""
+        places = {'runs/': f'{runs}/', 'FACES': str(own_faces), '=synthetic_faces': f'={tiny[22:]}'}
+        for old, new in places.items():
+            arguments = [argument.replace(old, new) for argument in arguments]
+        result = launch(*arguments, *more)
+        assert result[0] == 0, result[2]
+        assert 'LOADED []' in result[1]
+        return result[2]
+
+    run(train, f'--workdir={runs}/quickstart', tiny, *small)
+    drawn = evaluations(runs / 'quickstart')
+    assert drawn.keys() == {'validation', 'test'}
+    said = run(evaluate_mine)
+    assert 'of these' not in said  # ids and groups of one's own say nothing of what is drawn
+    after = evaluations(runs / 'quickstart')
+    assert after.items() > drawn.items()
+    (name,) = after.keys() - drawn.keys()
+    assert name == 'face_csv_mine_1.0.0/test'
+
+    run(train_mine, *small)
+    started = json.loads((runs / 'mine/config.json').read_text())['init_from']
+    assert started == f'{runs}/quickstart'
+    record = workdir.load_dataset(runs / 'mine')
+    assert record['name'] == 'face_csv/mine/1.0.0'
+    assert sum(split['num_examples'] for split in record['splits'].values()) == 108
+    mine = evaluations(runs / 'mine')
+    count = record['splits']['test']['num_examples']
+    assert json.loads(mine['test'])['num_examples'] == count
+    assert json.loads(after[name])['num_examples'] == count
+    assert json.loads(mine['test'])['age/mae'] != json.loads(after[name])['age/mae']
+
+    run(evaluate_drawn)
+    after = evaluations(runs / 'mine')
+    assert after.items() > mine.items()
+    (name,) = after.keys() - mine.keys()
+    assert name == 'synthetic_faces_tiny_1.0.0/test'
+    rows = report.read_predictions(runs / 'mine/evaluation' / name / 'predictions.csv')
+    assert set(rows['id']) == {f'test_{k:06d}' for k in range(41)}
