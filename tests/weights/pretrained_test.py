@@ -81,7 +81,7 @@ def test_the_encoder_computes_what_pytorch_does(name):
     torch = pytest.importorskip('torch')
     tensors = random_tensors(name)
     images = np.random.default_rng(1).normal(size=(2, 3, 64, 64)).astype(np.float32)
-    from torch_resnet import ResNet
+    from tests.torch_resnet import ResNet
 
     network = ResNet(*BLOCKS[name])
     network.load_state_dict({k: torch.from_numpy(v) for k, v in tensors.items()})
