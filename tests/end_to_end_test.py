@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from hybrid.scores import metrics, report
-from results import reproduce
 from tests.launching import ROOT, launch, tiny_flags
+from tools import reproduce
 
 pytestmark = pytest.mark.end_to_end
 

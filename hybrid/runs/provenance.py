@@ -1,7 +1,7 @@
 """Where the figures of a run come from: command, commit, versions, machine and time of each start.
 
 `sessions.jsonl` in the workdir has one line for every start and, unless it was killed, one for its
-end. Nothing reads it but people and `results.record`; the run itself does not depend on it.
+end. Nothing reads it but people and `tools.record`; the run itself does not depend on it.
 """
 
 import contextlib

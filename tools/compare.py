@@ -1,12 +1,12 @@
-r"""The difference of two runs on the same examples, with its paired bootstrap interval.
+r"""Compares two runs on the same examples: the difference, with its paired bootstrap interval.
 
-  python -m results.compare runs/hybrid runs/cnn --name='CNN + LSTM less CNN alone' [--split=test]
-  python -m results.compare hybrid,hybrid_seed1 cnn,cnn_seed1 --name='the same, both seeds'
+  python -m tools.compare runs/hybrid runs/cnn --name='CNN + LSTM less CNN alone' [--split=test]
+  python -m tools.compare hybrid,hybrid_seed1 cnn,cnn_seed1 --name='the same, both seeds'
 
-A run is a workdir, or the name of one whose predictions are kept in results/predictions/. All must
-hold the same examples; of several runs each example counts with its mean error. The figures go to
-results/comparisons.json, one entry a name, from which README's table is made. Runs from the
-project's root.
+A run is a workdir, or the name of a run whose predictions are kept in results/predictions/. Both
+sides must hold the same examples. If a side names several runs, such as seeds, each example counts
+with the mean of their errors. The figures go to results/comparisons.json, one entry for each name,
+from which a result table is made.
 """
 
 import argparse
@@ -19,18 +19,13 @@ import numpy as np
 
 from hybrid.runs import workdir as workdir_lib
 from hybrid.scores import bootstrap, metrics, report
+from tools.kept import RESULTS, predictions_path
 
-FOLDER = pathlib.Path(__file__).resolve().parent
-PATH = FOLDER / 'comparisons.json'
-
-
-def predictions_path(name: str, split: str) -> pathlib.Path:
-    """Where the predictions of a run are kept."""
-    return FOLDER / 'predictions' / f'{name}.{split}.csv'
+PATH = RESULTS / 'comparisons.json'
 
 
 def find_predictions(run: str, split: str) -> pathlib.Path:
-    """The predictions.csv of a workdir, or the kept one of a run of that name.
+    """Finds the predictions.csv of a workdir, or the one that is kept of a run of that name.
 
     Raises:
       ValueError: when there is neither.
@@ -49,22 +44,22 @@ def find_predictions(run: str, split: str) -> pathlib.Path:
 
 
 def _examples(rows: metrics.Rows) -> metrics.Rows:
-    """Rows in the order of ids."""
+    """Sorts rows by their ids."""
     order = np.argsort(rows['id'])
     return {name: column[order] for name, column in rows.items()}
 
 
 def compare(a: Sequence[metrics.Rows], b: Sequence[metrics.Rows]) -> dict[str, float]:
-    """Scores of the runs `a` less those of the runs `b`.
+    """Subtracts the scores of the runs `b` from those of the runs `a`.
 
     Args:
-      a: Rows of one run, as `report.read_predictions` gives them, or of several, such as seeds. Of
-        several, each example counts with the mean of their errors.
+      a: The rows of one run, as `report.read_predictions` gives them, or of several, such as
+        seeds. If there are several, each example counts with the mean of their errors.
       b: Likewise.
 
     Returns:
-      `age/mae` in years and `gender/accuracy`, each with the ends of its 95 % interval, over the
-      examples with known labels.
+      The differences of `age/mae` (years) and `gender/accuracy`, each with the ends of its 95 %
+      interval and the number of examples with known labels, over which it is taken.
 
     Raises:
       ValueError: when they are not the same examples with the same labels, or none is labelled.
@@ -100,7 +95,7 @@ def compare(a: Sequence[metrics.Rows], b: Sequence[metrics.Rows]) -> dict[str, f
 
 
 def compare_runs(a: Sequence[str], b: Sequence[str], split: str) -> dict[str, float]:
-    """As `compare`, of workdirs or names of runs."""
+    """Does what `compare` does, with workdirs or names of runs."""
     rows = [
         [report.read_predictions(find_predictions(run, split)) for run in runs] for runs in (a, b)
     ]
@@ -108,16 +103,16 @@ def compare_runs(a: Sequence[str], b: Sequence[str], split: str) -> dict[str, fl
 
 
 def names(runs: Sequence[str]) -> str:
-    """What runs are called in results/, by commas."""
+    """Returns what runs are called in results/, separated by commas."""
     return ','.join(pathlib.Path(run).resolve().name for run in runs)
 
 
 def main() -> None:
-    """Compares, prints and keeps; the runs are called as their files in results/ are."""
+    """Compares, prints the figures, and keeps them in results/comparisons.json."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('a', help='workdir, or name of a run in results/predictions/')
-    parser.add_argument('b', help='that whose scores are subtracted')
-    parser.add_argument('--name', required=True, help='of the comparison')
+    parser.add_argument('b', help='the run whose scores are subtracted')
+    parser.add_argument('--name', required=True, help="the comparison's")
     parser.add_argument('--split', default='test')
     options = parser.parse_args()
     try:

@@ -8,7 +8,8 @@ import pytest
 
 from hybrid.runs import workdir
 from hybrid.scores import ensemble_metrics, metrics, report
-from results import compare, record, table
+from tools import compare, table
+from tools.kept import RESULTS
 
 SPLITS = ('validation', 'test')
 # Runs on UTKFace recorded before predictions were kept.
@@ -22,18 +23,18 @@ TORCH = {f'torch_recipe_{rate}.{split}' for rate in ('1e-3', '3e-4') for split i
 # Run, split and prefix of all recorded scores.
 RECORDED = [
     (path.stem, split, prefix)
-    for path in sorted(record.FOLDER.glob('*.json'))
+    for path in sorted(RESULTS.glob('*.json'))
     for split, content in json.loads(path.read_text()).get('splits', {}).items()
     for prefix in ('', 'without_leaks/')
     if f'{prefix}num_examples' in content['metrics']
 ]
-PREDICTIONS = sorted((record.FOLDER / 'predictions').glob('*.csv'))
+PREDICTIONS = sorted((RESULTS / 'predictions').glob('*.csv'))
 
 
 def test_predictions_of_all_later_runs_on_utkface_are_kept():
     recorded = {
         f'{path.stem}.{split}'
-        for path in record.FOLDER.glob('utkface*.json')
+        for path in RESULTS.glob('utkface*.json')
         for split in json.loads(path.read_text())['splits']
         if path.stem not in LOST
     }
@@ -45,7 +46,7 @@ def test_predictions_of_all_later_runs_on_utkface_are_kept():
 )
 def test_recorded_scores_are_those_of_the_kept_predictions(path):
     name, split = path.stem.rsplit('.', 1)
-    kept = json.loads((record.FOLDER / f'{name}.json').read_text())
+    kept = json.loads((RESULTS / f'{name}.json').read_text())
     rows = report.read_predictions(path)
     assert workdir.examples_hash(rows) == kept['dataset']['splits'][split]['sha256']
     recorded = kept['splits'][split]['metrics']
@@ -76,7 +77,7 @@ def scores_of_counts(counts):
 
 @pytest.mark.parametrize(('name', 'split', 'prefix'), RECORDED)
 def test_recorded_gender_intervals_are_those_of_the_recorded_counts(name, split, prefix):
-    kept = json.loads((record.FOLDER / f'{name}.json').read_text())
+    kept = json.loads((RESULTS / f'{name}.json').read_text())
     recorded = {
         key.removeprefix(prefix): value
         for key, value in kept['splits'][split]['metrics'].items()
@@ -106,4 +107,4 @@ def test_readme_and_configs_show_what_results_hold():
     texts = table.rendered()
     assert {path.name for path in texts} >= {'README.md', 'utkface_resnet18_lstm_imagenet.py'}
     for path, new in texts.items():
-        assert path.read_text() == new, f'{path}: run python -m results.table'
+        assert path.read_text() == new, f'{path}: run python -m tools.table'

@@ -1,11 +1,11 @@
-r"""The result tables of README.md and others, made from the JSON files beside this script.
+r"""Makes the result tables in README.md, results/README.md and the configs from results/*.json.
 
-  python -m results.table           # rewrites the tables
-  python -m results.table --check   # fails if they are not what the files say; CI runs this
+  python -m tools.table           # rewrites the tables
+  python -m tools.table --check   # fails if they are not what the files say; a test does the same
 
-Nothing is typed by hand. A table stands between the lines `<!-- results: NAME -->` and
-`<!-- end -->` of README.md or results/README.md, the scores of a run in the docstring of its config
-under the line `Scores (results/NAME.json):`.
+No figure is typed by hand. A table stands between the lines `<!-- results: NAME -->` and
+`<!-- end -->` of README.md or results/README.md; the scores of a run stand in the docstring of its
+config, under the line `Scores (results/NAME.json):`.
 """
 
 import argparse
@@ -15,23 +15,16 @@ import pathlib
 import re
 import sys
 from collections.abc import Callable
-from typing import Any
 
-from results import rows
+from tools import rows
+from tools.kept import RESULTS, ROOT, read_json
 
-FOLDER = pathlib.Path(__file__).resolve().parent
-ROOT = FOLDER.parent
 REGION = re.compile(r'(<!-- results: (\w+) -->\n)(.*?)(<!-- end -->)', re.DOTALL)
 DOCSTRING = re.compile(r'^(Scores \(results/(\w+)\.json\):\n\n)((?:    .*\n)*)', re.MULTILINE)
 
 
-def read_json(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """File name to content, of all JSON files of a folder."""
-    return {path.stem: json.loads(path.read_text()) for path in sorted(folder.glob('*.json'))}
-
-
 def create_tables(folder: pathlib.Path) -> dict[str, Callable[[], list[str]]]:
-    """Every table that the files of a folder make, by its name."""
+    """Returns every table that the files of a folder make: its name, and what makes its lines."""
     files = read_json(folder)
     records = sorted(
         (content for content in files.values() if 'table' in content), key=lambda r: r['order']
@@ -58,10 +51,10 @@ def create_tables(folder: pathlib.Path) -> dict[str, Callable[[], list[str]]]:
 
 
 def render(text: str, folder: pathlib.Path) -> str:
-    """A text with its tables made anew.
+    """Makes the tables of a text anew.
 
     Raises:
-      ValueError: for a table in the text that no file belongs to.
+      ValueError: when the text has a table that no file belongs to.
     """
     tables = create_tables(folder)
 
@@ -74,7 +67,7 @@ def render(text: str, folder: pathlib.Path) -> str:
 
 
 def render_docstring(text: str, folder: pathlib.Path) -> str:
-    """The source of a config with the scores in its docstring made anew."""
+    """Makes the scores in the docstring of a config anew, and returns its whole source."""
 
     def scores(match: re.Match) -> str:
         path = folder / f'{match[2]}.json'
@@ -87,23 +80,23 @@ def render_docstring(text: str, folder: pathlib.Path) -> str:
 
 
 def rendered() -> dict[pathlib.Path, str]:
-    """Every file with results in it, and what should stand in it.
+    """Returns every file that shows results, and what should stand in it.
 
     Raises:
-      ValueError: for a table that no text has a place for, or a place without a table.
+      ValueError: when no text has a place for a table, or a place has no table.
     """
-    texts = {path: path.read_text() for path in (ROOT / 'README.md', FOLDER / 'README.md')}
+    texts = {path: path.read_text() for path in (ROOT / 'README.md', RESULTS / 'README.md')}
     shown = {match[2] for text in texts.values() for match in REGION.finditer(text)}
-    if hidden := set(create_tables(FOLDER)) - shown:
+    if hidden := set(create_tables(RESULTS)) - shown:
         raise ValueError(f'no table of README.md shows the results {", ".join(sorted(hidden))}')
-    new = {path: render(text, FOLDER) for path, text in texts.items()}
+    new = {path: render(text, RESULTS) for path, text in texts.items()}
     for path in sorted((ROOT / 'configs').glob('*.py')):
-        new[path] = render_docstring(path.read_text(), FOLDER)
+        new[path] = render_docstring(path.read_text(), RESULTS)
     return new
 
 
 def main() -> None:
-    """Writes or checks."""
+    """Rewrites the tables, or checks them."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--check', action='store_true')
     options = parser.parse_args()
@@ -113,7 +106,7 @@ def main() -> None:
         sys.exit(f'error: {error}')
     if options.check and wrong:
         names = ', '.join(str(path.relative_to(ROOT)) for path in wrong)
-        sys.exit(f'error: {names} not what results/ says: run python -m results.table')
+        sys.exit(f'error: {names} not what results/ says: run python -m tools.table')
     for path, new in wrong.items():
         path.write_text(new)
         print(path.relative_to(ROOT))

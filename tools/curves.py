@@ -1,6 +1,6 @@
-r"""Draws the validation curves of the runs of a table.
+r"""Draws the validation curves of the runs of a table as one picture.
 
-python -m results.curves [--table=utkface] [--output=results/learning_curves.png]
+python -m tools.curves [--table=utkface] [--output=results/learning_curves.png]
 """
 
 import argparse
@@ -9,7 +9,8 @@ import pathlib
 import numpy as np
 
 from hybrid.scores import plots
-from results import rows, table
+from tools import rows
+from tools.kept import RESULTS, read_json
 
 PANELS = (
     ('validation/age/mae', 'validation MAE (years)', 1),
@@ -18,7 +19,7 @@ PANELS = (
 
 
 def draw(records: list[rows.Record], path: pathlib.Path) -> None:
-    """Draws MAE and gender accuracy over the epochs, a line a run."""
+    """Draws MAE and gender accuracy over the epochs, one line for each run."""
     figure = plots.new_figure(11, 5.5)
     panels = figure.subplots(1, 2)
     for axes, (name, label, unit) in zip(panels, PANELS, strict=True):
@@ -42,15 +43,15 @@ def draw(records: list[rows.Record], path: pathlib.Path) -> None:
 
 
 def main() -> None:
-    """Draws."""
+    """Draws the picture."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--table', default='utkface')
-    output = table.FOLDER / 'learning_curves.png'
+    output = RESULTS / 'learning_curves.png'
     parser.add_argument('--output', type=pathlib.Path, default=output)
     options = parser.parse_args()
     records = [
         content
-        for content in table.read_json(table.FOLDER).values()
+        for content in read_json(RESULTS).values()
         if content.get('table') == options.table and rows.has_curve(content)
     ]
     if not records:

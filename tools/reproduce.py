@@ -1,13 +1,13 @@
-r"""Runs the command of a result again, and shows its scores beside the recorded ones.
+r"""Runs the command of a result again, and shows the new scores beside the recorded ones.
 
-  python -m results.reproduce short
-  python -m results.reproduce utkface_resnet18_lstm_imagenet \
+  python -m tools.reproduce short
+  python -m tools.reproduce utkface_resnet18_lstm_imagenet \
       --config.data.manual_dir=DIR --config.model.encoder.pretrained=FILE
 
-Flags after the name replace the recorded ones. Folders with data are never taken from there, and a
-file of weights has to be named. The run goes to runs/reproduced/NAME, or --workdir. Status 1 says
-that a score is off by more than the tolerances: rounding differs between processors and versions,
-and training amplifies it. The record says which they were.
+Flags after the name replace the recorded ones. Folders with data are never taken from the record,
+and a file of weights has to be named. The run goes to runs/reproduced/NAME, or to --workdir. Status
+1 says that a score is off by more than the tolerances: rounding differs between processors and
+versions, and training amplifies it. The record says which processor and versions were used.
 """
 
 import argparse
@@ -19,26 +19,25 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from results.record import load_config, without_folders
+from tools.kept import RESULTS, ROOT, read_json, without_folders
+from tools.record import load_config
 
-FOLDER = pathlib.Path(__file__).resolve().parent
-ROOT = FOLDER.parent
-# Where data lie on one machine says nothing of another.
+# Where the data lie on one machine says nothing about another.
 FOLDERS = ('--config.data.data_dir', '--config.data.manual_dir')
-# Score, its unit, and what makes that of the recorded share or years.
+# Each score, its unit, and the factor that turns the recorded value into that unit.
 SHOWN = (('age/mae', 'years', 1), ('age/rmse', 'years', 1), ('gender/accuracy', '%', 100))
 
 
 def arguments(record: Mapping[str, Any], workdir: pathlib.Path, more: Sequence[str]) -> list[str]:
-    """The flags of launch.py that make the run again.
+    """Returns the flags with which launch.py makes the run again.
 
     Args:
-      record: Content of results/NAME.json.
-      workdir: Where to.
+      record: The content of results/NAME.json.
+      workdir: Where the run goes.
       more: Flags that replace recorded ones.
 
     Raises:
-      ValueError: for what is not the training of one run with the evaluation that it ends with.
+      ValueError: when the record is not of one training and the evaluation that it ends with.
     """
     if 'runs' in record:
         runs = ', '.join(record['runs'])
@@ -54,7 +53,7 @@ def arguments(record: Mapping[str, Any], workdir: pathlib.Path, more: Sequence[s
 
 
 def changed_keys(record: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, tuple[Any, Any]]:
-    """Keys of the config that are not what they were: recorded value, value now."""
+    """Returns the config keys whose values differ: the recorded value and the value now."""
     config = without_folders(load_config(workdir))
     return {
         key: (was, config.get(key, 'absent'))
@@ -64,10 +63,10 @@ def changed_keys(record: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, 
 
 
 def differences(record: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, dict[str, float]]:
-    """Of every split that a training evaluates the scores of the new run less the recorded ones.
+    """Subtracts the recorded scores from the new ones, for every split that a training evaluates.
 
     Raises:
-      ValueError: when a split holds other examples or labels than it did.
+      ValueError: when a split holds other examples or labels than it did then.
     """
     found = {}
     splits = json.loads((workdir / 'dataset.json').read_text())['splits']
@@ -86,14 +85,14 @@ def differences(record: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, d
 
 
 def main() -> None:
-    """Runs and compares."""
+    """Runs the command and compares."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('name', help='of a file in results/')
+    parser.add_argument('name', help='a file in results/, without .json')
     parser.add_argument('--workdir', type=pathlib.Path)
     parser.add_argument('--mae', type=float, default=0.2, help='tolerance of the MAE in years')
     parser.add_argument('--accuracy', type=float, default=1.0, help='of the accuracy, in points')
     options, more = parser.parse_known_args()
-    records = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob('*.json'))}
+    records = read_json(RESULTS)
     record = records.get(options.name, {})
     if 'splits' not in record:
         names = ', '.join(name for name, entry in records.items() if 'splits' in entry)
@@ -119,7 +118,7 @@ def main() -> None:
             was, change = scale * record['splits'][split]['metrics'][name], scale * scores[name]
             line = f'{split + " " + name + ", " + unit:<32}{was:>12.4f}{was + change:>12.4f}'
             print(f'{line}{change:>+14.4f}')
-        # A hair more, for an example of a hundred is a point.
+        # A hair more than the tolerance: of a hundred examples, one is exactly a point.
         off |= abs(scores.get('age/mae', 0)) > options.mae + 1e-9
         off |= 100 * abs(scores.get('gender/accuracy', 0)) > options.accuracy + 1e-9
     print(f'recorded at {record["commit"]} on {record["machine"]} with {record["versions"]}')

@@ -1,10 +1,10 @@
-r"""The faces whose ages a run got most wrong, as a picture to look at.
+r"""Draws the faces whose ages a run got most wrong, to look at them.
 
-  python -m results.worst runs/hybrid [--split=test] [--count=20]
-  python -m results.worst runs/A+B      # of --mode=evaluate --workdir=A,B
+  python -m tools.worst runs/hybrid [--split=test] [--count=20]
+  python -m tools.worst runs/A+B      # made by --mode=evaluate --workdir=A,B
 
-It is written beside the predictions, as worst.png, and holds faces of the dataset: it is not to be
-committed.
+The picture goes to worst.png beside the predictions. It holds faces of the dataset, so do not
+commit it.
 """
 
 import argparse
@@ -18,20 +18,20 @@ from hybrid.data import input_pipeline
 from hybrid.modes import evaluate
 from hybrid.runs import workdir as workdir_lib
 from hybrid.scores import metrics, plots, report
-from results.record import combined_workdirs
+from tools.record import combined_workdirs
 
 COLUMNS = 5
 
 
 def worst_rows(rows: metrics.Rows, count: int) -> np.ndarray:
-    """Places of the `count` rows with the largest errors of age, the largest first."""
+    """Returns the places of the `count` rows with the largest age errors, the largest first."""
     error = np.abs(rows['predicted_age'].astype(np.float64) - rows['age'])
     order = np.argsort(-error, kind='stable')  # unknown ages, NaN, come last
     return order[: min(count, np.count_nonzero(~np.isnan(error)))]
 
 
 def caption(rows: metrics.Rows, k: int) -> str:
-    """Labels and predictions of a row."""
+    """Writes out the labels and predictions of a row."""
     gender = ('male', 'female', 'unknown')[rows['gender'][k]]
     female = rows['female_probability'][k]
     return (
@@ -43,7 +43,7 @@ def caption(rows: metrics.Rows, k: int) -> str:
 def contact_sheet(
     images: Sequence[np.ndarray], captions: Sequence[str], path: pathlib.Path
 ) -> None:
-    """Draws images [H, W, 3] with a caption under each."""
+    """Draws images [H, W, 3] with a caption over each."""
     lines = -(-len(images) // COLUMNS)
     figure = plots.new_figure(2.4 * COLUMNS, 3.0 * lines)
     panels = figure.subplots(lines, COLUMNS, squeeze=False).ravel()
@@ -56,7 +56,7 @@ def contact_sheet(
 
 
 def trained_in(workdir: pathlib.Path, evaluated: pathlib.Path) -> pathlib.Path:
-    """The workdir itself, or the first of the runs that were evaluated together."""
+    """Returns the workdir itself, or the first of the runs that were evaluated together."""
     if (workdir / workdir_lib.CONFIG).exists():
         return workdir
     about = json.loads((evaluated / 'evaluation.json').read_text())
@@ -64,7 +64,7 @@ def trained_in(workdir: pathlib.Path, evaluated: pathlib.Path) -> pathlib.Path:
 
 
 def main() -> None:
-    """Draws."""
+    """Draws the picture, and prints the captions."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('workdir', type=pathlib.Path)
     parser.add_argument('--split', default='test')

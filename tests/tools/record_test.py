@@ -1,0 +1,103 @@
+import json
+import shutil
+
+import pytest
+
+from hybrid.runs import workdir
+from hybrid.scores import report
+from tests.finished_run import CONFIG, SESSIONS, rows
+from tools import record
+from tools import rows as rows_lib
+
+
+def test_a_record_holds_where_the_figures_come_from_and_no_machine_key(folder):
+    kept = record.record(folder, folder)
+    assert '/s/' not in kept['command']
+    assert kept['command'].startswith('python launch.py --config=configs/a.py ')
+    assert kept['command'].endswith(' --d=w.npz')
+    assert (kept['commit'], kept['seconds'], kept['started']) == ('abc', 600.0, 1)
+    assert kept['config'].keys() == workdir.flatten(CONFIG).keys()
+    assert kept['pretrained'] == []
+    assert kept['validation_curve'] == [{'step': 5, 'epoch': 1.0, 'validation/age/mae': 2.5}]
+    assert kept['splits']['test']['metrics']['age/mae'] == 2.0
+    assert 'face 0' not in json.dumps(kept)
+
+
+def test_pictures_are_kept_but_none_of_a_face(folder, tmp_path):
+    test = folder / 'evaluation/test'
+    (test / 'worst.png').write_bytes(b'faces')
+    record.copy_pictures(test, tmp_path / 'a' / 'b')
+    names = {path.name for path in (tmp_path / 'a' / 'b').iterdir()}
+    assert names == {path.name for path in test.iterdir()} - {
+        *('worst.png', 'predictions.csv', 'metrics.json', 'evaluation.json')
+    }
+    assert 'subgroups.csv' in names
+
+
+def test_other_evaluations_are_named_or_refused(folder, tmp_path):
+    about = folder / 'evaluation/test/evaluation.json'
+    workdir.write_json(about, {'checkpoint': 'last', 'flip_average': False})
+    with pytest.raises(ValueError, match=r'last.* the training evaluates its best checkpoint'):
+        record.record(folder, folder)
+    other = tmp_path / 'other'
+    shutil.copytree(folder / 'evaluation', other / 'evaluation')
+    kept = record.record(folder, other)
+    assert kept['evaluated'] == {'checkpoint': 'last', 'flip_average': False}
+    line = rows_lib.describe_run(kept | {'remark': ''})
+    assert line.startswith('`abc`, seed 3, evaluated with checkpoint last, flip_average False, 2 ')
+    (other / 'evaluation/test').rename(other / 'evaluation/train')
+    with pytest.raises(ValueError, match='not evaluated on test'):
+        record.record(folder, other)
+
+
+def test_what_a_run_started_from_is_told(folder):
+    source = {'sha256': 'a', 'loaded': ['x', 'y'], 'missing': ['layer4.0.z'], 'unused': []}
+    workdir.write_json(folder / 'pretrained.json', {'sources': [source]})
+    kept = record.record(folder, folder)
+    assert kept['pretrained'] == [source | {'loaded': 2, 'unused': 0}]
+    assert 'seed 3, 2 of 3 tensors pretrained, 2 cores' in rows_lib.describe_run(
+        kept | {'remark': ''}
+    )
+
+
+def test_time_of_a_run_that_was_killed_is_not_known(folder):
+    killed = SESSIONS[:1] + SESSIONS
+    (folder / 'sessions.jsonl').write_text('\n'.join(map(json.dumps, killed)) + '\n')
+    described = record.describe_sessions(folder)
+    assert (described['started'], described['seconds']) == (2, None)
+
+
+def test_a_trial_holds_what_it_changed_and_the_difference(folder, tmp_path):
+    validation = folder / 'evaluation' / 'validation'
+    config = CONFIG | {'data': CONFIG['data'] | {'test_split': ''}}
+    (folder / 'config.json').write_text(json.dumps(config))
+    ages, genders, female = [20, 30, 40, 50], [0, 1, 0, 1], [0.1, 0.9, 0.2, 0.3]
+    report.write_report(rows(ages, [21, 33, 40, 46], genders, female), validation, 'title')
+    other = tmp_path / 'other'
+    shutil.copytree(folder, other)
+    (other / 'config.json').write_text(json.dumps(config | {'loss': 'l1'}))
+    better = rows(ages, [21, 31, 40, 49], genders, [0.1, 0.9, 0.2, 0.8])
+    report.write_report(better, other / 'evaluation' / 'validation', 'title')
+    trial = record.record_trial(other, folder)
+    assert trial['config'] == {'loss': 'l1'}
+    assert (trial['scores']['age/mae'], trial['baseline']) == (0.75, 'run')
+    assert trial['minus_baseline']['age/mae'] == -1.25
+    assert trial['validation_mae'] == [2.5]
+    line = rows_lib.tried_table([trial | {'label': 'l1', 'name': 'x'}])[-1]
+    assert line.startswith('| l1 | `x` | 0.75 (')
+    assert '`run` | -1.25 (' in line
+    assert ' | +25.00 (' in line
+    assert record.record_trial(folder, None)['config']['loss'] == 'mse'
+
+
+def test_runs_evaluated_together_are_recorded_with_their_names(folder, tmp_path):
+    both = tmp_path / 'run+other'
+    shutil.copytree(folder / 'evaluation', both / 'evaluation')
+    workdirs = [{'workdir': str(folder)}, {'workdir': str(folder)}]
+    workdir.write_json(both / 'evaluation/test/evaluation.json', {'workdirs': workdirs})
+    kept = record.record_combination(both)
+    assert kept['command'] == 'python launch.py --mode=evaluate --workdir=run,run'
+    assert (kept['runs'], kept['seconds']) == (['run', 'run'], 1200.0)
+    assert rows_lib.describe_run(kept | {'remark': ''}).endswith(
+        ', of run, run, 2 cores of X, 20 min'
+    )

@@ -1,0 +1,36 @@
+import pathlib
+
+import pytest
+
+from hybrid.runs import workdir
+from tools import record, reproduce
+
+
+def test_a_command_is_run_again_elsewhere(folder):
+    kept = record.record(folder, folder)
+    flags = '--config=configs/a.py --workdir=b --config.data.manual_dir=utkface'
+    command = f'python launch.py {flags} \'--config.p={{"n": 3}}\' '
+    command += '--config.model.encoder.pretrained=w.npz'
+    more = ['--config.model.encoder.pretrained=/w.npz', '--config.data.data_dir=/d']
+    repeated = reproduce.arguments(kept | {'command': command}, pathlib.Path('/out'), more)
+    assert repeated == ['--config=configs/a.py', '--config.p={"n": 3}', '--workdir=/out', *more]
+    for change, message in (
+        ({'command': 'python x.py'}, 'is not a start of launch'),
+        ({'runs': ['a', 'b']}, 'reproduce a, b, then run'),
+        ({'evaluated': {}}, 'is another evaluation'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            reproduce.arguments(kept | change, folder, [])
+
+
+def test_reproduced_scores_are_compared_on_the_same_examples(folder):
+    kept = record.record(folder, folder)
+    assert reproduce.changed_keys(kept, folder) == {}
+    kept['config']['loss'] = 'l1'
+    assert reproduce.changed_keys(kept, folder) == {'loss': ('l1', 'mse')}
+    kept['splits']['test']['metrics']['age/mae'] -= 0.25
+    off = reproduce.differences(kept, folder)
+    assert off == {'test': {'age/mae': 0.25, 'age/rmse': 0.0, 'gender/accuracy': 0.0}}
+    workdir.write_json(folder / 'dataset.json', {'splits': {'test': {'sha256': 'b'}}})
+    with pytest.raises(ValueError, match="split 'test' has the hash b, and had a"):
+        reproduce.differences(kept, folder)

@@ -1,0 +1,280 @@
+r"""Records a finished run as one JSON file in results/, from which the result tables are made.
+
+  python -m tools.record runs/hybrid --table=utkface --label='CNN + LSTM' --order=20
+  python -m tools.record runs/A --evaluation=runs/A-no-flip --name=A_no_flip ...
+  python -m tools.record runs/A+B --name=A_and_B ...       # made by --mode=evaluate --workdir=A,B
+  python -m tools.record runs/l1 --tried --baseline=runs/mse --label='age loss l1'
+  python -m tools.table
+
+The file holds what anybody needs to check the figures: command, commit, versions, machine, time,
+config, hashes of the splits' ids and labels, and all metrics of the evaluated splits. It holds no
+example. `--predictions` also copies the predictions for every example (ids, labels, predictions) to
+results/predictions/, so that all scores and differences can be computed again; `--pictures` copies
+the pictures of the test split to results/NAME/. A run that was only tried, to find a recipe, goes
+to results/tried/ with nothing but its validation scores.
+"""
+
+import argparse
+import json
+import pathlib
+import shutil
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from hybrid.runs import provenance
+from hybrid.runs import workdir as workdir_lib
+from hybrid.runs.provenance import SESSIONS
+from hybrid.runs.writers import METRICS
+from tools.compare import compare_runs
+from tools.kept import RESULTS, clean_command, predictions_path, without_folders
+
+# The files of an evaluation that show no face.
+PICTURES = (
+    *('age_scatter.png', 'age_error_by_band.png', 'confusion_matrix.png', 'subgroups.png'),
+    *('ensemble_curve.png', 'disagreement.png', 'subgroups.csv'),
+)
+# The scores that are kept of a trial.
+TRIED = ('age/mae', 'gender/accuracy')
+
+
+def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
+    """Reads the objects of a file of JSON lines."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def describe_sessions(folder: pathlib.Path) -> dict[str, Any]:
+    """Sums up the `sessions.jsonl` of a run, which was started once or several times.
+
+    Returns:
+      Command and versions of the last start, commits and machines of all, how often the run was
+      `started`, and the `seconds` it trained; None if one of its sessions was killed.
+    """
+    rows = read_lines(folder / SESSIONS)
+    starts = [row for row in rows if 'started' in row]
+    ends = [row for row in rows if 'ended' in row]
+    whole = len(ends) == len(starts)
+    return {
+        'command': clean_command(starts[-1]['command']),
+        'commit': ', '.join(sorted({row['commit'] for row in starts})),
+        'machine': ', then '.join(dict.fromkeys(row['machine'] for row in starts)),
+        'versions': starts[-1]['versions'],
+        'started': len(starts),
+        'seconds': round(sum(row['seconds'] for row in ends), 1) if whole else None,
+    }
+
+
+def load_config(folder: pathlib.Path) -> dict[str, Any]:
+    """Reads the flat config of a run, without the keys that only say where and how fast it ran."""
+    config = workdir_lib.flatten(json.loads((folder / workdir_lib.CONFIG).read_text()))
+    return {k: v for k, v in config.items() if k not in workdir_lib.MACHINE_KEYS}
+
+
+def validation_curve(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """Reads step, epoch and validation scores of every validation of a run."""
+    return [
+        {name: row[name] for name in ('step', 'epoch') if name in row}
+        | {name: value for name, value in row.items() if name.startswith('validation/')}
+        for row in read_lines(folder / METRICS)
+        if any(name.startswith('validation/') for name in row)
+    ]
+
+
+def evaluated_splits(folder: pathlib.Path) -> dict[str, Any]:
+    """Reads how each split in `evaluation/` of a folder was evaluated, and its scores.
+
+    Raises:
+      ValueError: when none was evaluated.
+    """
+    splits = {}
+    for path in sorted((folder / 'evaluation').glob('*/metrics.json')):
+        about = json.loads(path.with_name('evaluation.json').read_text())
+        splits[path.parent.name] = {'about': about, 'metrics': json.loads(path.read_text())}
+    if not splits:
+        raise ValueError(f'{folder}/evaluation holds no metrics.json: evaluate first')
+    return splits
+
+
+def pretrained_sources(folder: pathlib.Path) -> list[dict[str, Any]]:
+    """Reads what a run started from: of each file its name, hash and how much of it was taken."""
+    path = folder / workdir_lib.SOURCES
+    sources = json.loads(path.read_text())['sources'] if path.exists() else []
+    return [
+        {name: len(item) if name in ('loaded', 'unused') else item for name, item in source.items()}
+        for source in sources
+    ]
+
+
+def record(folder: pathlib.Path, evaluation: pathlib.Path) -> dict[str, Any]:
+    """Collects everything that is kept of a run.
+
+    Args:
+      folder: The run's workdir.
+      evaluation: The folder that holds `evaluation/`: the workdir, or another folder if the run was
+        evaluated there with other settings.
+
+    Raises:
+      ValueError: when the test split was not evaluated, or the evaluation in the workdir is not
+        the one that a training ends with.
+    """
+    kept = {
+        **describe_sessions(folder),
+        'config': load_config(folder),
+        'dataset': workdir_lib.load_dataset(folder),
+        'pretrained': pretrained_sources(folder),
+        'validation_curve': validation_curve(folder),
+        'splits': evaluated_splits(evaluation),
+    }
+    if 'test' not in kept['splits']:
+        raise ValueError(f'{evaluation} was not evaluated on test; a trial is recorded by --tried')
+    usual = {
+        'checkpoint': 'best' if kept['config']['data.validation_split'] else 'last',
+        'flip_average': kept['config']['evaluate.flip_average'],
+    }
+    for split, entry in kept['splits'].items():
+        was = {name: entry['about'][name] for name in usual}
+        if was == usual:
+            continue
+        if evaluation == folder:
+            raise ValueError(
+                f'{folder}/evaluation/{split} was made with {was}, but the training evaluates its '
+                f'{usual["checkpoint"]} checkpoint with flip_average={usual["flip_average"]}: '
+                'evaluate it so again, or keep the other evaluation elsewhere (--mode=evaluate '
+                '--output) and name that folder by --evaluation'
+            )
+        kept['evaluated'] = was
+    return without_folders(kept)
+
+
+def combined_workdirs(folder: pathlib.Path, about: dict[str, Any]) -> list[pathlib.Path]:
+    """Returns the workdirs that `--mode=evaluate --workdir=A,B` combined.
+
+    Args:
+      folder: The folder with the combined evaluation.
+      about: The content of its evaluation.json.
+
+    Raises:
+      ValueError: when the evaluation is that of a single run.
+    """
+    if 'workdirs' not in about:
+        raise ValueError(
+            f'{folder} has no {workdir_lib.CONFIG} and holds no evaluation of several runs: name '
+            'the workdir that was evaluated'
+        )
+    return [pathlib.Path(entry['workdir']) for entry in about['workdirs']]
+
+
+def record_combination(folder: pathlib.Path) -> dict[str, Any]:
+    """Collects everything that is kept of runs that were evaluated together into a folder."""
+    splits = evaluated_splits(folder)
+    runs = combined_workdirs(folder, next(iter(splits.values()))['about'])
+    command = f'python launch.py --mode=evaluate --workdir={",".join(map(str, runs))}'
+    sessions = [describe_sessions(run) for run in runs]
+    seconds = [session['seconds'] for session in sessions]
+    kept = {
+        **sessions[0],
+        'command': clean_command(command),
+        'commit': provenance.commit(),
+        'seconds': None if None in seconds else round(sum(seconds), 1),
+        'runs': [run.name for run in runs],
+        'dataset': workdir_lib.load_dataset(runs[0]),
+        'splits': splits,
+    }
+    return without_folders(kept)
+
+
+def record_trial(folder: pathlib.Path, baseline: pathlib.Path | None) -> dict[str, Any]:
+    """Collects what is kept of a run that was only tried: its validation scores.
+
+    Args:
+      folder: The run's workdir.
+      baseline: The workdir of the run that it varies, if any. Then only the config keys that differ
+        from that run's are kept, and the paired difference of the scores.
+    """
+
+    def config_and_splits(workdir: pathlib.Path) -> dict[str, Any]:
+        return load_config(workdir) | {'splits': workdir_lib.load_dataset(workdir)['splits']}
+
+    config = config_and_splits(folder)
+    split = config['data.validation_split']
+    scores = json.loads((folder / 'evaluation' / split / 'metrics.json').read_text())
+    names = [f'{name}{end}' for name in TRIED for end in ('', '_ci95_low', '_ci95_high')]
+    kept = {
+        **describe_sessions(folder),
+        'pretrained': pretrained_sources(folder),
+        'test_was_read': bool(config['data.test_split']),
+        'scores': {name: scores[name] for name in names},
+        'validation_mae': [row['validation/age/mae'] for row in validation_curve(folder)],
+        'config': config,
+    }
+    if baseline is not None:
+        other = config_and_splits(baseline)
+        kept |= {
+            'config': {k: v for k, v in config.items() if k not in other or other[k] != v},
+            'baseline': baseline.resolve().name,
+            'minus_baseline': compare_runs([str(folder)], [str(baseline)], split),
+        }
+    return without_folders(kept)
+
+
+def copy_pictures(evaluated: pathlib.Path, target: pathlib.Path) -> None:
+    """Copies the pictures of an evaluated split, and its table of subgroups, to a folder."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in PICTURES:
+        if (evaluated / name).exists():
+            shutil.copyfile(evaluated / name, target / name)
+
+
+def copy_predictions(evaluation: pathlib.Path, splits: Iterable[str], name: str) -> None:
+    """Copies the predictions.csv of each split to results/predictions/, under the run's name."""
+    for split in splits:
+        target = predictions_path(name, split)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(evaluation / 'evaluation' / split / 'predictions.csv', target)
+
+
+def main() -> None:
+    """Writes results/NAME.json, or results/tried/NAME.json."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('workdir', type=pathlib.Path)
+    parser.add_argument('--evaluation', type=pathlib.Path, help='the folder that has evaluation/')
+    parser.add_argument('--name', help="the file's; by default the workdir's")
+    parser.add_argument('--tried', action='store_true', help='a trial: keep validation scores only')
+    parser.add_argument('--baseline', type=pathlib.Path, help='workdir of what the trial varies')
+    parser.add_argument('--table', default='', help='the table that shows the run')
+    parser.add_argument('--label', required=True, help='what its row is called')
+    parser.add_argument('--order', type=int, default=0, help='rows are sorted by this number')
+    parser.add_argument('--pictures', action='store_true', help='also keep those of test')
+    parser.add_argument('--predictions', action='store_true', help='also keep those of all splits')
+    parser.add_argument('--remark', default='', help='on the machine, such as: shared with others')
+    options = parser.parse_args()
+    if not options.workdir.is_dir():
+        parser.error(f'there is no folder {options.workdir}')
+    if not options.tried and not options.table:
+        parser.error('give --table, or --tried')
+    if options.tried and (options.pictures or options.predictions):
+        parser.error('of a trial scores alone are kept: leave out --pictures and --predictions')
+    shown = {name: getattr(options, name) for name in ('table', 'label', 'order', 'remark')}
+    folder = RESULTS / 'tried' if options.tried else RESULTS
+    path = folder / f'{options.name or options.workdir.resolve().name}.json'
+    evaluation = options.evaluation or options.workdir
+    try:
+        if options.tried:
+            kept = record_trial(options.workdir, options.baseline)
+        elif not (options.workdir / workdir_lib.CONFIG).exists():
+            kept = record_combination(options.workdir)
+        else:
+            kept = record(options.workdir, evaluation)
+        if options.pictures:
+            copy_pictures(evaluation / 'evaluation' / 'test', path.with_suffix(''))
+        if options.predictions:
+            copy_predictions(evaluation, kept['splits'], path.stem)
+    except (ValueError, OSError) as error:
+        sys.exit(f'error: {error}')
+    path.parent.mkdir(exist_ok=True)
+    workdir_lib.write_json(path, shown | kept)
+    print(path)
+
+
+if __name__ == '__main__':
+    main()
