@@ -1,14 +1,13 @@
-"""Milliseconds of every form of a ResNet's convolutions and of its max-pool, pass by pass.
+"""Measures every form of a ResNet's convolutions and of its max-pool, pass by pass, in ms.
 
   python benchmarks/convolution.py --dtype=float32,bfloat16 --json=convolution.json
   python benchmarks/convolution.py --encoder=resnet50 --image_size=96 --kernels=portable
 
 `xla` is XLA's own convolution with the gradients that JAX derives. `*` marks the form that the code
-takes with the kernels that `config.model.kernels` comes to on this machine. PyTorch is measured on
-CPUs if it is installed, with channels last.
+takes on this machine with the `config.model.kernels` of `--kernels`. PyTorch is measured on CPUs if
+it is installed, with channels last.
 """
 
-import argparse
 import functools
 import os
 from collections.abc import Callable, Iterator
@@ -17,25 +16,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax_hybrid import CHECKOUT, load_config
-from report import Table, alternate, compile_step
+from jax_hybrid import add_model_flags, create_configs
+from report import Table, alternate, compile_step, create_parser
 
-from hybrid import devices
 from hybrid.models import resnet
 from hybrid.ops import convolution, pooling
-from hybrid.ops import kernels as kernel_choice
 
 try:
     import torch
 except ModuleNotFoundError:
     torch = None  # type: ignore[assignment]
 
-# Inputs' side, channels, features, side of the kernel, stride.
+# Side of the inputs, channels, features, side of the kernel, stride.
 Layer = tuple[int, int, int, int, int]
 
 
 def layers(encoder: str, side: int, width: int = 64) -> list[Layer]:
-    """Each different convolution of an encoder, whose bottlenecks have their stride in the 3x3."""
+    """Lists the different convolutions of an encoder, whose bottlenecks have stride in the 3x3."""
     sizes, block = resnet.ENCODERS[encoder]
     found: list[Layer] = [(side, 3, width, 7, 2)]
     side, channels = (side + 3) // 4, width
@@ -56,7 +53,7 @@ def layers(encoder: str, side: int, width: int = 64) -> list[Layer]:
 
 
 def xla_pass(of_pass: str, strides: Any, padding: Any) -> Callable:
-    """A pass of XLA's own convolution, as a function of (x, kernel, dy)."""
+    """Returns a pass of XLA's own convolution, as a function of (x, kernel, dy)."""
     run = functools.partial(convolution.xla_convolution, strides=strides, padding=padding)
     return {
         'forward': lambda x, k, dy: run(x, k),
@@ -66,7 +63,7 @@ def xla_pass(of_pass: str, strides: Any, padding: Any) -> Callable:
 
 
 def form_pass(form: str, of_pass: str, strides: Any, padding: Any) -> Callable:
-    """A pass of one of our forms, as a function of (x, kernel, dy)."""
+    """Returns a pass of one of our forms, as a function of (x, kernel, dy)."""
     run = convolution.FORMS[form][of_pass]
     return {
         'forward': lambda x, k, dy: run(x, k, strides, padding),
@@ -76,7 +73,7 @@ def form_pass(form: str, of_pass: str, strides: Any, padding: Any) -> Callable:
 
 
 def torch_pass(of_pass: str, arrays: Any, stride: int, pad: int) -> Callable:
-    """A pass of PyTorch's, on the same arrays."""
+    """Returns PyTorch's pass, on the same arrays."""
     x, k, dy = (
         torch.from_numpy(np.asarray(a, np.float32).transpose(axes).copy())
         .to(torch.bfloat16 if a.dtype == jnp.bfloat16 else torch.float32)
@@ -91,7 +88,7 @@ def torch_pass(of_pass: str, arrays: Any, stride: int, pad: int) -> Callable:
 
 
 def measure_convolution(
-    layer: Layer, batch: int, dtype: str, kernels: str, rounds: int
+    layer: Layer, dtype: str, kernels: str, batch: int, rounds: int
 ) -> Iterator[dict[str, Any]]:
     """Yields a row in milliseconds for each pass."""
     side, channels, features, taps, stride = layer
@@ -106,10 +103,10 @@ def measure_convolution(
     ]
     for of_pass in convolution.PASSES:
         if channels == 3 and of_pass == 'input_gradient':
-            continue  # Nobody asks for the images' gradient.
+            continue  # Training does not need the gradient of the images.
         steps = {'xla': compile_step(xla_pass(of_pass, strides, padding), *arrays)}
         for form, passes in convolution.FORMS.items():
-            # Tap by tap a kernel of 7x7 takes a hundred times as long.
+            # Tap by tap, a 7x7 kernel takes a hundred times as long.
             left_out = form == 'winograd' and not convolution.fits_winograd(*settings[1:])
             if of_pass in passes and not left_out and not (form == 'shifts' and taps > 3):
                 steps[form] = compile_step(form_pass(form, of_pass, strides, padding), *arrays)
@@ -125,9 +122,9 @@ def measure_convolution(
 
 
 def measure_max_pool(
-    side: int, channels: int, batch: int, dtype: str, rounds: int
+    side: int, channels: int, dtype: str, batch: int, rounds: int
 ) -> Iterator[dict[str, Any]]:
-    """Yields a row in milliseconds for each pass; `taps` is ours."""
+    """Yields a row in milliseconds for each pass; the form `taps` is ours."""
     rng, after = np.random.default_rng(0), (side + 1) // 2
     x, dy = (
         jnp.asarray(rng.standard_normal((batch, s, s, channels), np.float32), dtype)
@@ -148,38 +145,24 @@ def measure_max_pool(
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--encoder', default='resnet18')
-    parser.add_argument('--image_size', default='64,96,128')
-    parser.add_argument('--batch_size', type=int, default=32)
-    parser.add_argument('--dtype', default='float32', help='float32, bfloat16 or both')
-    parser.add_argument('--kernels', default='auto', help='config.model.kernels')
-    parser.add_argument('--rounds', type=int, default=6)
-    parser.add_argument('--json', default='', help='file to write the rows to')
+    parser = create_parser(__doc__, rounds=6)
+    add_model_flags(parser, image_size='64,96,128')
     options = parser.parse_args()
-    kernels = {}
-    for dtype in options.dtype.split(','):  # Before JAX starts.
-        config = load_config(CHECKOUT / 'configs' / 'default.py')
-        config.model.dtype, config.model.kernels = dtype, options.kernels
-        kernel_choice.settle(config)
-        kernels[dtype] = config.model.kernels
-    devices.keep_freed_memory()
+    configs = create_configs(options)
     if torch:
         torch.set_num_threads(os.cpu_count() or 1)
+    kernels = {config.model.dtype: config.model.kernels for config in configs}
     table = Table(
         ['xla', *convolution.FORMS, 'taps', 'torch'], f'ms, batch {options.batch_size}, {kernels}'
     )
-    for dtype, chosen in kernels.items():
-        for size in map(int, options.image_size.split(',')):
-            for layer in layers(options.encoder, size):
-                for row in measure_convolution(
-                    layer, options.batch_size, dtype, chosen, options.rounds
-                ):
-                    table.add(row)
-            for row in measure_max_pool(
-                (size + 1) // 2, 64, options.batch_size, dtype, options.rounds
-            ):
+    settings = options.batch_size, options.rounds
+    for config in configs:
+        size, dtype = config.data.image_size, config.model.dtype
+        for layer in layers(config.model.encoder.name, size):
+            for row in measure_convolution(layer, dtype, config.model.kernels, *settings):
                 table.add(row)
+        for row in measure_max_pool((size + 1) // 2, 64, dtype, *settings):
+            table.add(row)
     table.end(options.json)
 
 

@@ -1,18 +1,18 @@
-r"""Members of an ensemble trained in one vmapped step against one after another.
+r"""Measures the training step of an ensemble in three forms, in member-images/s.
 
   python benchmarks/ensemble.py --members=4 --image_size=64,96 --json=ensemble.json
   python benchmarks/ensemble.py --members=1,2,4,8 --image_size=128 --dtype=bfloat16 \
       --batch_size=64
 
-`vmapped` and `mapped` are the step that trains an ensemble, with `config.ensemble.at_once` of all
-members and of one; `sequential` are K steps of one model. All are on one batch; in member-images/s,
-alternating. `ratio` is vmapped over sequential, more than 1 if the vmapped step is faster; so is
-`mapped ratio`. Peak memory is measured in a process of its
-own for each form, over a few steps, states and program included.
+`vmapped` and `mapped` are the step that trains an ensemble: it takes all members side by side, or
+one at a time (`config.ensemble.at_once`). `sequential` are K steps of one model each. All three
+train on one batch, in turns. `ratio` is vmapped over sequential, so it is above 1 if the vmapped
+step is faster; `mapped ratio` likewise. Peak memory is measured over a few steps, in a process of
+its own for each form; it includes states and program.
 """
 
 import argparse
-import json
+import itertools
 import pathlib
 import re
 import subprocess
@@ -20,13 +20,12 @@ import sys
 from typing import Any
 
 import jax
-from jax_hybrid import CHECKOUT, create_batch, load_config
+from jax_hybrid import add_model_flags, create_batch, create_configs
 from ml_collections import ConfigDict
-from report import Step, alternate, write
+from report import Step, Table, alternate, create_parser, numbers, words
 
 from hybrid import devices
 from hybrid.models.network import create_model
-from hybrid.ops import kernels
 from hybrid.training import ensemble, train_state, train_step
 from hybrid.training.optimizer import create_learning_rate_fn, create_optimizer
 
@@ -34,7 +33,7 @@ FORMS = ('vmapped', 'sequential', 'mapped')
 
 
 def create_step(form: str, config: ConfigDict, members: int) -> Step:
-    """A training step of all members, compiled, on one fixed batch."""
+    """Compiles a training step of all members, on one fixed batch."""
     model = create_model(config.model, axis_name=devices.AXIS)
     tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 1000))
     of_one = train_step.create_train_step(model, tx, config)
@@ -66,22 +65,23 @@ def create_step(form: str, config: ConfigDict, members: int) -> Step:
     return train
 
 
-def peak_bytes(form: str, options: argparse.Namespace, size: int, members: int) -> int:
-    """Peak memory of a few steps, in a process of its own: on the GPU if there is one."""
-    command = [sys.executable, __file__, f'--peak={form}', f'--members={members}']
-    command += [f'--image_size={size}', f'--batch_size={options.batch_size}']
-    command += [f'--dtype={options.dtype}', f'--encoder={options.encoder}']
-    command += [f'--width={options.width}']
-    return json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+def peak_bytes(form: str, config: ConfigDict, members: int) -> int:
+    """Returns the peak memory of a few steps, measured in a process of its own."""
+    # The same flags as this process, with one value each instead of lists.
+    flags = [*sys.argv[1:], f'--peak={form}', f'--members={members}']
+    flags += [f'--image_size={config.data.image_size}', f'--dtype={config.model.dtype}']
+    flags += [f'--encoder={config.model.encoder.name}']
+    command = [sys.executable, __file__, *flags]
+    return int(subprocess.run(command, check=True, capture_output=True).stdout)
 
 
 def measure_peak(form: str, config: ConfigDict, members: int) -> int:
-    """Peak memory of this process after a few steps."""
+    """Returns the peak memory of this process after a few steps: the GPU's, if there is one."""
     step = create_step(form, config, members)
     for _ in range(3):
         step()
     statistics = jax.devices()[0].memory_stats() or {}
-    # Not getrusage's, which a process inherits from the one that started it.
+    # getrusage does not do: a process inherits its peak from the one that started it.
     status = pathlib.Path('/proc/self/status').read_text()
     (in_kilobytes,) = re.findall(r'^VmHWM:\s+(\d+) kB$', status, re.MULTILINE)
     return statistics.get('peak_bytes_in_use', 1024 * int(in_kilobytes))
@@ -89,54 +89,41 @@ def measure_peak(form: str, config: ConfigDict, members: int) -> int:
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--encoder', default='resnet18')
+    parser = create_parser(__doc__, rounds=6)
+    add_model_flags(parser, image_size='64,96')
     parser.add_argument('--width', type=int, default=64)
-    parser.add_argument('--members', default='4')
-    parser.add_argument('--image_size', default='64,96')
-    parser.add_argument('--batch_size', type=int, default=32)
-    parser.add_argument('--dtype', default='float32', choices=['float32', 'bfloat16'])
-    parser.add_argument('--rounds', type=int, default=6)
-    parser.add_argument('--forms', default=','.join(FORMS), help='which to measure')
+    parser.add_argument('--members', type=numbers, default='4')
+    parser.add_argument('--forms', type=words, default=','.join(FORMS), help='which to measure')
     parser.add_argument('--no_memory', action='store_true', help='leave the peak memory out')
-    parser.add_argument('--peak', default='', choices=['', *FORMS], help=argparse.SUPPRESS)
-    parser.add_argument('--json', default='', help='file to write the rows to')
+    parser.add_argument('--peak', help=argparse.SUPPRESS)
     options = parser.parse_args()
-    with_dtype = load_config(CHECKOUT / 'configs' / 'default.py')
-    with_dtype.model.dtype = options.dtype
-    kernels.settle(with_dtype)  # Before JAX starts.
-    devices.keep_freed_memory()
-    forms = options.forms.split(',')
-    rows: list[dict[str, Any]] = []
-    for size in map(int, options.image_size.split(',')):
-        config = with_dtype.copy_and_resolve_references()
-        config.model.encoder.name = options.encoder
+    configs = create_configs(options)
+    for config in configs:
         config.model.encoder.width = options.width
-        config.data.image_size = config.data.resize_size = size
-        config.train.batch_size = options.batch_size
-        for members in map(int, options.members.split(',')):
-            if options.peak:
-                print(measure_peak(options.peak, config, members))
-                return
-            row: dict[str, Any] = {
-                'name': f'{options.encoder}, width {options.width}, {size} px, {options.dtype}, '
-                f'{members} members'
-            }
-            seconds = alternate([create_step(f, config, members) for f in forms], options.rounds)
-            for form, time in zip(forms, seconds, strict=True):
-                row[form] = members * options.batch_size / time
-                if not options.no_memory:
-                    row[f'{form} GB'] = peak_bytes(form, options, size, members) / 1e9
-            if {'vmapped', 'sequential'} <= row.keys():
-                row['ratio'] = row['vmapped'] / row['sequential']
-            if {'mapped', 'sequential'} <= row.keys():
-                row['mapped ratio'] = row['mapped'] / row['sequential']
-            rows.append(row)
-    columns = [*forms, 'ratio', 'mapped ratio'] + [
-        f'{form} GB' for form in forms if not options.no_memory
-    ]
+    if options.peak:
+        print(measure_peak(options.peak, configs[0], options.members[0]))
+        return
+    forms = options.forms
+    ratios = {'ratio': 'vmapped', 'mapped ratio': 'mapped'}
+    memory = [] if options.no_memory else [f'{form} GB' for form in forms]
     unit = f'member-images/s, batch {options.batch_size}'
-    write(rows, columns, unit, options.json)
+    table = Table([*forms, *ratios, *memory], unit)
+    for config, members in itertools.product(configs, options.members):
+        model = config.model
+        row: dict[str, Any] = {
+            'name': f'{model.encoder.name}, width {options.width}, {config.data.image_size} px, '
+            f'{model.dtype}, {members} members'
+        }
+        seconds = alternate([create_step(f, config, members) for f in forms], options.rounds)
+        for form, time in zip(forms, seconds, strict=True):
+            row[form] = members * options.batch_size / time
+        for ratio, form in ratios.items():
+            if {form, 'sequential'} <= row.keys():
+                row[ratio] = row[form] / row['sequential']
+        if memory:
+            row |= {f'{form} GB': peak_bytes(form, config, members) / 1e9 for form in forms}
+        table.add(row)
+    table.end(options.json)
 
 
 if __name__ == '__main__':

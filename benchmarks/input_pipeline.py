@@ -1,15 +1,14 @@
-"""The input pipeline alone against the training step alone, in images/s.
+"""Measures the input pipeline alone against the training step alone, in images/s.
 
   python benchmarks/input_pipeline.py --config=configs/quickstart.py --json=input_pipeline.json
   python benchmarks/input_pipeline.py --config=configs/utkface_resnet18_lstm.py --manual_dir=DIR
 
 A block of batches is drawn onto the device, then a block of steps is trained on one fixed batch, in
-turns; a pipeline with `ratio` above 1 keeps up. In the first epoch all images are decoded; later
-ones come out of memory if `config.data.cache_bytes` lets them. A dataset that is not prepared yet
-is prepared first.
+turns. A pipeline with a `ratio` above 1 keeps up. In the first epoch all images are decoded; later
+they come out of memory, if `config.data.cache_bytes` is enough for them. A dataset that is not
+prepared yet is prepared first.
 """
 
-import argparse
 import contextlib
 import pathlib
 import time
@@ -18,9 +17,9 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax_hybrid import CHECKOUT, create_steps, load_config
+from jax_hybrid import create_steps, load_config, settle
 from ml_collections import ConfigDict
-from report import Step, write
+from report import CHECKOUT, Step, Table, create_parser
 
 from hybrid import devices
 from hybrid.data import input_pipeline
@@ -28,17 +27,17 @@ from hybrid.modes import evaluate, train
 
 
 def measure_block(draw: Callable[[int], float], ahead: int, block: int, step: Step) -> list[float]:
-    """Seconds a batch and seconds a step.
+    """Returns the seconds for a batch and the seconds for a step.
 
     Args:
-      draw: Draws so many batches, and returns the seconds a batch.
-      ahead: How many batches may lie ready; these are not counted.
-      block: How many are.
+      draw: Draws so many batches, and returns the seconds for each.
+      ahead: How many batches may lie ready; so many are drawn first, and not counted.
+      block: How many batches are counted.
       step: A training step.
     """
     draw(ahead)
     batch_seconds = draw(block)
-    # The pipeline reads ahead again, and must not do so beside the steps.
+    # The pipeline reads ahead again: wait, so that it does not do so beside the steps.
     time.sleep(2 * ahead * batch_seconds)
     step()
     start = time.perf_counter()
@@ -55,7 +54,7 @@ def measure(config: ConfigDict, rounds: int, block: int) -> Iterator[dict[str, A
     train_step, _, _ = create_steps(config)
     train_step()
     iterator = train.create_train_iterator(builder, config)
-    # In Grain's buffer, in the queue of those on their way, and in the hands of both.
+    # Batches in Grain's buffer, on their way to the device, and in the hands of both.
     ahead = config.data.num_threads + 2 * config.data.prefetch + 2
     batches = input_pipeline.prefetch_to_device(iterator, devices.shard_batch, config.data.prefetch)
 
@@ -80,25 +79,21 @@ def measure(config: ConfigDict, rounds: int, block: int) -> Iterator[dict[str, A
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser = create_parser(__doc__, rounds=6)
     parser.add_argument('--config', default=str(CHECKOUT / 'configs' / 'quickstart.py'))
     parser.add_argument('--manual_dir', default='', help='config.data.manual_dir')
     parser.add_argument('--data_dir', default='', help='config.data.data_dir')
-    parser.add_argument('--rounds', type=int, default=6)
     parser.add_argument('--block', type=int, default=16, help='batches drawn in a round')
-    parser.add_argument('--json', default='', help='file to write the rows to')
     options = parser.parse_args()
-    devices.keep_freed_memory()
     config = load_config(options.config)
     config.data.manual_dir = options.manual_dir or config.data.manual_dir
     config.data.data_dir = options.data_dir or config.data.data_dir
+    settle(config)
     name = pathlib.Path(options.config).stem
-    rows = [
-        row | {'name': f'{name}, {row["name"]}'}
-        for row in measure(config, options.rounds, options.block)
-    ]
-    unit = f'images/s, batch {config.train.batch_size}'
-    write(rows, ['pipeline', 'step', 'ratio'], unit, options.json)
+    table = Table(['pipeline', 'step', 'ratio'], f'images/s, batch {config.train.batch_size}')
+    for row in measure(config, options.rounds, options.block):
+        table.add(row | {'name': f'{name}, {row["name"]}'})
+    table.end(options.json)
 
 
 if __name__ == '__main__':

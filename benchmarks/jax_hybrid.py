@@ -1,5 +1,7 @@
-"""Our side of the benchmarks: a config, and the steps of its run on one fixed batch."""
+"""Our side of the benchmarks: configs, and the steps of a run on one fixed batch."""
 
+import argparse
+import itertools
 import pathlib
 import runpy
 import sys
@@ -8,27 +10,63 @@ from typing import Any
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from report import Step
+from report import CHECKOUT, Step, numbers, words
 
-from hybrid import devices
+from hybrid import default_config, devices
 from hybrid.models.network import create_model
+from hybrid.ops import kernels
 from hybrid.training import train_state, train_step
 from hybrid.training.eval_step import create_eval_step
 from hybrid.training.optimizer import create_learning_rate_fn, create_optimizer
 
-CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
-
 
 def load_config(path: str | pathlib.Path) -> ConfigDict:
-    """What `get_config()` of a config file returns."""
-    # Config files import `configs.default`; the folder is no part of the installed package.
+    """Returns what `get_config()` of a config file returns."""
+    # Config files import each other from `configs`, a folder that is not installed.
     if str(CHECKOUT) not in sys.path:
         sys.path.insert(0, str(CHECKOUT))
     return runpy.run_path(str(path))['get_config']()
 
 
+def add_model_flags(parser: argparse.ArgumentParser, image_size: str) -> None:
+    """Adds the flags for the model and its batch; all but the batch size may be lists."""
+    several = 'one or several, separated by commas'
+    parser.add_argument('--encoder', type=words, default='resnet18', help=several)
+    parser.add_argument('--image_size', type=numbers, default=image_size, help=several)
+    parser.add_argument('--dtype', type=words, default='float32', help='float32, bfloat16 or both')
+    parser.add_argument('--batch_size', type=int, default=32)
+    parser.add_argument('--kernels', default='auto', help='config.model.kernels')
+
+
+def create_configs(options: argparse.Namespace) -> list[ConfigDict]:
+    """Returns the default config for each dtype, encoder and size of the flags, settled."""
+    configs = []
+    for dtype, encoder, size in itertools.product(
+        options.dtype, options.encoder, options.image_size
+    ):
+        config = default_config.get_config()
+        config.model.dtype = dtype
+        config.model.kernels = options.kernels
+        config.model.encoder.name = encoder
+        config.data.image_size = config.data.resize_size = size
+        config.train.batch_size = options.batch_size
+        configs.append(config)
+    settle(*configs)
+    return configs
+
+
+def settle(*configs: ConfigDict) -> None:
+    """Makes the settings of the runs that must stand before JAX starts.
+
+    Afterwards `config.model.kernels` of each says which kernels it has on this machine.
+    """
+    for config in configs:
+        kernels.settle(config)
+    devices.keep_freed_memory()
+
+
 def create_batch(config: ConfigDict) -> dict[str, jax.Array]:
-    """A training batch of noise on the devices, of the run's size."""
+    """Returns a training batch of noise, on the devices."""
     batch_size, size = config.train.batch_size, config.data.resize_size
     rng = np.random.default_rng(0)
     return devices.shard_batch(
@@ -43,10 +81,10 @@ def create_batch(config: ConfigDict) -> dict[str, jax.Array]:
 
 
 def create_steps(config: ConfigDict) -> tuple[Step, Step, float]:
-    """The steps of a run, compiled as the run compiles them, on one batch of noise.
+    """Compiles the steps of a run as the run does, for one batch of noise.
 
     Args:
-      config: Of the run; `config.train.batch_size` is that of both steps.
+      config: The run's config; `config.train.batch_size` holds for both steps.
 
     Returns:
       The training step, the inference step, and the arithmetic operations of the former (0 on a

@@ -1,14 +1,13 @@
-"""Faces a second of a trained model, one at a time and in batches; seconds and memory of launch.py.
+"""Measures prediction: faces a second of a trained model, and seconds and memory of launch.py.
 
   python benchmarks/predict.py --workdir=runs/quickstart
   python benchmarks/predict.py --workdir=W --dtype=float32,bfloat16 --files=2000,20000
 
-The faces are noise, of the size of the training's. `launch.py --mode=predict` is run on so many
-files in a process of its own, after one run that fills the caches: `seconds` from start to end,
-`GB` is the peak of its memory.
+The predictor gets faces one at a time and in batches; they are noise, of the size of the training's
+faces. `launch.py --mode=predict` runs on so many files, in a process of its own, after one run that
+fills the caches: `seconds` from start to end, `GB` at the peak of its memory.
 """
 
-import argparse
 import os
 import pathlib
 import subprocess
@@ -17,27 +16,25 @@ import tempfile
 from typing import Any
 
 import numpy as np
-from jax_hybrid import CHECKOUT, load_config
+from jax_hybrid import settle
 from ml_collections import ConfigDict
 from PIL import Image
-from report import Table, alternate
+from report import CHECKOUT, Table, alternate, create_parser, numbers, words
 
-from hybrid import devices
+from hybrid import default_config
 from hybrid.modes import predict
-from hybrid.ops import kernels
 from hybrid.runs import trained, workdir
 
 
 def create_config(folder: pathlib.Path, dtype: str) -> ConfigDict:
-    """The workdir's config in a compute dtype; switches on in XLA what that needs."""
-    config = workdir.load_config(folder, load_config(CHECKOUT / 'configs' / 'default.py'))
+    """Returns the workdir's config, with a compute dtype."""
+    config = workdir.load_config(folder, default_config.get_config())
     config.model.dtype, config.model.kernels = dtype, 'auto'
-    kernels.settle(config)
     return config
 
 
 def measure_predictor(config: ConfigDict, folder: pathlib.Path, rounds: int) -> dict[str, float]:
-    """Faces a second of the predictor behind --mode=predict, without reading files."""
+    """Measures the predictor behind --mode=predict, without reading files, in faces a second."""
     models = trained.restore_all([config], [folder], 'last')
     predictor = predict.create_predictor(models, first=1)
     most, (size,) = predict.batch_sizes(config.evaluate.batch_size)[-1], predict.face_sizes(models)
@@ -47,13 +44,13 @@ def measure_predictor(config: ConfigDict, folder: pathlib.Path, rounds: int) -> 
 
 
 def measure_launch(folder: pathlib.Path, dtype: str, files: pathlib.Path) -> dict[str, float]:
-    """Seconds and peak memory of a whole run of launch.py on a folder."""
+    """Measures seconds and peak memory of a whole run of launch.py on a folder."""
     command = [sys.executable, str(CHECKOUT / 'launch.py'), '--mode=predict', '--checkpoint=last']
     command += [f'--workdir={folder}', f'--input={files}', f'--output={files}.csv']
     command += [f'--config.model.dtype={dtype}']
     before = os.times().elapsed
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)  # memory of this one alone
+    _, status, usage = os.wait4(process.pid, 0)  # the memory of this process alone
     if status:
         sys.exit(f'error: failed: {" ".join(command)}')
     return {'seconds': os.times().elapsed - before, 'GB': usage.ru_maxrss / 1e6}
@@ -61,26 +58,24 @@ def measure_launch(folder: pathlib.Path, dtype: str, files: pathlib.Path) -> dic
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser = create_parser(__doc__, rounds=10)
     parser.add_argument('--workdir', required=True, type=pathlib.Path)
-    parser.add_argument('--dtype', default='float32', help='float32, bfloat16 or both')
-    parser.add_argument('--files', default='1,2000', help='how many files launch.py is given')
-    parser.add_argument('--rounds', type=int, default=10)
-    parser.add_argument('--json', default='', help='file to write the rows to')
+    parser.add_argument('--dtype', type=words, default='float32', help='float32, bfloat16 or both')
+    parser.add_argument('--files', type=numbers, default='1,2000', help='for launch.py')
     options = parser.parse_args()
-    configs = [create_config(options.workdir, dtype) for dtype in options.dtype.split(',')]
-    devices.keep_freed_memory()
+    configs = [create_config(options.workdir, dtype) for dtype in options.dtype]
+    settle(*configs)
     table = Table(['one at a time', 'batches', 'seconds', 'GB'], 'faces/s, s, GB')
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as scratch:
         folders = []
-        for count in map(int, options.files.split(',')):
+        for count in options.files:
             folders.append(pathlib.Path(scratch) / str(count))
             folders[-1].mkdir()
             for number in range(count):
                 face = Image.fromarray(rng.integers(0, 256, (25, 25, 3), dtype=np.uint8))
                 face.resize((200, 200)).save(folders[-1] / f'{number:06}.jpg')
-        for dtype in options.dtype.split(','):
+        for dtype in options.dtype:
             measure_launch(options.workdir, dtype, folders[0])
             for folder in folders:
                 row: dict[str, Any] = {'name': f'launch.py, {folder.name} files, {dtype}'}

@@ -1,11 +1,11 @@
-"""Preparing a dataset as large as IMDB-WIKI: images/s and the peak of memory.
+"""Measures how a dataset as large as IMDB-WIKI is prepared: images/s and the peak of memory.
 
   nice python benchmarks/prepare.py --rows=200000
   nice python benchmarks/prepare.py --rows=200000 --bytes=14000
 
-Metadata and an archive of so many small JPEGs are made in a temporary folder, padded to `--bytes`
-each if they are smaller, and prepared as `imdb_wiki/wiki` in a process of its own; then all is
-removed. 200,000 files of 14,000 bytes are 2.8 GB, well above what TFDS shuffles without TensorFlow.
+Metadata and an archive of small JPEGs, each padded to `--bytes`, are made in a temporary folder,
+and prepared as `imdb_wiki/wiki` in a process of its own; then everything is removed. 200,000 files
+of 14,000 bytes are 2.8 GB, far more than TFDS shuffles without TensorFlow.
 """
 
 import argparse
@@ -22,12 +22,11 @@ import time
 import numpy as np
 import scipy.io
 from PIL import Image
-
-CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
+from report import Table, create_parser
 
 
 def make_images(count: int, side: int, num_bytes: int) -> list[bytes]:
-    """Random JPEGs, of blocks; what follows the end of a JPEG is not looked at."""
+    """Makes JPEGs of random blocks; readers ignore what follows the end of a JPEG."""
     rng = np.random.default_rng(0)
     images = []
     for _ in range(count):
@@ -39,7 +38,7 @@ def make_images(count: int, side: int, num_bytes: int) -> list[bytes]:
 
 
 def make_source(folder: pathlib.Path, rows: int, side: int, num_bytes: int) -> None:
-    """Writes wiki_crop.tar, with the metadata in it; every fifth row is left out by its score."""
+    """Writes wiki_crop.tar with its metadata; every fifth row has too low a score to be taken."""
     rng = np.random.default_rng(0)
     paths, names = np.empty((1, rows), object), np.empty((1, rows), object)
     paths[0] = [f'{k % 100:02d}/{k // 3}_1960-01-01_{k}.jpg' for k in range(rows)]
@@ -77,47 +76,40 @@ def prepare(folder: pathlib.Path) -> None:
     datasets.prepare(builder, str(folder))
     seconds = time.perf_counter() - start
     images = sum(info.num_examples for info in builder.info.splits.values())
-    print(
-        json.dumps(
-            {
-                'name': 'imdb_wiki/wiki',
-                'images': images,
-                'images/s': images / seconds,
-                'seconds': seconds,
-                'CPU s': time.process_time() - cpu_start,
-                'peak GiB': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
-                'TensorFlow': int('tensorflow' in sys.modules),
-            }
-        )
-    )
+    figures = {
+        'name': 'imdb_wiki/wiki',
+        'images': images,
+        'images/s': images / seconds,
+        'seconds': seconds,
+        'CPU s': time.process_time() - cpu_start,
+        'peak GiB': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        'TensorFlow': int('tensorflow' in sys.modules),
+    }
+    print(json.dumps(figures))
 
 
 def main() -> None:
-    """Makes the source, prepares it, prints the figures."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    """Makes the source, prepares it, and prints the figures."""
+    parser = create_parser(__doc__)
     parser.add_argument('--rows', type=int, default=200_000)
     parser.add_argument('--side', type=int, default=48, help='pixels')
-    parser.add_argument('--bytes', type=int, default=0, help='at least so many a file')
-    parser.add_argument('--json', default='', help='file to write the rows to')
-    parser.add_argument('--prepare', default='', help=argparse.SUPPRESS)
+    parser.add_argument('--bytes', type=int, default=0, help='least size of a file')
+    parser.add_argument('--prepare', type=pathlib.Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.prepare:
-        prepare(pathlib.Path(options.prepare))
+        prepare(options.prepare)
         return
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         make_source(folder, options.rows, options.side, options.bytes)
         size = (folder / 'wiki_crop.tar').stat().st_size
         command = [sys.executable, __file__, f'--prepare={folder}']
-        output = subprocess.run(
-            command, cwd=CHECKOUT, check=True, stdout=subprocess.PIPE, text=True
-        ).stdout
+        output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
     print(output)
-    from report import write
-
-    row = json.loads(output.splitlines()[-1]) | {'archive GB': size / 1e9}
     columns = ['images', 'archive GB', 'seconds', 'CPU s', 'images/s', 'peak GiB']
-    write([row], columns, f'{options.rows:,} rows', options.json)
+    table = Table(columns, f'{options.rows:,} rows')
+    table.add(json.loads(output.splitlines()[-1]) | {'archive GB': size / 1e9})
+    table.end(options.json)
 
 
 if __name__ == '__main__':

@@ -1,31 +1,29 @@
-"""Seconds of a whole run of launch.py, to its first step, and of `launch.py --help`.
+"""Measures the seconds of launch.py: to its first step, of a whole run, and of `--help`.
 
   python benchmarks/quickstart.py --json=quickstart.json
   python benchmarks/quickstart.py --num_steps=20
 
-Every run is a process of its own in a temporary folder. A first start finds nothing: it makes the
-dataset and compiles everything. A second start, of a new run, finds both, and one between them the
-dataset alone. `training` is when the first step begins, `first_step` when its figures are on disk.
+Every run is a process of its own, in a temporary folder. The first start finds nothing: it makes
+the dataset and compiles everything. The next one finds the dataset alone, the last one both.
+`training` is when the first step begins, `first_step` when its figures are on disk, `end` when the
+run ends.
 """
 
-import argparse
 import os
 import pathlib
 import subprocess
 import sys
 import tempfile
 import time
-from typing import Any
 
 import numpy as np
-from report import write
+from report import CHECKOUT, Table, create_parser
 
-CHECKOUT = pathlib.Path(__file__).resolve().parent.parent
 LAUNCH = [sys.executable, str(CHECKOUT / 'launch.py')]
 
 
 class Runs:
-    """Runs of launch.py, with everything that they write in one folder."""
+    """Runs launch.py, with everything that it writes in one folder."""
 
     def __init__(self, folder: pathlib.Path, *flags: str):
         self._folder = folder
@@ -43,12 +41,12 @@ class Runs:
         sys.exit(f'error: launch.py ended before its time:\n{log[-4000:]}')
 
     def whole(self, name: str, data: str, cache: str) -> float:
-        """Seconds of a run from beginning to end.
+        """Measures the seconds of a run from beginning to end.
 
         Args:
-          name: Of its workdir.
-          data: Of the folder for the dataset.
-          cache: Of the folder for what JAX has compiled.
+          name: What its workdir is called.
+          data: The name of the folder for the dataset.
+          cache: The name of the folder for what JAX has compiled.
         """
         start = time.perf_counter()
         with self._start(name, data, cache) as process:
@@ -57,7 +55,7 @@ class Runs:
         return time.perf_counter() - start
 
     def first_step(self, name: str, data: str, cache: str) -> dict[str, float]:
-        """Seconds until a run begins to train, and until its first step is done; then ends it."""
+        """Measures the seconds to the training and to the end of its first step; ends the run."""
         metrics = self._folder / name / 'metrics.jsonl'  # made when the training begins
         seconds: dict[str, float] = {}
         start = time.perf_counter()
@@ -76,7 +74,7 @@ class Runs:
 
 
 def help_seconds() -> float:
-    """Seconds of `launch.py --help`."""
+    """Measures the seconds of `launch.py --help`."""
     start = time.perf_counter()
     subprocess.run([*LAUNCH, '--help'], check=True, stdout=subprocess.DEVNULL)
     return time.perf_counter() - start
@@ -84,17 +82,16 @@ def help_seconds() -> float:
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser = create_parser(__doc__)
     parser.add_argument('--config', default=str(CHECKOUT / 'configs' / 'quickstart.py'))
     parser.add_argument('--num_steps', type=int, default=0, help="0: the config's own")
-    parser.add_argument('--json', default='', help='file to write the rows to')
     options = parser.parse_args()
     flags = [f'--config={options.config}']
     if options.num_steps:
         flags.append(f'--config.train.num_steps={options.num_steps}')
-    rows: list[dict[str, Any]] = [
-        {'name': '--help, median of 5', 'end': float(np.median([help_seconds() for _ in range(5)]))}
-    ]
+    table = Table(['training', 'first_step', 'end'], 'seconds')
+    of_help = float(np.median([help_seconds() for _ in range(5)]))
+    table.add({'name': '--help, median of 5', 'end': of_help})
     with tempfile.TemporaryDirectory() as folder:
         runs = Runs(pathlib.Path(folder), *flags)
         for name, data, cache in (
@@ -102,10 +99,10 @@ def main() -> None:
             ('start with the dataset', 'data', 'compiled_again'),
             ('second start', 'data', 'compiled'),
         ):
-            rows.append({'name': name, **runs.first_step(name, data, cache)})
+            table.add({'name': name, **runs.first_step(name, data, cache)})
         whole = runs.whole('whole run', 'other_data', 'other_compiled')
-        rows.append({'name': 'whole run, first start', 'end': whole})
-    write(rows, ['training', 'first_step', 'end'], 'seconds', options.json)
+        table.add({'name': 'whole run, first start', 'end': whole})
+    table.end(options.json)
 
 
 if __name__ == '__main__':

@@ -1,5 +1,10 @@
-"""How the benchmarks take times, and what they print: a small table, the machine, the versions."""
+"""What all benchmarks share: flags, taking times in turns, the table with machine and versions.
 
+JAX is imported only where it is used: benchmarks/prepare.py measures the memory of a process that
+does not need it.
+"""
+
+import argparse
 import contextlib
 import importlib.metadata
 import json
@@ -9,27 +14,51 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
-from hybrid.runs import provenance
-
+CHECKOUT = pathlib.Path(__file__).resolve().parents[1]
 _LOAD_BEFORE = os.getloadavg()[0]
 
-# Does something, and returns when it is done.
+# A step does something, and returns when it is done.
 Step = Callable[[], object]
 
 
+def create_parser(doc: str | None, rounds: int = 0) -> argparse.ArgumentParser:
+    """Creates a parser with the flags that all benchmarks have.
+
+    Args:
+      doc: The benchmark's docstring, whose first line describes it.
+      rounds: The default of `--rounds`; 0 for a benchmark that does not alternate.
+    """
+    parser = argparse.ArgumentParser(description=(doc or '').split('\n')[0])
+    parser.add_argument('--json', default='', help='file to write the rows to')
+    if rounds:
+        parser.add_argument('--rounds', type=int, default=rounds, help='how often to take turns')
+    return parser
+
+
+def words(text: str) -> list[str]:
+    """Splits the value of a flag at its commas."""
+    return text.split(',')
+
+
+def numbers(text: str) -> list[int]:
+    """Splits the value of a flag at its commas, into whole numbers."""
+    return [int(word) for word in text.split(',')]
+
+
 def compile_step(function: Callable, *arrays: Any) -> Step:
-    """A function of arrays, compiled, as a step that waits for what it returns."""
+    """Compiles a function of arrays into a step that waits for what the function returns."""
+    import jax
+
     compiled, on_device = jax.jit(function), jax.device_put(arrays)
     return lambda: jax.block_until_ready(compiled(*on_device))
 
 
 def alternate(steps: Sequence[Step], rounds: int) -> list[float]:
-    """Median seconds of each step, taken in turns.
+    """Measures steps in turns, and returns the median seconds of each.
 
-    A round runs each step three times, of which the first is not counted: threads of the step
+    A round runs each step three times. The first time is not counted, because threads of the step
     before may still be spinning.
     """
     for step in steps:
@@ -47,37 +76,39 @@ def alternate(steps: Sequence[Step], rounds: int) -> list[float]:
 
 
 def environment() -> dict[str, str]:
-    """The machine, its load, the versions and the flags that a figure depends on."""
+    """Returns what a figure depends on: commit, versions, machine, its load, XLA's flags."""
+    from hybrid.runs import provenance
+
     versions = provenance.versions() | {'machine': provenance.machine()}
-    with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-        versions['torch'] = importlib.metadata.version('torch')
+    for name in ('torch', 'torchvision'):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
     load = f'{_LOAD_BEFORE:.1f} before, {os.getloadavg()[0]:.1f} after (this benchmark included)'
     flags = os.environ.get('XLA_FLAGS') or 'none'
-    commit = provenance.commit(pathlib.Path(__file__).parent)
+    commit = provenance.commit(CHECKOUT / 'benchmarks')
     return {'commit': commit, **versions, 'load': load, 'XLA_FLAGS': flags}
 
 
 class Table:
-    """Rows that are printed as they come, with the machine and the versions at the end."""
+    """Prints rows as they come, and the machine and the versions at the end."""
 
-    def __init__(self, columns: Sequence[str], unit: str, name_width: int = 52):
+    def __init__(self, columns: Sequence[str], unit: str):
         """Prints the heads.
 
         Args:
-          columns: Which figures are printed, from left to right.
-          unit: What the figures are, over the names.
-          name_width: Characters for the names.
+          columns: The figures to print, from left to right.
+          unit: What the figures are; it stands over the names.
         """
         self.rows: list[Mapping[str, Any]] = []
-        self._width = max(name_width, len(unit))
+        self._width = max(52, len(unit))
         self._widths = {column: max(12, len(column) + 3) for column in columns}
         heads = ''.join(f'{column:>{width}}' for column, width in self._widths.items())
         print(f'{unit:{self._width}}{heads}', flush=True)
 
     def add(self, row: Mapping[str, Any]) -> None:
-        """Prints a row: its `name`, and figures under the names of columns, where there is one.
+        """Prints a row: its `name`, and its figures under the columns of the same names.
 
-        If it has `chosen`, the name of a column, that figure is marked with `*`.
+        The figure of the column that `chosen` names, if there is one, is marked with `*`.
         """
         self.rows.append(row)
         line = f'{row["name"]:{self._width}}'
@@ -88,17 +119,9 @@ class Table:
         print(line.rstrip(), flush=True)
 
     def end(self, path: str = '') -> None:
-        """Prints the machine, and writes the rows with it as JSON if a path is given."""
+        """Prints the machine, and writes it and the rows as JSON if a path is given."""
         found = environment()
         print(', '.join(f'{name} {value}' for name, value in found.items()))
         if path:
             record = {'environment': found, 'rows': self.rows}
             pathlib.Path(path).write_text(json.dumps(record, indent=2) + '\n')
-
-
-def write(rows: Sequence[Mapping[str, Any]], columns: Sequence[str], unit: str, path: str) -> None:
-    """Prints rows as a `Table`, and writes them if a path is given."""
-    table = Table(columns, unit, max(len(row['name']) for row in rows))
-    for row in rows:
-        table.add(row)
-    table.end(path)

@@ -1,29 +1,28 @@
-r"""The CNN alone trained by PyTorch on UTKFace: are this project's scores what others would get?
+r"""Trains the CNN alone in PyTorch on UTKFace: are this project's scores what others would get?
 
-    .venv/bin/python -m pip install -c constraints.txt -e '.[torch]'
-    .venv/bin/python -m benchmarks.torch_recipe --manual-dir=DIR --weights=FILE --workdir=OUT
+    python -m pip install -e '.[torch]'
+    python benchmarks/torch_recipe.py --manual_dir=DIR --weights=FILE --workdir=OUT
 
-Network, augmentation, training and evaluation are written in PyTorch; splits and decoded faces are
-those of `hybrid`. ResNet-18, global average pooling, dropout 0.2; AdamW, PyTorch's one-cycle
-schedule to --learning-rate, weight decay 0.05, batch 64, 8 epochs; cross-entropy + 2 x MSE of
-(age - 33) / 20; rotation 15 degrees, scale 15 %, shift 4 px of 112, flip, brightness 30 %; 96 px
-out of 112; flip averaging. No epoch is selected: the last counts. Test faces are predicted once, at
-the end.
+Network, augmentation, training and prediction are PyTorch's and torchvision's; splits, decoded
+faces and scores are those of `hybrid`. The recipe: ResNet-18, global average pooling, dropout 0.2;
+AdamW with PyTorch's one-cycle schedule to --learning_rate, weight decay 0.05, batch 64, 8 epochs;
+the loss is cross-entropy + 2 x MSE of (age - 33) / 20; rotation 15 degrees, scale 15 %, shift 4 px
+of 112, flip, brightness 30 %; 96 px out of 112; flip averaging. No epoch is selected: the last one
+counts. Test faces are predicted once, at the end.
 
-configs/utkface_resnet18_imagenet.py is the same but for this: its rate is 3e-4, gradients are
-clipped, weight decay leaves out biases and norms, Adam's beta 1 stays 0.9 (PyTorch's schedule moves
-it between 0.85 and 0.95), and the epoch that is best on validation counts.
+configs/utkface_resnet18_imagenet.py differs only in this: its rate is 3e-4, gradients are clipped,
+weight decay leaves out biases and norms, Adam's beta 1 stays 0.9 (PyTorch's schedule moves it
+between 0.85 and 0.95), and the epoch that is best on validation counts.
 
 On 2 cores of an Intel Xeon (torch 2.13.0, seed 0, partial ImageNet weights without layer4):
 
-    --learning-rate  commit   validation                     test                           minutes
+    --learning_rate  commit   validation                     test                           minutes
     1e-3             bcee2d5  MAE 4.81 years, gender 93.7 %  MAE 4.89 years, gender 94.3 %  25
     3e-4             4a4e565  MAE 4.68 years, gender 94.3 %  MAE 4.81 years, gender 94.2 %  25
 
-README.md has the differences to this project's runs, with paired intervals.
-
-OUT/evaluation holds what `results.compare` reads. What is in results/ is kept there as
-predictions/<name of OUT>.<split>.csv. Runs from the project's root.
+OUT is a workdir for `tools.compare`. The predictions of these two runs are kept in
+results/predictions/, as torch_recipe_1e-3 and torch_recipe_3e-4; results/comparisons.json has their
+differences to this project's runs.
 """
 
 import argparse
@@ -33,36 +32,34 @@ import time
 from typing import Any
 
 import numpy as np
+from jax_hybrid import load_config
+from report import CHECKOUT
 
 try:
     import torch
+    import torchvision
     from safetensors.torch import load_file, save_model
     from torch import nn
     from torch.nn import functional
 except ImportError as error:
     sys.exit(f"error: {error}; install the extra: python -m pip install -e '.[torch]'")
 
-from configs import utkface_resnet18_imagenet
 from hybrid.data import augment, input_pipeline
 from hybrid.modes.evaluate import create_prepared_builder, report_rows
 from hybrid.runs import workdir
 from hybrid.scores import metrics, report
-from tests.torch_resnet import ResNet
 
 BATCH, EPOCHS, RESIZE, SIZE = 64, 8, 112, 96
 OFFSET, SCALE = 33.0, 20.0
 
 
 class Network(nn.Module):
-    """ResNet-18, global average pooling, an age head and a gender head."""
+    """ResNet-18 with global average pooling, an age head and a gender head."""
 
     def __init__(self, weights: str):
         super().__init__()
-        self.encoder = ResNet((2, 2, 2, 2), 'basic')
-        for module in self.encoder.modules():
-            if isinstance(module, nn.Conv2d):  # As torchvision does.
-                nn.init.kaiming_normal_(module.weight, mode='fan_out', nonlinearity='relu')
-        del self.encoder.fc
+        self.encoder = torchvision.models.resnet18()
+        self.encoder.fc = nn.Identity()
         tensors = {name: x for name, x in load_file(weights).items() if not name.startswith('fc.')}
         missing, unused = self.encoder.load_state_dict(tensors, strict=False)
         if unused or any(not name.startswith('layer4.') for name in missing):
@@ -76,31 +73,31 @@ class Network(nn.Module):
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """[B, 3, H, W] to ages [B] in units of SCALE from OFFSET, and gender logits [B, 2]."""
-        x = self.dropout(self.encoder(x).mean((2, 3)))
+        x = self.dropout(self.encoder(x))
         return self.age(x)[:, 0], self.gender(x)
 
 
 def load(builder: Any, split: str) -> tuple[torch.Tensor, dict[str, np.ndarray]]:
-    """All images of a split, uint8 [N, R, R, 3], and its labels."""
+    """Reads all images of a split, uint8 [N, R, R, 3], and its labels."""
     examples = input_pipeline.Examples(builder, split, RESIZE)
     parts = [examples.load(part)['image'] for part in np.array_split(np.arange(len(examples)), 64)]
     return torch.from_numpy(np.concatenate(parts)), input_pipeline.read_columns(builder, split)
 
 
 def to_unit(images: torch.Tensor) -> torch.Tensor:
-    """uint8 [B, H, W, 3] to float32 [B, 3, H, W] in 0..1."""
+    """Turns uint8 [B, H, W, 3] into float32 [B, 3, H, W] in 0..1."""
     return images.permute(0, 3, 1, 2).float() / 255
 
 
 def normalize(images: torch.Tensor) -> torch.Tensor:
-    """[B, 3, H, W] in 0..1 to what the weights expect."""
+    """Turns [B, 3, H, W] in 0..1 into what the weights expect."""
     mean = torch.tensor(augment.IMAGENET_MEAN).view(1, 3, 1, 1)
     std = torch.tensor(augment.IMAGENET_STD).view(1, 3, 1, 1)
     return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
 def vary(images: torch.Tensor) -> torch.Tensor:
-    """[B, 3, RESIZE, RESIZE] to [B, 3, SIZE, SIZE], all in 0..1."""
+    """Augments [B, 3, RESIZE, RESIZE] to [B, 3, SIZE, SIZE], all in 0..1."""
     count = len(images)
 
     def uniform(limit):
@@ -120,7 +117,7 @@ def vary(images: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def predict(network: nn.Module, images: torch.Tensor) -> dict[str, np.ndarray]:
-    """Ages [N] in years and probabilities [N] of female, means over a face and its mirror image."""
+    """Predicts ages [N] in years and probabilities [N] of female, with flip averaging."""
     network.eval()
     edge = (RESIZE - SIZE) // 2
     ages, female = [], []
@@ -142,7 +139,7 @@ def train_epoch(
     images: torch.Tensor,
     columns: dict[str, np.ndarray],
 ) -> None:
-    """One pass in random order; what does not fill a batch is left out."""
+    """Trains on all images once, in random order; what does not fill a batch is left out."""
     network.train()
     ages, genders = torch.from_numpy(columns['age']), torch.from_numpy(columns['gender'])
     order = torch.randperm(len(images))
@@ -159,18 +156,18 @@ def train_epoch(
 def main() -> None:
     """Trains, and writes OUT/evaluation/validation and OUT/evaluation/test."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--manual-dir', required=True, help="holds UTKFace's archive")
+    parser.add_argument('--manual_dir', required=True, help="holds UTKFace's archive")
     parser.add_argument('--weights', required=True, help="torchvision's ResNet-18, .safetensors")
     parser.add_argument('--workdir', required=True, type=pathlib.Path)
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--learning-rate', type=float, default=1e-3)
+    parser.add_argument('--learning_rate', type=float, default=1e-3)
     options = parser.parse_args()
     if not pathlib.Path(options.weights).is_file():
         sys.exit(f'error: --weights={options.weights} is not a file')
     if (options.workdir / 'evaluation').exists():
         sys.exit(f'error: {options.workdir} holds an evaluation; name another --workdir')
     torch.manual_seed(options.seed)
-    config = utkface_resnet18_imagenet.get_config()
+    config = load_config(CHECKOUT / 'configs' / 'utkface_resnet18_imagenet.py')
     config.data.manual_dir = options.manual_dir
     builder = create_prepared_builder(config)
     network = Network(options.weights).to(memory_format=torch.channels_last)

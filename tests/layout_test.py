@@ -58,3 +58,18 @@ def test_one_file_alone_knows(words, only):
             continue
         found = [name for name in imported(path) if any(word in name for word in words)]
         assert not found, f'{path} imports {found}'
+
+
+@pytest.mark.parametrize(
+    ('folder', 'never'),
+    [
+        ('hybrid', {'benchmarks', 'tests', 'tools'}),
+        ('tools', {'benchmarks', 'tests'}),
+        ('benchmarks', {'tests', 'tools'}),
+    ],
+)
+def test_programs_import_the_package_and_no_tests(folder, never):
+    paths = sorted((PACKAGE.parent / folder).rglob('*.py'))
+    assert paths
+    for path in paths:
+        assert not never & {name.split('.')[0] for name in imported(path)}, path

@@ -77,24 +77,6 @@ def test_a_file_makes_the_encoder_compute_what_its_network_does(kind, tmp_path):
 
 
 @pytest.mark.parametrize('name', BLOCKS)
-def test_the_encoder_computes_what_pytorch_does(name):
-    torch = pytest.importorskip('torch')
-    tensors = random_tensors(name)
-    images = np.random.default_rng(1).normal(size=(2, 3, 64, 64)).astype(np.float32)
-    from tests.torch_resnet import ResNet
-
-    network = ResNet(*BLOCKS[name])
-    network.load_state_dict({k: torch.from_numpy(v) for k, v in tensors.items()})
-    with torch.no_grad():
-        theirs = network.eval()(torch.from_numpy(images)).numpy()
-    model = make(name)
-    variables, _ = pretrained.convert(tensors, initial(model))
-    assert_agree(
-        apply(model, variables, images.transpose(0, 2, 3, 1)), theirs.transpose(0, 2, 3, 1)
-    )
-
-
-@pytest.mark.parametrize('name', BLOCKS)
 @pytest.mark.parametrize('library', ['torchvision', 'timm'])
 def test_the_encoder_computes_what_the_library_does(library, name):
     torch = pytest.importorskip('torch')
