@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -14,7 +15,12 @@ import hybrid
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / 'pyproject.toml').read_text())['project']
+CONFIGURATION = (
+    *('pyproject.toml', 'constraints.txt', '.pre-commit-config.yaml'),
+    *('.github/workflows/ci.yml', 'CITATION.cff'),
+)
 EXTRAS = PROJECT['optional-dependencies']
+CITATION = yaml.safe_load((ROOT / 'CITATION.cff').read_text())
 PINS = [
     Requirement(line)
     for line in (ROOT / 'constraints.txt').read_text().splitlines()
@@ -52,14 +58,37 @@ def test_python_311_has_the_last_jax_that_supports_it() -> None:
         assert pinned['jax'] == pins['3.12']['jax'] or python_version == '3.11'
 
 
-@pytest.mark.parametrize('name', ['pyproject.toml', 'constraints.txt', '.pre-commit-config.yaml'])
+@pytest.mark.parametrize('name', CONFIGURATION)
 def test_no_host_is_named(name: str) -> None:
     found = re.findall(r'\w+://\S*|\S+\.(?:com|dev|io|net|org)\b', (ROOT / name).read_text())
     assert found == []
 
 
 def test_versions_agree() -> None:
-    assert hybrid.__version__ == PROJECT['version']
+    version = PROJECT['version']
+    assert hybrid.__version__ == version
+    assert CITATION['version'] == version
+    headings = re.findall(r'^## (\S+)', (ROOT / 'CHANGELOG.md').read_text(), re.MULTILINE)
+    assert headings[:2] == ['[Unreleased]', version]
+
+
+def test_the_citation_is_of_this_project_and_complete() -> None:
+    # The keys that version 1.2.0 of the Citation File Format requires.
+    assert {'authors', 'cff-version', 'message', 'title'} <= CITATION.keys()
+    assert CITATION['cff-version'] == '1.2.0'
+    assert CITATION['title'].startswith(PROJECT['name'])
+    assert CITATION['license'] == PROJECT['license']
+    for reference in CITATION['references']:
+        assert {'authors', 'title', 'type', 'year', 'doi'} <= reference.keys()
+
+
+def test_the_workflow_runs_ci_on_the_oldest_and_a_newer_python() -> None:
+    workflow = yaml.safe_load((ROOT / '.github/workflows/ci.yml').read_text())
+    *_, python, run = workflow['jobs']['ci']['steps']
+    assert run == {'run': 'bash .ci/run'}
+    versions = python['with']['python-version'].split()
+    assert f'>={versions[0]}' == PROJECT['requires-python']
+    assert len(versions) == 2
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
