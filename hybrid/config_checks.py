@@ -7,8 +7,9 @@ from ml_collections import ConfigDict
 
 from hybrid import devices
 from hybrid.data import augment
+from hybrid.models import heads
 from hybrid.scores import combination
-from hybrid.training import finetuning, losses
+from hybrid.training import finetuning
 
 # Key to lowest and highest value; models and optimisers check their own names.
 _RANGES: dict[str, tuple[float, float]] = {
@@ -44,7 +45,7 @@ def check_config(config: ConfigDict) -> None:
     choices = {
         'data.normalization': augment.NORMALIZATIONS,
         'model.encoder.pretrained_normalization': augment.NORMALIZATIONS,
-        'loss.age': losses.AGE_LOSSES,
+        'loss.age': heads.AGE_LOSSES,
         'ensemble.weights': combination.WEIGHTINGS,
     }
     for key, known in choices.items():

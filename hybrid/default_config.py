@@ -91,9 +91,12 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.recurrent.bidirectional = False
     config.model.recurrent.reduce = 'last'  # last state, or 'mean' of the outputs
     config.model.head = ml_collections.ConfigDict()
+    # What age is learned as: 'regression', one number of years, with loss.age; or 'dex', the
+    # probabilities of the years 0 to 100, whose expectation is predicted.
+    config.model.head.age = 'regression'
     config.model.head.hidden = 0  # units of a hidden layer in each head, 0 for none
     config.model.head.dropout = 0.2
-    # Ages are predicted as offset + scale * output, losses are taken in units of scale (years).
+    # Regression predicts offset + scale * output; its loss takes errors in units of scale (years).
     config.model.head.age_offset = 33.0
     config.model.head.age_scale = 20.0
 
@@ -127,7 +130,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.finetune.batch_norm = 'train'
 
     config.loss = ml_collections.ConfigDict()
-    config.loss.age = 'mse'  # mse, l1, huber
+    config.loss.age = 'mse'  # of regression: mse, l1, huber
     config.loss.huber_delta = 1.0  # in units of age_scale
     config.loss.age_weight = 2.0
     config.loss.gender_weight = 1.0

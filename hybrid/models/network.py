@@ -1,15 +1,15 @@
 """The hybrid of a CNN and an RNN: image to age and gender."""
 
 from collections.abc import Collection
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import ml_collections
 
-from hybrid.models import recurrent, resnet, sequence
+from hybrid.models import heads, recurrent, resnet, sequence
 from hybrid.models.dropout import Dropout
-from hybrid.models.heads import AgeHead, GenderHead
 from hybrid.ops import convolution, kernels
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
@@ -23,20 +23,20 @@ class Hybrid(nn.Module):
       order: how the feature map is laid out as a sequence, see `sequence.to_sequence`.
       recurrent: sequence [B, T, C] -> features [B, F].
       dropout: of the features, keyed per example.
-      age_head: features [B, F] -> years [B].
-      gender_head: features [B, F] -> logits [B, 2].
+      age_head: features [B, F] -> its outputs, see `heads.Head`.
+      gender_head: features [B, F] -> its outputs.
     """
 
     encoder: resnet.ResNet
     order: str
     recurrent: nn.Module
     dropout: nn.Module
-    age_head: nn.Module
-    gender_head: nn.Module
+    age_head: heads.Head
+    gender_head: heads.Head
 
     def __call__(
         self, images: jax.Array, *, train: bool, dropout_keys: jax.Array | None = None
-    ) -> dict[str, jax.Array]:
+    ) -> dict[str, Any]:
         """Estimates age and gender.
 
         Args:
@@ -46,12 +46,12 @@ class Hybrid(nn.Module):
           dropout_keys: [B] PRNG keys, one per example; needed in training with dropout.
 
         Returns:
-          'age' [B] in years and 'gender_logits' [B, 2] (male, female), both float32.
+          The outputs of the heads, float32, under their names: 'age' and 'gender'.
         """
         feature_map = self.encoder(images, train=train)
         features = self.recurrent(sequence.to_sequence(feature_map, self.order))
         features = self.dropout(features, dropout_keys, train=train)
-        return {'age': self.age_head(features), 'gender_logits': self.gender_head(features)}
+        return {'age': self.age_head(features), 'gender': self.gender_head(features)}
 
 
 def create_model(
@@ -84,6 +84,7 @@ def create_model(
     _check_choice('sequence.order', c.sequence.order, sequence.ORDERS)
     _check_choice('recurrent.cell', c.recurrent.cell, recurrent.CELLS)
     _check_choice('recurrent.reduce', c.recurrent.reduce, recurrent.REDUCTIONS)
+    _check_choice('head.age', c.head.age, heads.AGE_HEADS)
     _check_choice('dtype', c.dtype, DTYPES)
     _check_choice('kernels', c.kernels, ('auto', *convolution.KERNELS))
     _check('encoder.width', c.encoder.width, c.encoder.width >= 1, 'at least 1')
@@ -93,6 +94,7 @@ def create_model(
     _check('head.age_scale', c.head.age_scale, c.head.age_scale > 0, 'more than 0 years')
 
     dtype = DTYPES[c.dtype]
+    of_head = heads.create_heads(c.head)
     stage_sizes, block = resnet.ENCODERS[c.encoder.name]
     return Hybrid(
         encoder=resnet.ResNet(
@@ -117,10 +119,8 @@ def create_model(
             dtype=dtype,
         ),
         dropout=Dropout(c.head.dropout),
-        age_head=AgeHead(
-            age_offset=c.head.age_offset, age_scale=c.head.age_scale, hidden=c.head.hidden
-        ),
-        gender_head=GenderHead(hidden=c.head.hidden),
+        age_head=of_head['age'],
+        gender_head=of_head['gender'],
     )
 
 

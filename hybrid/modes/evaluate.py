@@ -61,6 +61,8 @@ def predict_members(
     numbers = trained.member_numbers(models)
     joined: dict[str, np.ndarray] = {}
     for name in predicted[0]:
+        if not all(name in rows for rows in predicted):
+            continue  # only some heads predict it
         columns = [rows[name].reshape(len(rows[name]), -1) for rows in predicted]
         joined[name] = np.concatenate(columns, axis=1)
     kept = np.array([number is not None for number in numbers])
@@ -96,10 +98,11 @@ def report_rows(
     """
     count = len(columns['id'])
     constant_age = record['constant_age']
-    predictions = {name: rows[name] for name in ('predicted_age', 'female_probability')}
+    of_heads = ('predicted_age', 'female_probability', 'age_width')
+    predictions = {name: rows[name] for name in of_heads if name in rows}
     if members:
         ages, female = predictions['predicted_age'], predictions['female_probability']
-        predictions = combination.combine(ages, female, weights)
+        predictions = combination.combine(ages, female, weights, rows.get('age_width'))
         for place, number in enumerate(members):
             predictions[f'member_{number}_age'] = ages[:, place]
             predictions[f'member_{number}_female_probability'] = female[:, place]

@@ -22,7 +22,11 @@ MACHINE_KEYS = {
     *('detect.model', 'detect.threshold', 'detect.max_size'),
 }
 # What a run did before there was a key for it.
-FORMER_VALUES = {'model.encoder.bottleneck_stride': '3x3', 'model.kernels': 'portable'}
+FORMER_VALUES = {
+    'model.encoder.bottleneck_stride': '3x3',
+    'model.kernels': 'portable',
+    'model.head.age': 'regression',
+}
 # Keys that decide which examples come in which order, or which checkpoint is the best.
 ORDER_KEYS = (
     *('seed', 'train.batch_size', 'data.dataset', 'data.parameters'),

@@ -28,29 +28,47 @@ def uniform(count: int) -> Weights:
 
 
 def combine(
-    ages: np.ndarray, female: np.ndarray, weights: Weights | None = None
+    ages: np.ndarray,
+    female: np.ndarray,
+    weights: Weights | None = None,
+    widths: np.ndarray | None = None,
+    probabilities: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-    """Combines members: ages by their mean, genders by their mean probability.
+    """Combines members: ages by their mean, and probabilities by theirs.
 
     Args:
-      ages: [N, K] in years.
-      female: [N, K], female probabilities.
-      weights: Of the members; None for equal ones.
+      ages: Predicted ages [N, K] in years.
+      female: Female probabilities [N, K].
+      weights: The members' weights; None for equal ones.
+      widths: Standard deviations [N, K] in years of the distributions of age that members predict;
+        None if not all of them predict one, since their mixture is not known then.
+      probabilities: These distributions themselves, [N, years, K], likewise.
 
     Returns:
-      float32 [N]: `predicted_age` in years, `female_probability`, `age_std`, the standard deviation
-      between members in years, and `gender_agreement`, the share of members whose own gender is the
-      ensemble's. The last two do not depend on weights, but for which gender is the ensemble's.
+      Columns [N], float32: `predicted_age` in years, `female_probability`, `age_std`, the standard
+      deviation between members in years, and `gender_agreement`, the share of members whose own
+      gender is the ensemble's. Weights do not change the last two, except that they may change
+      which gender is the ensemble's. With widths also `age_width`, the standard deviation in years
+      of the mixture of the members' distributions, and with probabilities that mixture,
+      `age_probabilities` [N, years].
     """
     ages, female = np.asarray(ages, np.float64), np.asarray(female, np.float64)
     weights = weights or uniform(ages.shape[1])
+    age = ages @ weights.age
     probability = (female @ weights.gender).astype(np.float32)
     votes = (female > 0.5) == (probability > 0.5)[:, None]
+    mixture = {}
+    if widths is not None:
+        squares = np.asarray(widths, np.float64) ** 2 + (ages - age[:, None]) ** 2
+        mixture['age_width'] = np.sqrt(squares @ weights.age).astype(np.float32)
+    if probabilities is not None:
+        mixture['age_probabilities'] = (probabilities @ weights.age).astype(np.float32)
     return {
-        'predicted_age': (ages @ weights.age).astype(np.float32),
+        'predicted_age': age.astype(np.float32),
         'female_probability': probability,
         'age_std': ages.std(axis=1).astype(np.float32),
         'gender_agreement': votes.mean(axis=1).astype(np.float32),
+        **mixture,
     }
 
 

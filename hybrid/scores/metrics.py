@@ -32,8 +32,11 @@ COLUMNS = (
     'constant_age',
     'constant_gender',
 )
-# Of an ensemble: spread in years, share of members that agree, and the members' predictions.
-ENSEMBLE_COLUMNS = re.compile(r'age_std|gender_agreement|member_\d+_(age|female_probability)')
+# Of an ensemble: spread in years, share of members that agree, and the members' predictions. Of
+# heads that predict distributions of age: their standard deviation in years.
+ENSEMBLE_COLUMNS = re.compile(
+    r'age_std|age_width|gender_agreement|member_\d+_(age|female_probability)'
+)
 SUBGROUP_SCORES = (
     'num_examples',
     'age/num_examples',

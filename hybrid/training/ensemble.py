@@ -25,7 +25,7 @@ from hybrid import devices
 from hybrid.models.network import create_model
 from hybrid.ops import kernels
 from hybrid.training import learner, train_step
-from hybrid.training.eval_step import create_eval_step
+from hybrid.training.eval_step import create_eval_step, create_predict_step
 from hybrid.training.train_state import (
     TrainState,
     abstract_train_state,
@@ -130,6 +130,7 @@ class Ensemble:
         at_once = resolve_at_once(config.ensemble.at_once, config.model)
         self._models: dict[str, Any] = {}
         self._train_steps: dict[str, Any] = {}
+        self._predict_steps: dict[str, Any] = {}
         self._eval_steps: dict[str, Any] = {}
         self._compiled: set[str] = set()
         for group in self.groups:
@@ -137,14 +138,17 @@ class Ensemble:
                 model = create_model(group.config.model, axis_name=devices.AXIS)
             except ValueError as error:
                 raise ValueError(f'config.ensemble.groups.{group.name}: {error}') from None
-            predict = create_eval_step(model, group.config)
             self._models[group.name] = model
             self._train_steps[group.name] = learner.compile_train_step(
                 group.config, tx, functools.partial(map_members, at_once=at_once)
             )
-            self._eval_steps[group.name] = devices.compile_eval_step(
-                map_eval_members(predict, at_once)
-            )
+            for steps, create_step in (
+                (self._predict_steps, create_predict_step),
+                (self._eval_steps, create_eval_step),
+            ):
+                steps[group.name] = devices.compile_eval_step(
+                    map_eval_members(create_step(model, group.config), at_once)
+                )
 
     def _of_groups(self, kind: str, calls: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
         """What the programs of one kind return, for each group.
@@ -231,19 +235,35 @@ class Ensemble:
         """See `Learner`."""
         return {group.name: state[group.name].eval_variables for group in self.groups}
 
+    def predict_step(
+        self, variables: dict[str, Any], batch: Mapping[str, jax.Array]
+    ) -> dict[str, jax.Array]:
+        """See `Learner`."""
+        return self._rows('predict', self._predict_steps, variables, batch)
+
     def eval_step(
         self, variables: dict[str, Any], batch: Mapping[str, jax.Array]
     ) -> dict[str, jax.Array]:
         """See `Learner`."""
+        return self._rows('evaluate', self._eval_steps, variables, batch)
+
+    def _rows(
+        self,
+        kind: str,
+        steps: Mapping[str, Callable],
+        variables: dict[str, Any],
+        batch: Mapping[str, jax.Array],
+    ) -> dict[str, jax.Array]:
+        """Puts the members of all groups side by side, in the columns that all groups have."""
         calls = {
-            name: functools.partial(step, variables[name], batch)
-            for name, step in self._eval_steps.items()
+            name: functools.partial(step, variables[name], batch) for name, step in steps.items()
         }
-        rows = list(self._of_groups('evaluate', calls).values())
+        rows = list(self._of_groups(kind, calls).values())
         index = rows[0]['index']
         return {
             name: index if name == 'index' else jnp.concatenate([r[name] for r in rows], axis=-1)
             for name in rows[0]
+            if all(name in r for r in rows)
         }
 
 

@@ -1,6 +1,6 @@
-"""Evaluation steps, and the predictions for every example of a split."""
+"""Steps that predict and evaluate, and the predictions for every example of a split."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -12,55 +12,84 @@ from ml_collections import ConfigDict
 
 from hybrid import devices
 from hybrid.data import augment, input_pipeline
-from hybrid.training import losses
+from hybrid.models import heads
 
 # Up to so many faces a device both views go through the network at once: reading its parameters is
 # what takes the time then, and memory is no concern.
 _ONE_PASS = 32
 
 
+# (variables, images uint8 [B, R, R, 3]) -> the outputs of each head, by its name.
+Forward = Callable[[Any, jax.Array], dict[str, Any]]
+
+
+def create_predict_step(model: nn.Module, config: ConfigDict) -> Callable:
+    """Returns the per-device `step(variables, batch) -> columns`, which needs no labels.
+
+    Its batch has `image`, uint8 [B, R, R, 3], and `index` [B], which is passed on. The columns are
+    what the heads predict of each face (see `heads.Head.predict`): at least `predicted_age` [B] in
+    years and `female_probability` [B].
+    """
+    of_heads = heads.create_heads(config.model.head)
+    forward = _create_forward(model, config, of_heads)
+
+    def predict_step(variables: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        outputs = forward(variables, batch['image'])
+        return {'index': batch['index'], **heads.predict(of_heads, outputs)}
+
+    return predict_step
+
+
 def create_eval_step(model: nn.Module, config: ConfigDict) -> Callable:
     """Returns the per-device `step(variables, batch) -> rows`.
 
-    Its rows are per example: `index`, `predicted_age` in years, `female_probability`, and the
-    training's two losses, `age_loss` and `gender_loss`, NaN where the label is unknown.
+    The rows are the columns of `create_predict_step` that have one number per example (so
+    probabilities of years are left out), and the losses of training, `age_loss` and `gender_loss`,
+    which are NaN where the label is unknown. The batch has the labels, too.
     """
-    size, normalization = config.data.image_size, config.data.normalization
-    loss, scale = config.loss, config.model.head.age_scale
-    flip_average = config.evaluate.flip_average
-
-    def predict(variables, images):
-        images = augment.normalize(images, normalization)
-        outputs: Any = model.apply(variables, images, train=False)
-        return outputs['age'], jax.nn.log_softmax(outputs['gender_logits'])
+    of_heads = heads.create_heads(config.model.head, config.loss)
+    forward = _create_forward(model, config, of_heads)
 
     def eval_step(variables: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
-        images = augment.center_crop(augment.to_unit(batch['image']), size)
-        if flip_average:
-            flipped = images[:, :, ::-1]
-            if len(images) <= _ONE_PASS:
-                ages, of_views = predict(variables, jnp.concatenate([images, flipped]))
-                ages, of_views = jnp.split(ages, 2), jnp.split(of_views, 2)
-            else:
-                views = [predict(variables, images), predict(variables, flipped)]
-                ages, of_views = zip(*views, strict=True)
-            age = (ages[0] + ages[1]) / 2
-            log_probabilities = jnp.logaddexp(*of_views) - jnp.log(2.0)
-        else:
-            age, log_probabilities = predict(variables, images)
-        age_loss, age_known = losses.age_loss(age, batch['age'], loss.age, scale, loss.huber_delta)
-        gender_loss, gender_known = losses.gender_loss(
-            log_probabilities, batch['gender'], loss.label_smoothing
-        )
-        return {
-            'index': batch['index'],
-            'predicted_age': age,
-            'female_probability': jnp.exp(log_probabilities[:, 1]),
-            'age_loss': jnp.where(age_known > 0, age_loss, jnp.nan),
-            'gender_loss': jnp.where(gender_known > 0, gender_loss, jnp.nan),
-        }
+        outputs = forward(variables, batch['image'])
+        columns = heads.predict(of_heads, outputs)
+        rows = {name: column for name, column in columns.items() if column.ndim == 1}
+        for name, head in of_heads.items():
+            values, known = head.loss(outputs[name], batch)
+            rows[f'{name}_loss'] = jnp.where(known > 0, values, jnp.nan)
+        return {'index': batch['index'], **rows}
 
     return eval_step
+
+
+def _create_forward(
+    model: nn.Module, config: ConfigDict, of_heads: Mapping[str, heads.Head]
+) -> Forward:
+    """The way from images to outputs, which are averaged over the views of each face."""
+    size, normalization = config.data.image_size, config.data.normalization
+    flip_average = config.evaluate.flip_average
+
+    def apply(variables: Any, images: jax.Array) -> Any:
+        return model.apply(variables, augment.normalize(images, normalization), train=False)
+
+    def forward(variables: Any, images: jax.Array) -> dict[str, Any]:
+        images = augment.center_crop(augment.to_unit(images), size)
+        views = [images, images[:, :, ::-1]] if flip_average else [images]
+        count = len(images)
+        if count <= _ONE_PASS:
+            outputs = apply(variables, jnp.concatenate(views))
+            of_views = [
+                jax.tree.map(lambda x, k=k: x[k * count : (k + 1) * count], outputs)
+                for k in range(len(views))
+            ]
+        else:
+            of_views = [apply(variables, view) for view in views]
+        return {
+            name: head.average([outputs[name] for outputs in of_views])
+            for name, head in of_heads.items()
+        }
+
+    return forward
 
 
 def predict_split(

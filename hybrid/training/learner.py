@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from hybrid import devices
 from hybrid.models.network import create_model
 from hybrid.training import finetuning, train_step
-from hybrid.training.eval_step import create_eval_step
+from hybrid.training.eval_step import create_eval_step, create_predict_step
 from hybrid.training.train_state import (
     TrainState,
     abstract_train_state,
@@ -27,7 +27,7 @@ class Learner(Protocol):
 
     Attributes:
       members: Numbers of the members, in the order of their columns; (0,) for one model.
-      is_ensemble: Whether the rows of `eval_step` have a column for each member.
+      is_ensemble: Whether what `predict_step` and `eval_step` return has a column for each member.
     """
 
     members: tuple[int, ...]
@@ -57,10 +57,22 @@ class Learner(Protocol):
         """The first step of each member that was not finite, int [K]; -1 where there is none."""
 
     def eval_variables(self, state: Any) -> Any:
-        """What `eval_step` takes."""
+        """What `predict_step` and `eval_step` take."""
+
+    def predict_step(self, variables: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+        """Predicts faces of which nothing is known; compiles when first called.
+
+        Args:
+          variables: From `eval_variables`.
+          batch: `image` and `index`, from `devices.shard_batch`.
+
+        Returns:
+          The columns of `eval_step.create_predict_step`; [..., K] if `is_ensemble`, of the columns
+          that all members have (but for `index`).
+        """
 
     def eval_step(self, variables: Any, batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
-        """Rows of `eval_step.create_eval_step` for every example; [..., K] if `is_ensemble`."""
+        """The same with the labels in the batch: rows of `eval_step.create_eval_step`."""
 
 
 def compile_train_step(
@@ -146,6 +158,7 @@ class SingleModel:
         self.create_state = lambda: create_train_state(model, tx, config)
         self.abstract_state = lambda: abstract_train_state(model, tx, config)
         self.train_step = compile_train_step(config, tx)
+        self.predict_step = devices.compile_eval_step(create_predict_step(model, config))
         self.eval_step = devices.compile_eval_step(create_eval_step(model, config))
 
     def overview(self, state: TrainState) -> str:

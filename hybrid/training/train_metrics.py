@@ -30,25 +30,25 @@ def _average(values: str, mask: str) -> Any:
 class TrainMetrics(clu.metrics.Collection):
     """Masked averages: losses, age MAE (years) and gender accuracy.
 
-    In a pmapped step: `TrainMetrics.gather_from_model_output(axis_name='batch', age_loss=...,
-    gender_loss=..., **example_values(outputs, batch))` with the losses per example, `[B]`; on one
-    device `single_from_model_output`. `a.merge(b)` adds, `compute()` reads on the host. Values
-    under mask 0 may be anything, NaN included.
+    In a pmapped step call `TrainMetrics.gather_from_model_output(axis_name='batch', ...)`, on one
+    device `single_from_model_output`, with `age_loss`, `age_loss_mask`, `gender_loss`,
+    `gender_loss_mask`, `[B]` each, and what `example_values` returns. `a.merge(b)` adds,
+    `compute()` reads on the host. Values under mask 0 may be anything, NaN included.
     """
 
-    age_loss: _average('age_loss', 'age_mask')  # type: ignore[valid-type]
-    gender_loss: _average('gender_loss', 'gender_mask')  # type: ignore[valid-type]
+    age_loss: _average('age_loss', 'age_loss_mask')  # type: ignore[valid-type]
+    gender_loss: _average('gender_loss', 'gender_loss_mask')  # type: ignore[valid-type]
     age_mae: _average('age_absolute_error', 'age_mask')  # type: ignore[valid-type]
     gender_accuracy: _average('gender_correct', 'gender_mask')  # type: ignore[valid-type]
 
 
 def example_values(
-    outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
+    predictions: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
 ) -> dict[str, jax.Array]:
     """Per-example values and masks, finite everywhere, also where a label is unknown.
 
     Args:
-      outputs: of the model: `age` `[B]` in years and `gender_logits` `[B, 2]`.
+      predictions: of the heads: `predicted_age` `[B]` in years and `female_probability` `[B]`.
       batch: with `age` `[B]` in years (NaN = unknown), `gender` `[B]` (-1 = unknown) and `mask`
         `[B]` (0 = padding).
 
@@ -59,11 +59,11 @@ def example_values(
     valid = batch['mask'] > 0
     age_known = valid & ~jnp.isnan(batch['age'])
     gender_known = valid & (batch['gender'] >= 0)
-    age = jnp.where(age_known, batch['age'], outputs['age'])
-    logits = outputs['gender_logits']
-    female = (logits[:, 1] > logits[:, 0]).astype(batch['gender'].dtype)
+    predicted = predictions['predicted_age']
+    age = jnp.where(age_known, batch['age'], predicted)
+    female = (predictions['female_probability'] > 0.5).astype(batch['gender'].dtype)
     return {
-        'age_absolute_error': jnp.abs(outputs['age'] - age),
+        'age_absolute_error': jnp.abs(predicted - age),
         'age_mask': age_known.astype(jnp.float32),
         'gender_correct': (gender_known & (female == batch['gender'])).astype(jnp.float32),
         'gender_mask': gender_known.astype(jnp.float32),

@@ -11,8 +11,10 @@ from ml_collections import ConfigDict
 
 from hybrid import devices
 from hybrid.data import augment
+from hybrid.models import heads
 from hybrid.models.network import Hybrid
-from hybrid.training import finetuning, losses
+from hybrid.training import finetuning
+from hybrid.training.losses import masked_mean
 from hybrid.training.train_metrics import TrainMetrics, example_values
 from hybrid.training.train_state import AUGMENTATION, DROPOUT, TrainState, create_key, example_keys
 
@@ -24,11 +26,13 @@ def create_train_step(
 
     It is pure and reduces over the axis `devices.AXIS` alone, so it can be mapped over devices and
     vmapped over the members of an ensemble. `metrics` are `sums` (a TrainMetrics), `loss` and
-    `grad_norm`, over all devices. The stages that the model freezes are not differentiated.
+    `grad_norm`, over all devices. The loss is the sum of those of the heads, weighted as
+    `config.loss` says. The stages that the model freezes are not differentiated.
     """
     ranges = augment.create_ranges(config.augment)
     size, normalization = config.data.image_size, config.data.normalization
-    loss_config, scale = config.loss, config.model.head.age_scale
+    of_heads = heads.create_heads(config.model.head, config.loss)
+    weights = {name: config.loss[f'{name}_weight'] for name in of_heads}
     ema_decay, seed = config.optimizer.ema_decay, config.seed
     frozen_stages = model.encoder.frozen_stages
 
@@ -53,22 +57,18 @@ def create_train_step(
                 dropout_keys=dropout_keys,
                 mutable=['batch_stats'],
             )
-            age_loss, age_known = losses.age_loss(
-                outputs['age'], batch['age'], loss_config.age, scale, loss_config.huber_delta
-            )
-            gender_loss, gender_known = losses.gender_loss(
-                outputs['gender_logits'], batch['gender'], loss_config.label_smoothing
-            )
-            # This device's share: known labels differ in number between devices.
-            loss = loss_config.age_weight * losses.masked_mean(
-                age_loss, age_known * batch['mask'], devices.AXIS
-            ) + loss_config.gender_weight * losses.masked_mean(
-                gender_loss, gender_known * batch['mask'], devices.AXIS
-            )
-            return loss, (outputs, updates['batch_stats'], age_loss, gender_loss)
+            total = jnp.float32(0)
+            values: dict[str, jax.Array] = {}
+            for name, head in of_heads.items():
+                loss, known = head.loss(outputs[name], batch)
+                mask = known * batch['mask']
+                values |= {f'{name}_loss': loss, f'{name}_loss_mask': mask}
+                # This device's share: known labels differ in number between devices.
+                total += weights[name] * masked_mean(loss, mask, devices.AXIS)
+            return total, (outputs, updates['batch_stats'], values)
 
         (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(learning)
-        outputs, batch_stats, age_loss, gender_loss = aux
+        outputs, batch_stats, values = aux
         loss, grads = jax.lax.psum((loss, grads), devices.AXIS)
         grads = finetuning.merge(grads, jax.tree.map(jnp.zeros_like, frozen))
         grad_norm = optax.tree.norm(grads)
@@ -94,11 +94,9 @@ def create_train_step(
         )
         keep = finite & (state.nonfinite_step < 0)
         new_state = jax.tree.map(lambda new, old: jnp.where(keep, new, old), new_state, stopped)
+        predictions = heads.predict(of_heads, outputs)
         sums = TrainMetrics.gather_from_model_output(
-            axis_name=devices.AXIS,
-            age_loss=age_loss,
-            gender_loss=gender_loss,
-            **example_values(outputs, batch),
+            axis_name=devices.AXIS, **values, **example_values(predictions, batch)
         )
         return new_state, {'sums': sums, 'loss': loss, 'grad_norm': grad_norm}
 

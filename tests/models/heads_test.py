@@ -1,25 +1,99 @@
+"""The contract of heads, the heads there are, and one more that is registered here."""
+
+import json
+from typing import Any
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hybrid.models.heads import AgeHead, GenderHead
+from hybrid import devices
+from hybrid.models import heads
+from hybrid.models.heads import DexHead, GenderHead, Head, RegressionHead
+from hybrid.models.heads.head import dense_layers
+from hybrid.modes.train import train_and_evaluate
+from hybrid.runs import workdir
+from hybrid.scores import report
+from hybrid.training import ensemble
+from hybrid.training.eval_step import create_eval_step, create_predict_step
+from hybrid.training.optimizer import create_learning_rate_fn, create_optimizer
 
+NAN = float('nan')
 FEATURES = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
+EVERY_HEAD = [
+    (RegressionHead(30.0, 10.0, hidden=4), 1),
+    (DexHead(hidden=4), 101),
+    (GenderHead(hidden=4), 2),
+]
+
+
+def log_softmax(x):
+    """In float64."""
+    x = np.asarray(x, np.float64)
+    return x - np.log(np.exp(x).sum(axis=-1, keepdims=True))
+
+
+# All heads.
+
+
+@pytest.mark.parametrize(('head', 'outputs'), EVERY_HEAD)
+def test_hidden_layer(head, outputs):
+    got, variables = head.init_with_output(jax.random.key(0), FEATURES)
+    params = variables['params']
+    assert jax.tree.map(jnp.shape, params) == {
+        'hidden_layer': {'kernel': (8, 4), 'bias': (4,)},
+        'output': {'kernel': (4, outputs), 'bias': (outputs,)},
+    }
+    hidden = np.maximum(FEATURES @ np.asarray(params['hidden_layer']['kernel']), 0)
+    expected = hidden @ np.asarray(params['output']['kernel'])
+    expected = expected[:, 0] * 10 + 30 if outputs == 1 else log_softmax(expected)
+    np.testing.assert_allclose(got, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(('head', 'outputs'), EVERY_HEAD)
+def test_float32_from_bfloat16(head, outputs):
+    del outputs
+    out, variables = head.init_with_output(jax.random.key(0), FEATURES.astype(jnp.bfloat16))
+    assert {leaf.dtype for leaf in jax.tree.leaves((out, variables))} == {jnp.dtype('float32')}
+    assert {column.dtype for column in head.predict(out).values()} == {jnp.dtype('float32')}
+
+
+@pytest.mark.parametrize(('head', 'outputs'), EVERY_HEAD)
+def test_an_unknown_label_has_no_loss_and_no_gradient(head, outputs):
+    del outputs
+    out, _ = head.init_with_output(jax.random.key(0), FEATURES)
+    labels = {
+        'age': jnp.array([20.0, NAN, 44.5, NAN, 90.0]),
+        'gender': jnp.array([1, -1, 0, -1, 0]),
+    }
+    values, known = head.loss(out, labels)
+    assert known.tolist() == [1, 0, 1, 0, 1]
+    assert values.dtype == known.dtype == jnp.float32
+    gradient = np.asarray(jax.grad(lambda out: head.loss(out, labels)[0].sum())(out))
+    for x in (values, gradient.reshape(5, -1)):
+        assert not np.any(x[np.array([1, 3])])
+        assert np.all(np.any(np.asarray(x).reshape(5, -1)[np.array([0, 2, 4])], axis=1))
+
+
+# Regression.
 
 
 def test_age_is_scaled_and_shifted_to_years():
-    head = AgeHead(age_offset=33.0, age_scale=20.0)
+    head = RegressionHead(age_offset=33.0, age_scale=20.0)
     kernel = np.arange(8, dtype=np.float32).reshape(8, 1) / 10
     params = {'output': {'kernel': kernel, 'bias': np.array([0.5], np.float32)}}
-    got = np.asarray(head.apply({'params': params}, FEATURES))
+    got: Any = head.apply({'params': params}, FEATURES)
     expected = (FEATURES @ kernel[:, 0] + 0.5) * 20 + 33
     assert got.shape == (5,)
     np.testing.assert_allclose(got, expected, rtol=1e-6)
+    assert set(head.predict(got)) == {'predicted_age'}
+    np.testing.assert_array_equal(head.predict(got)['predicted_age'], got)
 
 
 def test_first_ages_are_near_the_offset():
-    head = AgeHead(age_offset=33.0, age_scale=20.0)
+    head = RegressionHead(age_offset=33.0, age_scale=20.0)
     features = np.random.default_rng(1).normal(size=(100, 256)).astype(np.float32)
     ages, _ = head.init_with_output(jax.random.key(0), features)
     # Standard deviation: 0.01 * sqrt(256) * 20 = 3.2 years.
@@ -27,34 +101,256 @@ def test_first_ages_are_near_the_offset():
     assert 2.0 < np.std(ages) < 4.5
 
 
-def test_gender_logits():
+@pytest.mark.parametrize(
+    ('kind', 'expected', 'slope'),
+    [
+        # Errors in units of 10 years: 0, 0.5, -3, unknown.
+        ('mse', [0.0, 0.25, 9.0, 0.0], [0.0, 0.1, -0.6, 0.0]),
+        ('l1', [0.0, 0.5, 3.0, 0.0], [0.0, 0.1, -0.1, 0.0]),
+        ('huber', [0.0, 0.125, 2.5, 0.0], [0.0, 0.05, -0.1, 0.0]),
+    ],
+)
+def test_regression_losses_and_gradients_by_hand(kind, expected, slope):
+    head = RegressionHead(33.0, 10.0, kind=kind)
+    predicted = jnp.array([30.0, 25.0, 10.0, 50.0])
+    labels = {'age': jnp.array([30.0, 20.0, 40.0, NAN])}
+    values, known = head.loss(predicted, labels)
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
+    assert known.tolist() == [1, 1, 1, 0]
+    gradient = jax.grad(lambda x: head.loss(x, labels)[0].sum())(predicted)
+    np.testing.assert_allclose(gradient[1:], slope[1:], rtol=1e-6)  # |e| has none at 0.
+
+
+def test_huber_delta():
+    head = RegressionHead(33.0, 10.0, kind='huber', huber_delta=2.0)
+    values, _ = head.loss(jnp.array([1.0, 30.0]), {'age': jnp.array([0.0, 0.0])})
+    np.testing.assert_allclose(values, [0.005, 0.5 * 4 + 2 * 1], rtol=1e-6)
+
+
+def test_unknown_regression_loss():
+    with pytest.raises(ValueError, match=r"'rmse'.*mse, l1, huber"):
+        RegressionHead(33.0, 10.0, kind='rmse').loss(jnp.zeros(1), {'age': jnp.zeros(1)})
+
+
+# DEX.
+
+
+def test_dex_loss_by_hand():
+    logits = np.random.default_rng(2).normal(size=(6, 101))
+    log_p = log_softmax(logits)
+    labels = {'age': jnp.array([30.0, 30.25, 0.0, 100.0, 116.0, NAN])}
+    values, known = DexHead().loss(jnp.asarray(log_p, jnp.float32), labels)
+    expected = [
+        -log_p[0, 30],
+        -(0.75 * log_p[1, 30] + 0.25 * log_p[1, 31]),
+        -log_p[2, 0],
+        -log_p[3, 100],
+        -log_p[4, 100],  # Older than the last year.
+        0,
+    ]
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
+    assert known.tolist() == [1, 1, 1, 1, 1, 0]
+
+
+def test_dex_predicts_expectation_and_standard_deviation():
+    # In float64, by definition, for a distribution of two years and for any.
+    probabilities = np.zeros((3, 101))
+    probabilities[0, 20], probabilities[0, 40] = 0.75, 0.25
+    probabilities[1, 7] = 1
+    probabilities[2] = np.exp(log_softmax(3 * np.random.default_rng(3).normal(size=101)))
+    with np.errstate(divide='ignore'):
+        outputs = jnp.asarray(np.log(probabilities), jnp.float32)
+    columns = DexHead().predict(outputs)
+    mean = probabilities @ np.arange(101)
+    variance = probabilities @ np.arange(101) ** 2 - mean**2
+    assert mean[:2].tolist() == [25, 7]
+    np.testing.assert_allclose(columns['predicted_age'], mean, rtol=1e-5)
+    np.testing.assert_allclose(columns['age_width'], np.sqrt(variance), rtol=1e-4, atol=1e-6)
+    assert float(columns['age_width'][0]) == pytest.approx(np.sqrt(75), rel=1e-5)
+    np.testing.assert_allclose(columns['age_probabilities'], probabilities, rtol=1e-5)
+
+
+def test_views_are_averaged_as_what_they_mean():
+    rng = np.random.default_rng(4)
+    for head, size in ((DexHead(), 101), (GenderHead(), 2)):
+        views = log_softmax(2 * rng.normal(size=(3, 5, size)))
+        averaged = head.average([jnp.asarray(view, jnp.float32) for view in views])
+        np.testing.assert_allclose(np.exp(averaged), np.exp(views).mean(axis=0), rtol=1e-5)
+    ages = [jnp.array([10.0, 20.0]), jnp.array([20.0, 50.0])]
+    assert RegressionHead(33.0, 10.0).average(ages).tolist() == [15, 35]
+
+
+# Gender.
+
+
+def test_gender_log_probabilities():
     kernel = np.arange(16, dtype=np.float32).reshape(8, 2) / 10
     bias = np.array([1.0, -2.0], np.float32)
     params = {'output': {'kernel': kernel, 'bias': bias}}
-    got = np.asarray(GenderHead().apply({'params': params}, FEATURES))
-    np.testing.assert_allclose(got, FEATURES @ kernel + bias, rtol=1e-5)
+    got: Any = GenderHead().apply({'params': params}, FEATURES)
+    expected = log_softmax(FEATURES @ kernel + bias)
+    np.testing.assert_allclose(got, expected, rtol=1e-4)
+    female = GenderHead().predict(got)['female_probability']
+    np.testing.assert_allclose(female, np.exp(expected[:, 1]), rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ('head', 'outputs'), [(AgeHead(30.0, 10.0, hidden=4), 1), (GenderHead(hidden=4), 2)]
-)
-def test_hidden_layer(head, outputs):
-    params = head.init(jax.random.key(0), FEATURES)['params']
-    shapes = jax.tree.map(jnp.shape, params)
-    assert shapes == {
-        'hidden_layer': {'kernel': (8, 4), 'bias': (4,)},
-        'output': {'kernel': (4, outputs), 'bias': (outputs,)},
+def test_gender_loss_by_hand():
+    log_p = jnp.log(jnp.tile(jnp.array([0.25, 0.75]), (3, 1)))
+    labels = {'gender': jnp.array([0, 1, -1])}
+    values, known = GenderHead().loss(log_p, labels)
+    np.testing.assert_allclose(values, [np.log(4), np.log(4 / 3), 0], rtol=1e-6)
+    assert known.tolist() == [1, 1, 0]
+    values, _ = GenderHead(label_smoothing=0.2).loss(log_p, labels)
+    expected = [0.9 * np.log(4) + 0.1 * np.log(4 / 3), 0.1 * np.log(4) + 0.9 * np.log(4 / 3), 0]
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
+
+
+# In runs.
+
+
+class MedianHead(Head):
+    """Says a low and a high age; their middle is the prediction. A dict of outputs."""
+
+    hidden: int = 0
+
+    @nn.compact
+    def __call__(self, features):
+        x = 10 * dense_layers(features, self.hidden, 2)
+        return {'low': 30 + x[:, 0], 'high': 50 + x[:, 1]}
+
+    def loss(self, outputs, labels):
+        known = ~jnp.isnan(labels['age'])
+        age = jnp.where(known, labels['age'], 0.0)
+        values = jnp.abs(outputs['low'] - age) + jnp.abs(outputs['high'] - age)
+        return jnp.where(known, values, 0.0), known.astype(jnp.float32)
+
+    def predict(self, outputs):
+        return {'predicted_age': (outputs['low'] + outputs['high']) / 2}
+
+
+def read_rows(folder):
+    lines = (folder / 'metrics.jsonl').read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    return {name: value for row in rows for name, value in row.items()}
+
+
+def test_a_head_of_ones_own_is_one_class_and_one_line(tiny_config, tmp_path, monkeypatch):
+    monkeypatch.setitem(heads.AGE_HEADS, 'median', MedianHead)
+    config = tiny_config
+    config.model.head.age, config.evaluate.flip_average = 'median', True
+    state = train_and_evaluate(config, tmp_path)
+    assert state.params['age_head']['output']['kernel'].shape == (8, 2)
+    row = read_rows(tmp_path)
+    # Two errors add up to the distance of the ages, about 20, or more, and to twice their middle's.
+    assert row['train/age_loss'] > 15
+    assert row['train/age_loss'] >= 2 * row['train/age_mae'] - 1e-4
+    rows = report.read_predictions(tmp_path / 'evaluation' / 'test' / 'predictions.csv')
+    error = np.abs(rows['predicted_age'] - rows['age'])
+    metrics = json.loads((tmp_path / 'evaluation' / 'test' / 'metrics.json').read_text())
+    assert metrics['age/mae'] == pytest.approx(np.nanmean(error), rel=1e-5)
+    assert 30 < rows['predicted_age'].mean() < 50
+
+
+def test_dex_trains_and_its_width_is_a_column_of_evaluations(tiny_config, tmp_path):
+    config = tiny_config
+    config.model.head.age, config.evaluate.flip_average = 'dex', True
+    config.ensemble.groups = {'a': {}, 'b': {'model': {'head': {'hidden': 4}}}}
+    state = train_and_evaluate(config, tmp_path)
+    assert state['b'].params['age_head']['output']['kernel'].shape == (1, 4, 101)
+    row = read_rows(tmp_path)
+    assert row['train/age_loss'] == pytest.approx(np.log(101), abs=0.3)
+    rows = report.read_predictions(tmp_path / 'evaluation' / 'test' / 'predictions.csv')
+    # Six steps leave the years about equally likely: mean 50, deviation sqrt((101^2 - 1) / 12).
+    np.testing.assert_allclose(rows['age_width'], np.sqrt(850), atol=2)
+    assert np.all(rows['age_width'] >= rows['age_std'])
+    metrics = json.loads((tmp_path / 'evaluation' / 'test' / 'metrics.json').read_text())
+    error = np.abs(rows['predicted_age'] - rows['age'])
+    assert metrics['age/mae'] == pytest.approx(np.nanmean(error), rel=1e-5)
+    assert not [name for name in metrics if 'age_width' in name]
+
+
+class FixedDex(nn.Module):
+    """Is sure of the year and the gender that the first pixel of an image says."""
+
+    @nn.compact
+    def __call__(self, images, *, train):
+        del train
+        year = jnp.rint(100 * images[:, 0, 0, 0]).astype(int)
+        female = images[:, 0, 0, 1]
+        return {
+            'age': jnp.log(jax.nn.one_hot(year, heads.YEARS)),
+            'gender': jnp.log(jnp.stack([1 - female, female], axis=-1)),
+        }
+
+
+# More faces than go through the network with their mirror images at once, and fewer.
+@pytest.mark.parametrize('count', [2, 33])
+def test_flip_averaging_is_of_probabilities(tiny_config, count):
+    config = tiny_config
+    config.data.normalization, config.evaluate.flip_average = 'unit', True
+    config.data.resize_size = config.data.image_size = 8
+    config.model.head.age = 'dex'
+    image = np.full((count, 8, 8, 3), 51, np.uint8)  # 20 years, female by 0.2
+    image[:, 0, -1] = (153, 102, 0)  # Mirrored 60 years, female by 0.4
+    batch = {'image': jnp.asarray(image), 'index': jnp.arange(count)}
+    columns = create_predict_step(FixedDex(), config)({}, batch)
+    assert set(columns) == {
+        *('index', 'predicted_age', 'age_width', 'age_probabilities', 'female_probability')
     }
-    hidden = np.maximum(FEATURES @ np.asarray(params['hidden_layer']['kernel']), 0)
-    expected = hidden @ np.asarray(params['output']['kernel'])
-    if outputs == 1:
-        expected = expected[:, 0] * 10 + 30
-    got = np.asarray(head.apply({'params': params}, FEATURES))
-    np.testing.assert_allclose(got, expected, rtol=1e-5)
+    np.testing.assert_allclose(columns['predicted_age'], 40, rtol=1e-6)
+    np.testing.assert_allclose(columns['age_width'], 20, rtol=1e-6)
+    np.testing.assert_allclose(columns['female_probability'], 0.3, rtol=1e-5)
+    probabilities = np.zeros((count, 101))
+    probabilities[:, [20, 60]] = 0.5
+    np.testing.assert_allclose(columns['age_probabilities'], probabilities, rtol=1e-6)
+
+    labels = {'age': jnp.full(count, NAN), 'gender': jnp.ones(count, int)}
+    rows = create_eval_step(FixedDex(), config)({}, batch | labels)
+    losses = {'age_loss', 'gender_loss'}
+    assert set(rows) == (set(columns) | losses) - {'age_probabilities'}
+    for name in set(rows) - losses:
+        np.testing.assert_array_equal(rows[name], columns[name])
+    assert np.isnan(rows['age_loss']).all()
+    np.testing.assert_allclose(rows['gender_loss'], -np.log(0.3), rtol=1e-5)
 
 
-@pytest.mark.parametrize('head', [AgeHead(30.0, 10.0), GenderHead()])
-def test_float32_from_bfloat16(head):
-    out, variables = head.init_with_output(jax.random.key(0), FEATURES.astype(jnp.bfloat16))
-    assert out.dtype == jnp.float32
-    assert {leaf.dtype for leaf in jax.tree.leaves(variables)} == {jnp.dtype('float32')}
+def test_members_of_different_heads_have_the_columns_that_all_of_them_predict(tiny_config):
+    config = tiny_config
+    dex = {'model': {'head': {'age': 'dex'}}}
+    tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 20))
+    rng = np.random.default_rng(0)
+    batch = devices.shard_batch(
+        {
+            'image': rng.integers(0, 256, (8, 36, 36, 3)).astype(np.uint8),
+            'index': np.arange(8, dtype=np.int32),
+        }
+    )
+    widths: dict[str, Any] = {}
+    for name, groups in {'mixed': {'a': dex, 'b': {}}, 'alone': {'a': dex}}.items():
+        config.ensemble.groups = groups
+        learner = ensemble.create(config, tx)
+        variables = learner.eval_variables(devices.replicate(learner.create_state()))
+        rows = devices.gather_rows([learner.predict_step(variables, batch)])
+        widths[name] = rows.get('age_width')
+        assert rows['predicted_age'].shape == (8, len(groups))
+        # Untrained: dex is at the mean of all years, regression at its offset.
+        np.testing.assert_allclose(rows['predicted_age'][:, 0], 50, atol=1)
+        if name == 'alone':
+            assert rows['age_probabilities'].shape == (8, 101, 1)
+            np.testing.assert_allclose(rows['age_probabilities'].sum(axis=1), 1, rtol=1e-5)
+        else:
+            assert set(rows) == {'index', 'predicted_age', 'female_probability'}
+            np.testing.assert_allclose(rows['predicted_age'][:, 1], 33, atol=1)
+    assert widths['mixed'] is None
+    np.testing.assert_allclose(widths['alone'], np.sqrt(850), atol=1)
+
+
+def test_a_run_of_before_there_was_a_choice_of_heads_goes_on_by_regression(tiny_config, tmp_path):
+    workdir.save_config(tmp_path, tiny_config)
+    saved = json.loads((tmp_path / workdir.CONFIG).read_text())
+    del saved['model']['head']['age']
+    (tmp_path / workdir.CONFIG).write_text(json.dumps(saved))
+    workdir.check_config(tmp_path, tiny_config)
+    tiny_config.model.head.age = 'dex'
+    with pytest.raises(ValueError, match=r"model\.head\.age is 'regression' there, 'dex' now"):
+        workdir.check_config(tmp_path, tiny_config)

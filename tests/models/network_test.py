@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from hybrid import default_config
+from hybrid.models.heads import RegressionHead
 from hybrid.models.network import create_model
-from hybrid.training import losses
+from hybrid.training.losses import masked_mean
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 16, 16, 3)).astype(np.float32)
 
@@ -60,7 +61,7 @@ def test_outputs_and_collections(cell, dtype):
         lambda: model.init_with_output(jax.random.key(0), IMAGES, train=False)
     )
     assert outputs['age'].shape == (8,)
-    assert outputs['gender_logits'].shape == (8, 2)
+    assert outputs['gender'].shape == (8, 2)
     assert {leaf.dtype for leaf in jax.tree.leaves((outputs, variables))} == {jnp.dtype('float32')}
     assert set(variables) == {'params', 'batch_stats'}
     parts = {'encoder', 'age_head', 'gender_head'} | ({'recurrent'} if cell != 'none' else set())
@@ -83,7 +84,7 @@ def test_composition_equals_its_parts():
     features = part('recurrent', by_column)
     assert features.shape == (8, 32)
     assert relative_error(outputs['age'], part('age_head', features)) < 1e-6
-    assert relative_error(outputs['gender_logits'], part('gender_head', features)) < 1e-6
+    assert relative_error(outputs['gender'], part('gender_head', features)) < 1e-6
 
 
 def test_evaluation_needs_neither_an_axis_nor_keys_nor_the_rest_of_the_batch():
@@ -107,8 +108,8 @@ def train_step(model):
                 dropout_keys=keys,
                 mutable=['batch_stats'],
             )
-            values, mask = losses.age_loss(outputs['age'], target, 'mse', scale=20.0)
-            return losses.masked_mean(values, mask, axis_name), (outputs, updates['batch_stats'])
+            values, mask = RegressionHead(0.0, 20.0).loss(outputs['age'], {'age': target})
+            return masked_mean(values, mask, axis_name), (outputs, updates['batch_stats'])
 
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
         (loss, (outputs, batch_stats)), gradients = grad_fn(variables['params'])
@@ -194,6 +195,7 @@ def test_dropout_acts_on_the_features_of_the_heads():
         ('recurrent.features', 0, 'at least 1'),
         ('head.dropout', 1.0, r'\[0, 1\)'),
         ('head.hidden', -1, '0 .* or more'),
+        ('head.age', 'years', 'regression, dex'),
         ('head.age_scale', 0.0, 'more than 0'),
         ('dtype', 'float16', 'float32, bfloat16'),
     ],

@@ -84,3 +84,32 @@ def test_a_member_gone_wild_gets_no_weight():
     np.testing.assert_allclose(weights.age[:2], others.age, atol=1e-6)
     alone = combination.fit_weights(ages[:, 2:], female[:, 2:], age, gender)
     assert alone.age.tolist() == [1]
+
+
+def test_the_width_of_a_mixture_by_hand():
+    ages, female = np.array([[20.0, 40.0], [30.0, 30.0]]), np.full((2, 2), 0.5)
+    widths = np.array([[3.0, 4.0], [5.0, 5.0]])
+    assert 'age_width' not in combination.combine(ages, female)
+    rows = combination.combine(ages, female, widths=widths)
+    # The mean square (9 + 16) / 2 and the variance of the means, 100.
+    np.testing.assert_allclose(rows['age_width'], [np.sqrt(112.5), 5], rtol=1e-6)
+    weights = Weights(age=np.array([0.25, 0.75]), gender=np.array([0.5, 0.5]))
+    rows = combination.combine(ages, female, weights, widths)
+    expected = 0.25 * (9 + 15**2) + 0.75 * (16 + 5**2)
+    np.testing.assert_allclose(rows['age_width'], [np.sqrt(expected), 5], rtol=1e-6)
+
+
+def test_distributions_are_mixed_and_have_the_mixtures_width():
+    years = np.arange(101)
+    probabilities = np.random.default_rng(5).dirichlet(np.full(101, 0.1), (4, 3))  # [N, K, years]
+    ages = probabilities @ years
+    widths = np.sqrt(probabilities @ years**2 - ages**2)
+    weights = Weights(np.array([0.5, 0.2, 0.3]), combination.uniform(3).gender)
+    rows = combination.combine(
+        ages, np.full((4, 3), 0.5), weights, widths, probabilities.swapaxes(1, 2)
+    )
+    mixture = np.einsum('nky,k->ny', probabilities, weights.age)
+    np.testing.assert_allclose(rows['age_probabilities'], mixture, rtol=1e-5)
+    mean = mixture @ years
+    np.testing.assert_allclose(rows['predicted_age'], mean, rtol=1e-5)
+    np.testing.assert_allclose(rows['age_width'], np.sqrt(mixture @ years**2 - mean**2), rtol=1e-4)

@@ -9,40 +9,43 @@ from hybrid.training import train_metrics
 
 
 def predictions_and_batch(size=48, padding=5):
-    """Outputs and a batch whose unknown labels all lie in its first half."""
+    """Predictions and a batch whose unknown labels all lie in its first half."""
     rng = np.random.default_rng(0)
     age = rng.integers(1, 90, size).astype(np.float32)
     gender = rng.integers(0, 2, size).astype(np.int32)
     age[: size // 4] = np.nan  # All of the first of four devices.
     gender[size // 4 : size // 2 - 1] = -1
     mask = (np.arange(size) < size - padding).astype(np.float32)
-    outputs = {
-        'age': rng.uniform(0, 80, size).astype(np.float32),
-        'gender_logits': rng.normal(size=(size, 2)).astype(np.float32),
+    predictions = {
+        'predicted_age': rng.uniform(0, 80, size).astype(np.float32),
+        'female_probability': rng.uniform(size=size).astype(np.float32),
     }
-    return outputs, {'age': age, 'gender': gender, 'mask': mask}
+    return predictions, {'age': age, 'gender': gender, 'mask': mask}
 
 
-def collect(outputs, batch, reduce):
+def collect(predictions, batch, reduce):
     # Stands for a loss; NaN where the age is unknown and wherever there is padding.
     padding = jnp.where(batch['mask'] > 0, 0, jnp.nan)
-    age_loss = (outputs['age'] - batch['age']) ** 2 + padding
-    gender_loss = outputs['gender_logits'][:, 0] ** 2 + padding
+    values = train_metrics.example_values(predictions, batch)
     return reduce(
-        age_loss=age_loss, gender_loss=gender_loss, **train_metrics.example_values(outputs, batch)
+        age_loss=(predictions['predicted_age'] - batch['age']) ** 2 + padding,
+        age_loss_mask=values['age_mask'],
+        gender_loss=predictions['female_probability'] ** 2 + padding,
+        gender_loss_mask=values['gender_mask'],
+        **values,
     )
 
 
-def expected_averages(outputs, batch):
+def expected_averages(predictions, batch):
     valid = batch['mask'] > 0
     old, sex = valid & ~np.isnan(batch['age']), valid & (batch['gender'] >= 0)
-    error = outputs['age'][old].astype(np.float64) - batch['age'][old]
-    logits = outputs['gender_logits'][sex].astype(np.float64)
+    error = predictions['predicted_age'][old].astype(np.float64) - batch['age'][old]
+    female = predictions['female_probability'][sex].astype(np.float64)
     averages = {
         'age_loss': np.mean(error**2),
-        'gender_loss': np.mean(logits[:, 0] ** 2),
+        'gender_loss': np.mean(female**2),
         'age_mae': np.mean(np.abs(error)),
-        'gender_accuracy': np.mean(logits.argmax(axis=1) == batch['gender'][sex]),
+        'gender_accuracy': np.mean((female > 0.5) == batch['gender'][sex]),
     }
     return averages, old.sum(), sex.sum()
 
@@ -50,11 +53,11 @@ def expected_averages(outputs, batch):
 @pytest.mark.parametrize('num_devices', [1, 2, 4])
 @pytest.mark.parametrize('batch_size', [12, 24, 48])
 def test_train_metrics_agree_over_devices_and_batch_sizes(num_devices, batch_size):
-    outputs, batch = predictions_and_batch()
-    averages, num_ages, num_genders = expected_averages(outputs, batch)
+    predictions, batch = predictions_and_batch()
+    averages, num_ages, num_genders = expected_averages(predictions, batch)
 
-    def step(outputs, batch):
-        return collect(outputs, batch, train_metrics.TrainMetrics.gather_from_model_output)
+    def step(predictions, batch):
+        return collect(predictions, batch, train_metrics.TrainMetrics.gather_from_model_output)
 
     pmapped = jax.pmap(step, axis_name='batch', out_axes=None, devices=jax.devices()[:num_devices])
     total = train_metrics.TrainMetrics.empty()
@@ -63,7 +66,7 @@ def test_train_metrics_agree_over_devices_and_batch_sizes(num_devices, batch_siz
             lambda x, start=start: x[start : start + batch_size].reshape(
                 num_devices, -1, *x.shape[1:]
             ),
-            (outputs, batch),
+            (predictions, batch),
         )
         total = total.merge(jax.device_get(pmapped(*part)))
     assert total.age_mae.count == total.age_loss.count == num_ages
@@ -75,21 +78,21 @@ def test_train_metrics_agree_over_devices_and_batch_sizes(num_devices, batch_siz
 
 
 def test_train_metrics_on_a_single_device():
-    outputs, batch = predictions_and_batch()
-    averages, _, _ = expected_averages(outputs, batch)
+    predictions, batch = predictions_and_batch()
+    averages, _, _ = expected_averages(predictions, batch)
 
     @jax.jit
-    def step(outputs, batch):
-        return collect(outputs, batch, train_metrics.TrainMetrics.single_from_model_output)
+    def step(predictions, batch):
+        return collect(predictions, batch, train_metrics.TrainMetrics.single_from_model_output)
 
-    computed = step(outputs, batch).compute()
+    computed = step(predictions, batch).compute()
     assert {k: float(v) for k, v in computed.items()} == pytest.approx(averages, rel=1e-5)
 
 
 def test_train_metrics_over_no_known_label_are_nan_without_a_warning():
-    outputs, batch = predictions_and_batch()
+    predictions, batch = predictions_and_batch()
     batch |= {'age': np.full(48, np.nan, np.float32)}
-    total = collect(outputs, batch, train_metrics.TrainMetrics.single_from_model_output)
+    total = collect(predictions, batch, train_metrics.TrainMetrics.single_from_model_output)
     for read in (total, jax.device_get(total)):
         computed = read.compute()
         assert np.isnan(computed['age_mae'])
@@ -98,16 +101,16 @@ def test_train_metrics_over_no_known_label_are_nan_without_a_warning():
 
 
 def test_example_values_are_finite_and_hand_computed():
-    outputs = {
-        'age': jnp.array([10, 20, 30, 40, 50], jnp.float32),
-        'gender_logits': jnp.array([[0, 1], [0, 1], [2, 1], [0, 0], [1, 1]], jnp.float32),
+    predictions = {
+        'predicted_age': jnp.array([10, 20, 30, 40, 50], jnp.float32),
+        'female_probability': jnp.array([0.7, 0.7, 0.3, 0.5, 0.5], jnp.float32),
     }
     batch = {
         'age': jnp.array([13, jnp.nan, 28, 0, 50], jnp.float32),
         'gender': jnp.array([1, 0, -1, 0, 0], jnp.int32),
         'mask': jnp.array([1, 1, 1, 0, 1], jnp.float32),
     }
-    values = {k: v.tolist() for k, v in train_metrics.example_values(outputs, batch).items()}
+    values = {k: v.tolist() for k, v in train_metrics.example_values(predictions, batch).items()}
     assert values == {
         'age_absolute_error': [3, 0, 2, 0, 0],
         'age_mask': [1, 0, 1, 0, 1],

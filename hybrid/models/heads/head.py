@@ -1,0 +1,95 @@
+"""The contract of a head, and what heads have in common."""
+
+import functools
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+# A head that predicts a distribution of ages predicts one over the years 0, 1, ..., YEARS - 1.
+YEARS = 101
+
+# Small, so that training starts near the age offset (or with all years equally likely) and with
+# both genders equally likely.
+_output_init = nn.initializers.normal(0.01)
+
+
+class Head(nn.Module):
+    """A part of the network that estimates one thing from the features of a face.
+
+    A head maps features [B, F], of any dtype, to its outputs. These may be any tree of float32
+    arrays [B, ...], since nothing but the head itself reads them. A subclass implements `__call__`,
+    which alone uses the head's parameters, `loss` and `predict`. It also implements `average` if
+    the mean of its outputs is not what they say together, and `from_config` if it has more settings
+    than the size of its hidden layer.
+    """
+
+    @classmethod
+    def from_config(cls, head: ConfigDict, loss: ConfigDict | None) -> Self:
+        """Creates the head from `config.model.head` and `config.loss`.
+
+        Where `loss` is None, nothing calls the method `loss`, and its settings do not matter.
+        """
+        del loss
+        return cls(hidden=head.hidden)  # type: ignore[call-arg]  # a field of the subclass
+
+    def loss(self, outputs: Any, labels: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+        """What training minimises.
+
+        Args:
+          outputs: Of this head, or from `average`.
+          labels: The columns of the batch, [B] each: `age` in years (NaN = unknown), `gender`
+            (0 = male, 1 = female, -1 = unknown), and others that a dataset may have.
+
+        Returns:
+          Losses [B], and `known` [B], which is 1 where the label is known and 0 elsewhere; both
+          float32. Where the label is unknown the loss and its gradient must be exactly 0.
+        """
+        raise NotImplementedError
+
+    def predict(self, outputs: Any) -> dict[str, jax.Array]:
+        """What the outputs mean, as columns whose first axis is the batch.
+
+        An age head returns `predicted_age` [B] in years. If it predicts a distribution it also
+        returns `age_width` [B], the standard deviation of that distribution in years, and
+        `age_probabilities` [B, YEARS]. The gender head returns `female_probability` [B].
+        """
+        raise NotImplementedError
+
+    def average(self, outputs: Sequence[Any]) -> Any:
+        """What several outputs say together: those of views of a face, or of several networks.
+
+        Args:
+          outputs: At least one.
+
+        Returns:
+          Outputs whose prediction is the average of the predictions. Here this is the mean of the
+          outputs; a head whose outputs are not proportional to what they mean (logits, say, which
+          stand for probabilities) must average what they mean instead.
+        """
+        return jax.tree.map(lambda *x: functools.reduce(jnp.add, x) / len(x), *outputs)
+
+
+def dense_layers(features: jax.Array, hidden: int, size: int) -> jax.Array:
+    """The layers of most heads; call it in a head's `__call__`, which is `nn.compact`.
+
+    Args:
+      features: [B, F].
+      hidden: Size of a hidden ReLU layer, `hidden_layer`; 0 for none.
+      size: Size D of the layer `output`.
+
+    Returns:
+      [B, D], float32 whatever the dtype of the features.
+    """
+    x = features.astype(jnp.float32)
+    if hidden:
+        x = nn.relu(nn.Dense(hidden, name='hidden_layer')(x))
+    return nn.Dense(size, kernel_init=_output_init, name='output')(x)
+
+
+def average_log_probabilities(outputs: Sequence[jax.Array]) -> jax.Array:
+    """The logarithm of the mean of the probabilities whose logarithms are given."""
+    return functools.reduce(jnp.logaddexp, outputs) - jnp.log(float(len(outputs)))
