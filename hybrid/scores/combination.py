@@ -1,4 +1,4 @@
-"""Members' predictions to those of an ensemble, and the weights of its members."""
+"""Combines the predictions of an ensemble's members, and fits the weights of members."""
 
 import dataclasses
 
@@ -11,11 +11,11 @@ _WILD = 1e4
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-    """Weights [K] of the members, none negative, that add up to 1.
+    """How much each of K members counts; no weight is negative, and each kind adds up to 1.
 
     Attributes:
-      age: For ages.
-      gender: For probabilities.
+      age: Weights [K] of ages, and of what else is predicted of age.
+      gender: Weights [K] of female probabilities.
     """
 
     age: np.ndarray
@@ -75,18 +75,20 @@ def combine(
 def fit_weights(
     ages: np.ndarray, female: np.ndarray, age: np.ndarray, gender: np.ndarray
 ) -> Weights:
-    """The weights with the smallest age MAE and gender cross-entropy: on validation, never on test.
+    """Finds the weights with the smallest age MAE and gender cross-entropy.
+
+    Call it with labels of the validation split, never with those of the test split.
 
     Both are convex in the weights: the first is a linear program, the second smooth.
 
     Args:
-      ages: [N, K] in years.
-      female: [N, K], female probabilities.
-      age: [N] true ages in years, NaN where unknown.
-      gender: [N] true genders, -1 where unknown.
+      ages: Predicted ages [N, K] in years.
+      female: Female probabilities [N, K].
+      age: True ages [N] in years, NaN where unknown.
+      gender: True genders [N], -1 where unknown.
 
     Returns:
-      The weights; equal ones for what no label is known of.
+      The weights. Members count equally for ages if no age is known, and likewise for genders.
     """
     known, has_gender = ~np.isnan(age), gender >= 0
     of_true = np.where(gender[:, None] == 1, female, 1 - female)[has_gender]

@@ -14,10 +14,9 @@ from hybrid import devices
 from hybrid.data import augment, input_pipeline
 from hybrid.models import heads
 
-# Up to so many faces a device both views go through the network at once: reading its parameters is
-# what takes the time then, and memory is no concern.
+# If a device has at most this many faces, both views of them go through the network at once: most
+# of the time is then spent on reading the parameters, and memory is no concern.
 _ONE_PASS = 32
-
 
 # (variables, images uint8 [B, R, R, 3]) -> the outputs of each head, by its name.
 Forward = Callable[[Any, jax.Array], dict[str, Any]]
@@ -102,18 +101,18 @@ def predict_split(
     """Predicts every example of a split exactly once.
 
     Args:
-      eval_step: Of a learner, or compiled by `devices.compile_eval_step`.
-      variables: What it takes, on every device.
-      builder: Prepared.
-      split: Its split.
-      config: Of the run.
+      eval_step: A learner's, or one that `devices.compile_eval_step` has compiled.
+      variables: The variables that it takes, on every device.
+      builder: The dataset, which is prepared.
+      split: The name of the split.
+      config: The run's config, for the batch size and how images are read.
 
     Returns:
-      The columns of `create_eval_step`, [N] each, in the order of the split; [N, K] for the K
-      members of an ensemble, but for `index`.
+      The columns of `create_eval_step`, [N] each, in the order of the split. For the K members of
+      an ensemble all columns but `index` are [N, K].
 
     Raises:
-      RuntimeError: when an example is missing or came twice.
+      RuntimeError: if an example is missing or came twice.
     """
     batches = input_pipeline.evaluation_batches(
         builder,

@@ -1,4 +1,4 @@
-"""Running averages inside the compiled step, summed on the devices while training."""
+"""Averages over the examples of training, which the compiled step sums on the devices."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 
 
 class _HostAverage(clu.metrics.Average):
-    """`clu.metrics.Average` that is read on the host: over no example it is NaN, silently."""
+    """`clu.metrics.Average` that is read on the host; over no example it is a silent NaN."""
 
     def compute(self) -> np.ndarray:
         total, count = np.asarray(self.total), np.asarray(self.count)

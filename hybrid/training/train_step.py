@@ -1,4 +1,4 @@
-"""One training step: pure, per device, and what its metrics come to."""
+"""One training step, a pure function on each device, and the averages of its metrics."""
 
 from collections.abc import Callable
 from typing import Any
@@ -107,7 +107,7 @@ def average(steps: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     """Averages the metrics of several steps.
 
     Args:
-      steps: What `train_step` returned; its arrays may have a leading axis of members.
+      steps: The metrics that `train_step` returned; arrays may have a leading axis of members.
 
     Returns:
       `loss` and `grad_norm`, averaged over steps, and the averages of TrainMetrics, over examples;
