@@ -22,8 +22,8 @@ from ml_collections import ConfigDict
 from report import CHECKOUT, Step, Table, create_parser
 
 from hybrid import devices
-from hybrid.data import input_pipeline
-from hybrid.modes import evaluate, train
+from hybrid.data import input_pipeline, prepared
+from hybrid.modes import train
 
 
 def measure_block(draw: Callable[[int], float], ahead: int, block: int, step: Step) -> list[float]:
@@ -48,7 +48,7 @@ def measure_block(draw: Callable[[int], float], ahead: int, block: int, step: St
 
 def measure(config: ConfigDict, rounds: int, block: int) -> Iterator[dict[str, Any]]:
     """Yields a row for the first epoch, unless the dataset is too small, and one for later ones."""
-    builder = evaluate.create_prepared_builder(config)
+    builder = prepared.create_prepared_builder(config)
     num_examples = builder.info.splits[config.data.train_split].num_examples
     batches_per_epoch = num_examples // config.train.batch_size
     train_step, _, _ = create_steps(config)

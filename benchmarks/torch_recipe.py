@@ -44,10 +44,9 @@ try:
 except ImportError as error:
     sys.exit(f"error: {error}; install the extra: python -m pip install -e '.[torch]'")
 
-from hybrid.data import augment, input_pipeline
-from hybrid.modes.evaluate import create_prepared_builder, report_rows
+from hybrid.data import augment, input_pipeline, prepared
 from hybrid.runs import workdir
-from hybrid.scores import metrics, report
+from hybrid.scores import joining, metrics, report
 
 BATCH, EPOCHS, RESIZE, SIZE = 64, 8, 112, 96
 OFFSET, SCALE = 33.0, 20.0
@@ -169,14 +168,15 @@ def main() -> None:
     torch.manual_seed(options.seed)
     config = load_config(CHECKOUT / 'configs' / 'utkface_resnet18_imagenet.py')
     config.data.manual_dir = options.manual_dir
-    builder = create_prepared_builder(config)
+    builder = prepared.create_prepared_builder(config)
     network = Network(options.weights).to(memory_format=torch.channels_last)
     options.workdir.mkdir(parents=True, exist_ok=True)
     (images, columns), validation = load(builder, 'train'), load(builder, 'validation')
     record = workdir.describe_dataset(builder.info.full_name, {'train': columns}, 'train')
 
     def evaluate(images, columns):
-        return report_rows(predict(network, images), columns, record, builder.info.features)
+        subgroups = prepared.subgroup_names(builder.info.features)
+        return joining.join(predict(network, images), columns, record, subgroups)
 
     optimizer = torch.optim.AdamW(network.parameters(), lr=options.learning_rate, weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -188,7 +188,7 @@ def main() -> None:
     for epoch in range(1, EPOCHS + 1):
         train_epoch(network, optimizer, schedule, images, columns)
         rows = evaluate(*validation)
-        scores = metrics.prediction_scores(metrics.canonical_rows(rows))
+        scores = metrics.prediction_scores(rows)
         seconds = time.monotonic() - start
         print(
             f'epoch {epoch}: validation MAE {scores["age/mae"]:.3f}, '

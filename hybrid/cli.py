@@ -165,9 +165,9 @@ def run() -> None:
     # Each mode imports what it needs: some of it takes a second.
     if FLAGS.mode == 'prepare':
         from hybrid import datasets
-        from hybrid.modes import evaluate
+        from hybrid.data import prepared
 
-        builder = evaluate.create_prepared_builder(config)
+        builder = prepared.create_prepared_builder(config)
         print(f'{builder.info.full_name} is in {builder.data_dir}: {datasets.sizes(builder)}')
     elif FLAGS.mode == 'audit':
         from hybrid.modes import audit

@@ -7,7 +7,7 @@ import pytest
 from hybrid import default_config
 from hybrid.config_checks import check_config
 from hybrid.runs import workdir
-from hybrid.training import ensemble
+from hybrid.training import learners
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / 'configs'
 
@@ -21,4 +21,4 @@ def test_every_config_has_the_keys_of_the_default_and_may_be_trained(name):
     assert workdir.flatten(config.to_dict()).keys() == keys
     check_config(config)
     config.ensemble.groups = groups
-    ensemble.create(config, optax.identity())
+    learners.create(config, optax.identity())

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from hybrid.scores import metrics, report
+from hybrid.scores.rows import read_predictions
 from tests.launching import ROOT, launch, tiny_flags
 from tools import reproduce
 
@@ -47,7 +48,7 @@ def test_train_continue_evaluate(tiny_data_dir, tmp_path, fake_tensorflow):
     assert list((workdir / 'tensorboard').glob('events.out.tfevents.*'))
 
     scores = json.loads((workdir / 'evaluation/test/metrics.json').read_text())
-    rows = report.read_predictions(workdir / 'evaluation/test/predictions.csv')
+    rows = read_predictions(workdir / 'evaluation/test/predictions.csv')
     assert json.loads(report.to_json(metrics.compute_metrics(rows))) == scores
     assert scores['num_examples'] == 41
 

@@ -5,8 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from hybrid.runs import workdir
+from hybrid import files
 from hybrid.scores import report
+from hybrid.scores.rows import create
 
 SESSIONS = [
     {
@@ -27,8 +28,8 @@ CONFIG: dict[str, Any] = {
 }
 
 
-def rows(ages, predicted, genders, female, **more):
-    return {
+def rows(ages, predicted, genders, female):
+    columns = {
         'id': [f'face {k}' for k in range(len(ages))],
         'age': np.float32(ages),
         'gender': np.array(genders),
@@ -36,8 +37,8 @@ def rows(ages, predicted, genders, female, **more):
         'female_probability': np.float32(female),
         'constant_age': np.full(len(ages), 30, np.float32),
         'constant_gender': np.zeros(len(ages), int),
-        **more,
     }
+    return create(columns)
 
 
 def make(run):
@@ -45,7 +46,7 @@ def make(run):
     run.mkdir()
     config = CONFIG | {'data': CONFIG['data'] | {'manual_dir': '/secret'}}
     (run / 'config.json').write_text(json.dumps(config))
-    workdir.write_json(run / 'dataset.json', {'splits': {'test': {'sha256': 'a'}}})
+    files.write_json(run / 'dataset.json', {'splits': {'test': {'sha256': 'a'}}})
     (run / 'sessions.jsonl').write_text('\n'.join(map(json.dumps, SESSIONS)) + '\n')
     validation = {'step': 5, 'epoch': 1.0, 'validation/age/mae': 2.5}
     lines = [{'step': 4, 'train/loss': 1.0}, validation]
@@ -53,4 +54,4 @@ def make(run):
     test = run / 'evaluation' / 'test'
     predictions = rows([20, 30, 40, 50], [21, 33, 40, 46], [0, 1, 0, 1], [0.1, 0.9, 0.2, 0.3])
     report.write_report(predictions, test, 'title')
-    workdir.write_json(test / 'evaluation.json', {'checkpoint': 'best', 'flip_average': False})
+    files.write_json(test / 'evaluation.json', {'checkpoint': 'best', 'flip_average': False})

@@ -9,7 +9,7 @@ PACKAGE = pathlib.Path(__file__).resolve().parents[1] / 'hybrid'
 # From the top down: a wing imports only wings further down, and files of its own.
 WINGS = [
     *('cli', 'modes', 'weights', 'runs', 'training', 'models', 'ops', 'data', 'photos'),
-    *('datasets', 'scores', 'devices'),
+    *('datasets', 'scores', 'devices', 'files'),
 ]
 MOST_ENTRIES = 20
 

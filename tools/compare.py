@@ -17,8 +17,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hybrid.runs import workdir as workdir_lib
-from hybrid.scores import bootstrap, metrics, report
+from hybrid import files
+from hybrid.scores import bootstrap, outcomes
+from hybrid.scores.rows import Rows, read_predictions
 from tools.kept import RESULTS, predictions_path
 
 PATH = RESULTS / 'comparisons.json'
@@ -43,18 +44,12 @@ def find_predictions(run: str, split: str) -> pathlib.Path:
     )
 
 
-def _examples(rows: metrics.Rows) -> metrics.Rows:
-    """Sorts rows by their ids."""
-    order = np.argsort(rows['id'])
-    return {name: column[order] for name, column in rows.items()}
-
-
-def compare(a: Sequence[metrics.Rows], b: Sequence[metrics.Rows]) -> dict[str, float]:
-    """Subtracts the scores of the runs `b` from those of the runs `a`.
+def compare(a: Sequence[Rows], b: Sequence[Rows]) -> dict[str, float]:
+    """Scores of the runs `a` less those of the runs `b`.
 
     Args:
-      a: The rows of one run, as `report.read_predictions` gives them, or of several, such as
-        seeds. If there are several, each example counts with the mean of their errors.
+      a: Rows of one run, as `read_predictions` gives them, or of several, such as seeds. Of
+        several, each example counts with the mean of their errors.
       b: Likewise.
 
     Returns:
@@ -64,7 +59,7 @@ def compare(a: Sequence[metrics.Rows], b: Sequence[metrics.Rows]) -> dict[str, f
     Raises:
       ValueError: when they are not the same examples with the same labels, or none is labelled.
     """
-    a, b = [_examples(rows) for rows in a], [_examples(rows) for rows in b]
+    a, b = [rows.by_id() for rows in a], [rows.by_id() for rows in b]
     labels = a[0]
     for rows in (*a, *b):
         for name in ('id', 'age', 'gender'):
@@ -75,10 +70,10 @@ def compare(a: Sequence[metrics.Rows], b: Sequence[metrics.Rows]) -> dict[str, f
                 )
 
     def error(rows):
-        return np.abs(rows['predicted_age'].astype(np.float64) - labels['age'])
+        return outcomes.absolute_age_error(rows['predicted_age'], labels['age'])
 
     def right(rows):
-        return ((rows['female_probability'] > 0.5) == labels['gender']).astype(np.float64)
+        return outcomes.is_right(rows['female_probability'], labels['gender']).astype(np.float64)
 
     scores: dict[str, float] = {}
     for name, value, known in (
@@ -95,10 +90,8 @@ def compare(a: Sequence[metrics.Rows], b: Sequence[metrics.Rows]) -> dict[str, f
 
 
 def compare_runs(a: Sequence[str], b: Sequence[str], split: str) -> dict[str, float]:
-    """Does what `compare` does, with workdirs or names of runs."""
-    rows = [
-        [report.read_predictions(find_predictions(run, split)) for run in runs] for runs in (a, b)
-    ]
+    """As `compare`, of workdirs or names of runs."""
+    rows = [[read_predictions(find_predictions(run, split)) for run in runs] for runs in (a, b)]
     return compare(*rows)
 
 
@@ -122,7 +115,7 @@ def main() -> None:
     kept = json.loads(PATH.read_text()) if PATH.exists() else {}
     sides = {name: names(getattr(options, name).split(',')) for name in 'ab'}
     kept[options.name] = {**sides, 'split': options.split, 'scores': scores}
-    workdir_lib.write_json(PATH, kept)
+    files.write_json(PATH, kept)
     print(json.dumps(kept[options.name], indent=2))
 
 

@@ -22,6 +22,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
+from hybrid import files
 from hybrid.runs import provenance
 from hybrid.runs import workdir as workdir_lib
 from hybrid.runs.provenance import SESSIONS
@@ -272,7 +273,7 @@ def main() -> None:
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
     path.parent.mkdir(exist_ok=True)
-    workdir_lib.write_json(path, shown | kept)
+    files.write_json(path, shown | kept)
     print(path)
 
 

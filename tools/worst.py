@@ -14,24 +14,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hybrid.data import input_pipeline
-from hybrid.modes import evaluate
+from hybrid.data import input_pipeline, prepared
 from hybrid.runs import workdir as workdir_lib
-from hybrid.scores import metrics, plots, report
+from hybrid.scores import outcomes, plots
+from hybrid.scores.rows import Rows, read_predictions
 from tools.record import combined_workdirs
 
 COLUMNS = 5
 
 
-def worst_rows(rows: metrics.Rows, count: int) -> np.ndarray:
-    """Returns the places of the `count` rows with the largest age errors, the largest first."""
-    error = np.abs(rows['predicted_age'].astype(np.float64) - rows['age'])
+def worst_rows(rows: Rows, count: int) -> np.ndarray:
+    """Places of the `count` rows with the largest errors of age, the largest first."""
+    error = outcomes.absolute_age_error(rows['predicted_age'], rows['age'])
     order = np.argsort(-error, kind='stable')  # unknown ages, NaN, come last
     return order[: min(count, np.count_nonzero(~np.isnan(error)))]
 
 
-def caption(rows: metrics.Rows, k: int) -> str:
-    """Writes out the labels and predictions of a row."""
+def caption(rows: Rows, k: int) -> str:
+    """Labels and predictions of a row."""
     gender = ('male', 'female', 'unknown')[rows['gender'][k]]
     female = rows['female_probability'][k]
     return (
@@ -73,12 +73,12 @@ def main() -> None:
     folder = options.workdir / 'evaluation' / options.split
     if not (folder / 'predictions.csv').exists():
         parser.error(f'{folder} holds no predictions.csv: evaluate that split first')
-    rows = report.read_predictions(folder / 'predictions.csv')
+    rows = read_predictions(folder / 'predictions.csv')
     try:
         config = workdir_lib.load_config(trained_in(options.workdir, folder))
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    builder = evaluate.create_builder(config)
+    builder = prepared.create_builder(config)
     ids = input_pipeline.read_columns(builder, options.split)['id'].tolist()
     source = builder.as_data_source(options.split)
     places = worst_rows(rows, options.count)

@@ -1,4 +1,4 @@
-"""`--mode=audit`: what a dataset's splits share that they should not, and how labels are spread."""
+"""The mode `audit`: finds what a dataset's splits share although they should not; counts labels."""
 
 import hashlib
 import itertools
@@ -10,13 +10,13 @@ import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from hybrid import devices
+from hybrid import devices, files
+from hybrid.data import prepared
 from hybrid.datasets import images, near_duplicates, shards
 from hybrid.datasets.progress import ProgressBar
-from hybrid.modes import evaluate
-from hybrid.scores import metrics, plots
+from hybrid.scores import metrics, outcomes, plots
 
-# What two examples may have in common, and how it is called in the report.
+# What two examples may have in common, and what the report calls it.
 RELATIONS = {
     'id': 'examples',
     'group': 'groups (persons, or what the dataset keeps together)',
@@ -24,18 +24,19 @@ RELATIONS = {
     'near_duplicate': 'near-duplicate components',
 }
 BANDS = 'fairface9'
-NUM_SHOWN = 20  # Of each kind, in the JSON file.
+NUM_SHOWN = 20  # So many examples of each kind are named in the JSON file.
 _BATCH = 64
 
 Columns = dict[str, np.ndarray]
 
 
 def read_examples(builder: tfds.core.DatasetBuilder) -> Columns:
-    """Reads and hashes every example of every split; in memory are a few batches.
+    """Reads and hashes every example of every split, and keeps only a few batches in memory.
 
     Returns:
-      One array [M] for each: `split` and `id` str, `group` str, `age` float32 years (NaN unknown),
-      `gender` int64 (-1 unknown), `bytes` uint64 (of their sha256), and `hash` uint64 [M, 4].
+      Arrays over all M examples: `split`, `id` and `group` str, `age` float32 years (NaN unknown),
+      `gender` int64 (-1 unknown), `bytes` uint64 (the start of the sha256 of the file's bytes), and
+      the difference hash `hash` uint64 [M, 4].
     """
     rows: list[tuple] = []
     for split in builder.info.splits:
@@ -56,7 +57,13 @@ def read_examples(builder: tfds.core.DatasetBuilder) -> Columns:
 
 
 def describe(example: dict[str, Any]) -> tuple:
-    """id, group, age, gender, digest and difference hash of an example that is not decoded."""
+    """Returns id, group, age, gender, digest and difference hash of an example.
+
+    Its image is the undecoded file.
+
+    Raises:
+      ValueError: when the image cannot be decoded, naming the example.
+    """
     digest = np.uint64(int.from_bytes(hashlib.sha256(example['image']).digest()[:8]))
     image = images.check_image(example['image'])
     if image.difference_hash is None:
@@ -73,7 +80,7 @@ def find_leaks(columns: Columns, max_distance: int) -> dict[str, Any]:
 
     Args:
       columns: From `read_examples`.
-      max_distance: Up to which images are near-duplicates, in bits of 256.
+      max_distance: The number of bits, of 256, in which the hashes of near-duplicates may differ.
 
     Returns:
       `parts`: pairs of splits of which one holds all examples of the other.
@@ -130,7 +137,7 @@ def _conflicts(columns: Columns, labels: Columns) -> dict[str, Any]:
 
 
 def count_labels(columns: Columns) -> dict[str, Any]:
-    """Examples of each split by age band and by gender, `unknown` among them."""
+    """Counts the examples of each split by age band and by gender, `unknown` among them."""
     result = {}
     for split in dict.fromkeys(columns['split'].tolist()):
         age, gender = (columns[name][columns['split'] == split] for name in ('age', 'gender'))
@@ -141,13 +148,13 @@ def count_labels(columns: Columns) -> dict[str, Any]:
         result[split] = {
             'examples': len(age),
             'age': dict(zip(names, bands, strict=True)) | {'unknown': int((~known).sum())},
-            'gender': dict(zip((*metrics.GENDERS, 'unknown'), genders, strict=True)),
+            'gender': dict(zip((*outcomes.GENDERS, 'unknown'), genders, strict=True)),
         }
     return result
 
 
 def format_report(report: dict[str, Any]) -> str:
-    """The report as text."""
+    """Formats the report as text."""
     lines = [f'audit of {report["dataset"]}', '']
     for pair, relations in report['straddling'].items():
         found = {name: entry for name, entry in relations.items() if entry['shared']}
@@ -199,7 +206,7 @@ def plot_report(report: dict[str, Any], path: pathlib.Path) -> None:
 
 
 def _side_by_side(k: int, of: int, values: list) -> tuple[list[float], list, float]:
-    """Places, values and width of the k-th of several bars at 0, 1, 2, ..."""
+    """Returns places, values and width of the k-th of several bars at each of 0, 1, 2, ..."""
     return [place + 0.8 * ((k + 0.5) / of - 0.5) for place in range(len(values))], values, 0.8 / of
 
 
@@ -207,13 +214,13 @@ def audit(config: ConfigDict, output: pathlib.Path | None = None) -> dict[str, A
     """Audits a dataset, prepared first if it was not, and writes what it found.
 
     Args:
-      config: `config.data` is read.
+      config: Only `config.data` is read.
       output: Folder for audit.txt, audit.json and audit.png; None for `runs/audit/<dataset>`.
 
     Returns:
-      What is written to audit.json.
+      The report that is written to audit.json.
     """
-    builder = evaluate.create_prepared_builder(config)
+    builder = prepared.create_prepared_builder(config)
     name = builder.info.full_name
     # The dataset's own, so that it is held to what it says of itself.
     distance = getattr(builder.builder_config, 'max_hamming_distance', 16)
@@ -229,7 +236,7 @@ def audit(config: ConfigDict, output: pathlib.Path | None = None) -> dict[str, A
         folder = output or pathlib.Path('runs') / 'audit' / name.replace('/', '_')
         folder.mkdir(parents=True, exist_ok=True)
         plot_report(report, folder / 'audit.png')
-        (folder / 'audit.json').write_text(json.dumps(report, indent=2) + '\n')
-        (folder / 'audit.txt').write_text(text)
+        files.replace(folder / 'audit.json', json.dumps(report, indent=2) + '\n')
+        files.replace(folder / 'audit.txt', text)
         print(f'{text}\n{folder}: audit.txt, audit.json, audit.png')
     return report

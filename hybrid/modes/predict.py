@@ -18,14 +18,15 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrid import devices
+from hybrid import devices, files
 from hybrid.data import input_pipeline
 from hybrid.datasets.progress import ProgressBar
-from hybrid.modes import evaluate
 from hybrid.photos import alignment, detection, draw, image_files
-from hybrid.runs import trained
+from hybrid.runs import member_weights, trained
 from hybrid.runs.interruption import Interruption
 from hybrid.scores import combination
+from hybrid.scores.outcomes import GENDERS, is_female
+from hybrid.scores.rows import OF_ENSEMBLES
 
 # One row a face, or one with the error of a file: `face` counts from the left, from 0; the box is
 # in pixels of the upright picture, and is the whole picture without detection; `age` is in years,
@@ -34,15 +35,12 @@ COLUMNS = (
     *('path', 'face', 'x', 'y', 'width', 'height', 'detection_score'),
     *('age', 'gender', 'female_probability', 'error'),
 )
-# Columns that ensembles add: the standard deviation between members in years, and the share of
-# members whose own gender is the ensemble's.
-ENSEMBLE_COLUMNS = ('age_std', 'gender_agreement')
 NO_FACE = 'no face found'
 Row = dict[str, Any]
 # A face at the size of each model, uint8 [R, R, 3].
 Face = tuple[np.ndarray, ...]
 # Images uint8 [B, R, R, 3] for each model, B at most `batch_sizes(...)[-1]`, to columns [B]:
-# `predicted_age` in years and `female_probability`, of an ensemble also `ENSEMBLE_COLUMNS`.
+# `predicted_age` in years and `female_probability`, of an ensemble also `OF_ENSEMBLES`.
 Predictor = Callable[[Sequence[np.ndarray]], dict[str, np.ndarray]]
 
 
@@ -119,7 +117,7 @@ def predict_rows(
                 # By way of text: the shortest number that is this float32.
                 row |= {name: float(str(value)) for name, value in values.items()}
                 row['age'] = row.pop('predicted_age')
-                row['gender'] = 'female' if row['female_probability'] > 0.5 else 'male'
+                row['gender'] = GENDERS[int(is_female(row['female_probability']))]
             else:
                 row['error'] = 'the model predicts no finite number'
         batch.clear()
@@ -297,7 +295,7 @@ def predict(
       folders: The workdir, or several whose models are combined.
       checkpoint: `best` or `last`.
       source: An image file, or a folder; the folders in it are searched, too.
-      output: The .csv or .jsonl file to write, see `COLUMNS` and `ENSEMBLE_COLUMNS`.
+      output: The .csv or .jsonl file to write, see `COLUMNS` and `OF_ENSEMBLES`.
       detect: Search photographs for faces, rather than take them for aligned crops.
       drawings: Folder for pictures with boxes and predictions on them; '' for none.
 
@@ -321,10 +319,10 @@ def predict(
     models = trained.restore_all(configs, folders, checkpoint)
     # A photograph may have several faces.
     first = len(paths) if detector is None else 8 * len(paths)
-    predictor = create_predictor(models, evaluate.fitted_weights(models, folders), first)
+    predictor = create_predictor(models, member_weights.find(models), first)
     columns: tuple[str, ...] = COLUMNS
     if len(models) > 1 or models[0].learner.is_ensemble:
-        columns = (*COLUMNS[:-1], *ENSEMBLE_COLUMNS, COLUMNS[-1])
+        columns = (*COLUMNS[:-1], *OF_ENSEMBLES, COLUMNS[-1])
 
     def read(path: pathlib.Path) -> list[tuple[Row, Face | None]]:
         return read_faces(path, detector, face_sizes(models))
@@ -332,10 +330,10 @@ def predict(
     faces = read_ahead(paths, read, config.data.num_threads)
     rows = predict_rows(faces, predictor, batch_sizes(config.evaluate.batch_size)[-1])
     counts: collections.Counter[str] = collections.Counter()
-    partial = target.with_name(target.name + '.partial')
     start = time.monotonic()
     try:
         with (
+            files.replacing(target) as partial,
             # File names need not be text in any encoding.
             partial.open('w', newline='', encoding='utf-8', errors='backslashreplace') as file,
             ProgressBar(total=len(paths), unit=' images', desc='predict') as bar,
@@ -359,7 +357,6 @@ def predict(
                 bar.update()
                 if interruption.requested:
                     raise RuntimeError(f'stopped by {interruption.name}')
-        partial.replace(target)
     except (OSError, RuntimeError) as error:
         raise RuntimeError(f'{error}; the rows so far are in {partial}') from error
     speed = len(paths) / (time.monotonic() - start)

@@ -1,4 +1,4 @@
-"""Ensembles taken apart, one workdir a member, and workdirs put together to an ensemble."""
+"""Takes ensembles apart, into one workdir for each member, and makes an ensemble of workdirs."""
 
 import json
 import logging
@@ -17,7 +17,7 @@ from hybrid.training.train_state import TrainState
 
 _LOG = logging.getLogger(__name__)
 
-# What a run began with: an ensemble that is put together has it behind itself.
+# Keys that say what a run began with: an ensemble that is put together does not begin again.
 _BEGINNING = {
     **{'init_from': '', 'init_from_parts': 'all'},
     **{'model.encoder.pretrained': '', 'model.encoder.allow_missing': ()},
@@ -27,19 +27,19 @@ _BEGINNING = {
 def unstack(
     config: ConfigDict, folder: pathlib.Path, checkpoint: str, output: pathlib.Path | None
 ) -> list[pathlib.Path]:
-    """`--mode=unstack`: makes an ordinary workdir `member_<number>` of each member.
+    """Does `--mode=unstack`: makes an ordinary workdir `member_<number>` for each member.
 
     Args:
-      config: The ensemble's.
+      config: The config of the ensemble.
       folder: Its workdir.
       checkpoint: `best` or `last`.
       output: Where the workdirs go.
 
     Returns:
-      The workdirs. A member that was frozen is left out.
+      The workdirs. Members that were frozen are left out.
 
     Raises:
-      ValueError: when it is no ensemble, or a workdir is there already.
+      ValueError: when it is no ensemble, or one of the workdirs exists already.
     """
     if output is None:
         raise ValueError('--mode=unstack needs --output, the folder for the workdirs of members')
@@ -73,21 +73,23 @@ def stack(
     checkpoint: str,
     output: pathlib.Path | None,
 ) -> pathlib.Path:
-    """`--mode=stack`: makes one ensemble of the models of several workdirs.
+    """Does `--mode=stack`: makes one ensemble of the models of several workdirs.
 
-    Members are numbered in the order of the workdirs. Which have the same model is found out.
+    Members are numbered in the order of the workdirs; consecutive ones that have the same model
+    become a group.
 
     Args:
-      configs: The workdirs', which may differ in `config.model` and `config.seed` alone.
+      configs: The configs of the workdirs, which may differ in `config.model` and `config.seed`
+        alone.
       folders: The workdirs.
-      checkpoint: `best` or `last`, of the same step in all of them.
-      output: The ensemble's workdir.
+      checkpoint: `best` or `last`; it must be of the same step in all of them.
+      output: The ensemble's workdir, which is made.
 
     Returns:
-      The workdir.
+      The ensemble's workdir.
 
     Raises:
-      ValueError: when they do not fit together, or the workdir is there already.
+      ValueError: when the models do not fit together, or the workdir exists already.
     """
     if output is None or len(folders) < 2:
         raise ValueError('--mode=stack needs --workdir=A,B,... and --output, the workdir to make')
@@ -110,7 +112,7 @@ def stack(
                 '--checkpoint=last, or --mode=evaluate and predict with all of them in --workdir, '
                 'do without'
             )
-    # Models trained alone are all member 0, whose random keys would be the same.
+    # Models that were trained alone are all member 0, and would go on with the same random keys.
     states = [
         jax.device_get(state).replace(member=np.int32(number))
         for number, (_, state) in enumerate(restored)
@@ -119,7 +121,7 @@ def stack(
     data_state = _data_state(folders[0], models[0].step)
     scores: dict[int | None, float] = {n: m.scores[0] for n, m in enumerate(models) if m.scores}
     if len(scores) == len(models):
-        # Nobody has validated the ensemble. It has one checkpoint, which is the best there is.
+        # Nobody has validated the ensemble, but its only checkpoint is its best one.
         scores[None] = min(scores.values())
     _save(output, config, folders[0], models[0].step, state, data_state, scores)
     _LOG.info('%s: an ensemble of %d members', output, len(models))
@@ -129,14 +131,14 @@ def stack(
 def _groups(
     configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path]
 ) -> tuple[list[ensemble.Group], ConfigDict]:
-    """Consecutive workdirs with one model become a group; and the ensemble's config."""
+    """Makes groups of consecutive workdirs that have the same model, and the ensemble's config."""
     configs = [config.copy_and_resolve_references() for config in configs]
     earlier = [run.strip() for config in configs for run in config.init_from.split(',')]
     for config in configs:
         config.update_from_flattened_dict(_BEGINNING)
     plain = [json.loads(json.dumps(config.to_dict())) for config in configs]
     for of_model in plain:
-        # What is read again on another machine is not for this one's.
+        # The ensemble may run on another machine, with other kernels.
         del of_model['model']['kernels']
     rest = [workdir.flatten({k: v for k, v in c.items() if k != 'model'}) for c in plain]
     for folder, other in zip(folders[1:], rest[1:], strict=True):
@@ -152,13 +154,13 @@ def _groups(
     last = None
     for config in plain:
         if config['model'] != last:
-            # Names sort as the workdirs were given.
+            # Groups are in the order of their names, which has to be that of the workdirs.
             described[f'group_{len(described):03}'] = {'size': 0, 'model': config['model']}
             last = config['model']
         described[max(described)]['size'] += 1
     config = configs[0]
     with config.unlocked():
-        # It is not read again, but by evaluations, to find what may have leaked.
+        # Nothing is read from there again, but evaluations look there for what may have leaked.
         config.init_from = ','.join(filter(None, dict.fromkeys(earlier)))
         if len(described) == 1:
             config.ensemble.size = len(plain)

@@ -1,4 +1,4 @@
-"""Training: `train_and_evaluate(config, workdir)` reads top to bottom."""
+"""Training; `train_and_evaluate(config, workdir)` can be read from top to bottom."""
 
 import contextlib
 import logging
@@ -11,35 +11,35 @@ from ml_collections import ConfigDict
 
 from hybrid import devices
 from hybrid.config_checks import check_config
-from hybrid.data import input_pipeline
+from hybrid.data import input_pipeline, prepared
 from hybrid.modes import evaluate
-from hybrid.runs import checkpoints, provenance, trained
+from hybrid.runs import checkpoints, predictions, provenance, recovery, trained
 from hybrid.runs import workdir as workdir_lib
 from hybrid.runs.interruption import Interruption
 from hybrid.runs.writers import METRICS, Progress, Writers
 from hybrid.scores import plots
 from hybrid.scores.validation import selection_scores, validation_metrics
-from hybrid.training import ensemble
+from hybrid.training import learners
 from hybrid.training.learner import Learner
 from hybrid.training.optimizer import create_learning_rate_fn, create_optimizer
 from hybrid.weights import initialization
 
 _LOG = logging.getLogger(__name__)
 
-# Steps that are dispatched before the one that is computed: enough for no device to wait.
+# So many steps are dispatched ahead of the one that is being computed, so that no device waits.
 STEPS_AHEAD = 2
 
 
 class NonFiniteError(RuntimeError):
-    """A loss or a gradient was not finite; names the step."""
+    """A loss or a gradient was not finite; the message names the step."""
 
 
 class Stopped(Exception):  # noqa: N818
-    """The run was asked to stop and has saved everything; no error."""
+    """The run was asked to stop and has saved everything, which is no error."""
 
 
 def create_train_iterator(builder: tfds.core.DatasetBuilder, config: ConfigDict) -> Any:
-    """This process's share of the training batches, see `input_pipeline`."""
+    """Creates the iterator over this process's share of the batches, see `input_pipeline`."""
     return input_pipeline.create_train_iterator(
         builder,
         config.data.train_split,
@@ -55,7 +55,7 @@ def create_train_iterator(builder: tfds.core.DatasetBuilder, config: ConfigDict)
 
 
 def report_nonfinite(learner: Learner, state: Any, known: set[int], workdir: pathlib.Path) -> None:
-    """Says which members have newly been frozen, and adds them to those that are known.
+    """Warns of members that have been frozen since the last call, and adds them to `known`.
 
     Raises:
       NonFiniteError: when no member is left.
@@ -86,22 +86,22 @@ def train_and_evaluate(
     Args:
       config: See hybrid/default_config.py.
       workdir: Where everything goes.
-      overwrite_config: Continue although the workdir holds another config.
+      overwrite_config: Whether to continue although the workdir holds another config.
 
     Returns:
       The final state, on every device.
 
     Raises:
       ValueError: for what is wrong with the config or the workdir.
-      NonFiniteError: when the loss or the gradient was not finite at some step, of all members.
+      NonFiniteError: when the loss or the gradient of every member has been not finite once.
       SaveError: when a checkpoint could not be written.
       Stopped: when a signal asked for it; everything is saved.
     """
     check_config(config)
-    workdir_lib.check_config(workdir, config, overwrite_config)
+    workdir_lib.check_continues(workdir, config, overwrite_config)
     if not workdir_lib.has_begun(workdir):
         initialization.check(config)
-    builder = evaluate.create_prepared_builder(config)
+    builder = prepared.create_prepared_builder(config)
     data = config.data
     splits = [name for name in (data.train_split, data.validation_split, data.test_split) if name]
     columns = {split: input_pipeline.read_columns(builder, split) for split in splits}
@@ -123,7 +123,7 @@ def train_and_evaluate(
 
     learning_rate_fn = create_learning_rate_fn(config.optimizer, num_steps)
     tx = create_optimizer(config.optimizer, learning_rate_fn, config.finetune)
-    learner = ensemble.create(config, tx)
+    learner = learners.create(config, tx)
     state = learner.create_state()
     iterator = create_train_iterator(builder, config)
 
@@ -135,7 +135,7 @@ def train_and_evaluate(
         start_step = 0
         sources: list[dict[str, Any]] = []
         target = checkpoints.abstract(state, devices.replicated())
-        if restored := saved.restore_latest(target):
+        if restored := recovery.restore_latest(saved, target):
             start_step, state, data_state = restored
             iterator.set_state(data_state)
             _LOG.info('%s: continuing after step %d of %d', workdir, start_step, num_steps)
@@ -166,13 +166,13 @@ def train_and_evaluate(
             batch, data_state = next(batches)
             state, metrics = learner.train_step(state, batch, step)
             pending.append(metrics)
-            # A signal is seen between steps, so that few may be on their way when it comes.
+            # Signals are looked for between steps, and all steps dispatched by then are finished.
             if len(pending) > STEPS_AHEAD:
                 devices.wait_for(pending[-1 - STEPS_AHEAD])
             log = step % config.train.log_every_steps == 0
             ended = step % eval_every == 0 if eval_every else epoch(step) > epoch(step - 1)
             validate = ended or step == num_steps
-            # Several processes have to agree to stop, which costs a round trip.
+            # Several processes have to agree to stop, which takes them a round trip.
             ask = log or devices.process_count() == 1
             stop = ask and step < num_steps and devices.any_process(interruption.requested)
             save = validate or stop or (save_every > 0 and step % save_every == 0)
@@ -189,7 +189,7 @@ def train_and_evaluate(
             chosen_by: dict[int | None, float] = {}
             if validate and data.validation_split:
                 model = trained.describe(config, workdir, learner, state, 'last', step)
-                rows, members = evaluate.predict_members([model], builder, data.validation_split)
+                rows, members = predictions.predict_members([model], builder, data.validation_split)
                 labels = columns[data.validation_split]
                 scores = validation_metrics(rows, labels, config, members)
                 validation = {f'validation/{name}': value for name, value in scores.items()}
@@ -213,7 +213,9 @@ def train_and_evaluate(
                 'evaluates'
             )
         which = 'best' if data.validation_split else 'last'
-        best_step, best = saved.restore_best(target) if which == 'best' else (num_steps, state)
+        best_step, best = num_steps, state
+        if which == 'best':
+            best_step, best = recovery.restore_best(saved, target)
         best_scores = saved.scores(best_step)
 
     if main:

@@ -1,8 +1,8 @@
-"""Saving and restoring a run: the only file that knows Orbax.
+"""Saves and restores a run; this is the only file that knows Orbax.
 
 A checkpoint holds the state, the position in the data and the config. The best on validation and
 the two latest are kept, so that a damaged one is never the only one. Saving happens in the
-background; a save that was cut off is not seen by readers.
+background, and readers do not see a save that was cut off.
 """
 
 import contextlib
@@ -21,16 +21,17 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, LatestN
 
 from hybrid import devices
+from hybrid.runs import layout
 
 _LOG = logging.getLogger(__name__)
 
 
 class SaveError(RuntimeError):
-    """A checkpoint could not be saved; names the one that is left."""
+    """A checkpoint could not be saved; the message names the last one that is whole."""
 
 
 class DamagedCheckpointError(RuntimeError):
-    """A checkpoint cannot be read, or not wholly."""
+    """A checkpoint, or a part of it, cannot be read."""
 
 
 def _score(metrics: dict[str, float]) -> float:
@@ -41,14 +42,17 @@ class Checkpoints:
     """The checkpoints of one workdir.
 
     Args:
-      workdir: The run's folder; checkpoints live in its `checkpoints/`.
-      read_only: For evaluation: nothing is created, saved or cleaned up.
+      workdir: The run's folder; checkpoints are in its `checkpoints/`.
+      read_only: Whether nothing may be created, saved or cleaned up, as in evaluation.
+
+    Attributes:
+      folder: Where the checkpoints are.
     """
 
     def __init__(self, workdir: str | pathlib.Path, *, read_only: bool = False):
-        self._folder = pathlib.Path(workdir).resolve() / 'checkpoints'
+        self.folder = pathlib.Path(workdir).resolve() / 'checkpoints'
         self._manager: ocp.CheckpointManager | None = None
-        if read_only and not self._folder.is_dir():
+        if read_only and not self.folder.is_dir():
             return
         self._check_metrics(set_aside=not read_only)
         best = BestN(
@@ -64,7 +68,7 @@ class Checkpoints:
             create=not read_only,
             read_only=read_only,
         )
-        self._manager = ocp.CheckpointManager(self._folder, options=options)
+        self._manager = ocp.CheckpointManager(self.folder, options=options)
 
     def save(
         self,
@@ -81,8 +85,9 @@ class Checkpoints:
           state: Tree of arrays.
           data_state: The data iterator's state after the last batch trained on.
           config: The run's config.
-          scores: What validation says of this state, the lower the better: of all under None, by
-            which the checkpoint may become the best, and of members of an ensemble by number.
+          scores: What validation says of this state; the lower, the better. The score under None
+            is that of the whole, by which the best checkpoint is chosen; those of the members of
+            an ensemble are under their numbers.
 
         Raises:
           SaveError: when this or the previous checkpoint could not be written.
@@ -92,19 +97,20 @@ class Checkpoints:
             'score' if number is None else f'member_{number}': score
             for number, score in scores.items()
         }
+        record = {'data': data_state, 'structure': layout.describe(state)}
         with self._saving():
             self._manager.save(
                 step,
                 args=ocp.args.Composite(
                     state=ocp.args.StandardSave(devices.to_global(state)),
-                    data=ocp.args.JsonSave({'data': data_state, 'structure': _structure(state)}),
+                    data=ocp.args.JsonSave(record),
                     config=ocp.args.JsonSave(config),
                 ),
                 metrics=metrics if None in scores else None,
             )
 
     def scores(self, step: int) -> dict[int | None, float]:
-        """The `scores` that were saved with a checkpoint."""
+        """Returns the `scores` that were saved with a checkpoint."""
         metrics = (self._manager.metrics(step) if self._manager else None) or {}
         return {
             None if name == 'score' else int(name.removeprefix('member_')): value
@@ -112,11 +118,11 @@ class Checkpoints:
         }
 
     def steps(self) -> list[int]:
-        """Steps that have a complete checkpoint, in order."""
+        """Returns the steps that have a complete checkpoint, in order."""
         return sorted(self._manager.all_steps()) if self._manager else []
 
     def step(self, which: str) -> int:
-        """The step of the `best` or the `last` checkpoint.
+        """Returns the step of the `best` or the `last` checkpoint.
 
         Raises:
           ValueError: for another word than those two.
@@ -125,14 +131,14 @@ class Checkpoints:
         if which not in ('best', 'last'):
             raise ValueError(f'--checkpoint={which} is not one of best, last')
         if not self.steps():
-            raise FileNotFoundError(f'{self._folder}: no checkpoint there; has the run saved one?')
+            raise FileNotFoundError(f'{self.folder}: no checkpoint there; has the run saved one?')
         assert self._manager is not None
         if which == 'last':
             return self.steps()[-1]
         step = self._manager.best_step()
         if step is None:
             raise FileNotFoundError(
-                f'{self._folder}: no checkpoint was validated yet; take --checkpoint=last'
+                f'{self.folder}: no checkpoint was validated yet; take --checkpoint=last'
             )
         return step
 
@@ -140,8 +146,9 @@ class Checkpoints:
         """Reads a checkpoint.
 
         Args:
-          step: Which.
-          target: Tree of jax.ShapeDtypeStruct with shardings: what is expected, and where it goes.
+          step: Of the checkpoint.
+          target: Tree of jax.ShapeDtypeStruct with shardings: what is expected there, and where it
+            is to be placed.
 
         Returns:
           (state, data_state)
@@ -150,55 +157,36 @@ class Checkpoints:
           ValueError: when the checkpoint does not fit the target, naming folder and array.
           DamagedCheckpointError: when it cannot be read.
         """
-        assert self._manager is not None
-        folder = self._folder / str(step)
         saved, data_state = self._record(step)
-        _check_structure(folder, saved, _structure(target))
-        with _reading(folder):
-            arguments = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-            return self._manager.restore(step, args=arguments)['state'], data_state
+        layout.check(self.folder / str(step), saved, layout.describe(target))
+        return self._read(step, state=ocp.args.StandardRestore(target))['state'], data_state
 
     def restore_to_evaluate(self, step: int, target: Any) -> Any:
         """Reads a checkpoint without the optimiser's state, which is two thirds of it.
 
         Args:
-          step: Which.
+          step: Of the checkpoint.
           target: As for `restore`: a TrainState, or a dict of them.
 
         Returns:
-          The state, whose `opt_state` is empty.
+          The state on every device; its `opt_state` is empty.
 
         Raises:
-          ValueError, DamagedCheckpointError: as `restore`.
+          ValueError: as `restore`.
+          DamagedCheckpointError: as `restore`.
         """
-        assert self._manager is not None
-        folder = self._folder / str(step)
-        _check_structure(folder, self._record(step)[0], _structure(target))
-
-        def is_state(node: Any) -> bool:
-            return hasattr(node, 'opt_state')
-
-        def wanted_of(state: Any) -> dict[str, Any]:
-            fields = {f.name: getattr(state, f.name) for f in dataclasses.fields(state)}
-            return {k: v for k, v in fields.items() if k != 'opt_state' and v is not None}
-
-        wanted = jax.tree.map(wanted_of, target, is_leaf=is_state)
-        arguments = ocp.args.PyTreeRestore(
-            wanted,
-            restore_args=ocp.checkpoint_utils.construct_restore_args(wanted),
-            partial_restore=True,
-        )
-        with _reading(folder):
-            found = self._manager.restore(step, args=ocp.args.Composite(state=arguments))['state']
+        layout.check(self.folder / str(step), self._record(step)[0], layout.describe(target))
         return jax.tree.map(
-            lambda state, fields: dataclasses.replace(state, **fields, opt_state=()),
+            lambda state, fields: dataclasses.replace(
+                state, **devices.replicate(fields), opt_state=()
+            ),
             target,
-            found,
-            is_leaf=is_state,
+            self.variables(step),
+            is_leaf=lambda node: hasattr(node, 'opt_state'),
         )
 
     def variables(self, step: int) -> dict[str, Any]:
-        """Reads what a checkpoint holds but for the optimiser's state, whatever the config was.
+        """Reads a checkpoint without the optimiser's state, whatever config it was saved with.
 
         Returns:
           The fields of its TrainState as nested dicts of NumPy arrays; of an ensemble a dict of
@@ -207,85 +195,35 @@ class Checkpoints:
         Raises:
           DamagedCheckpointError: when it cannot be read.
         """
-        assert self._manager is not None
-        described, _ = self._record(step)
-        depth = 0 if 'member' in described else 1  # of the fields' names
-        target: dict[str, Any] = {}
-        for name, text in described.items():
-            *parents, leaf = name.split('/')
-            if (*parents, leaf)[depth] == 'opt_state':
-                continue
-            node = target
-            for parent in parents:
-                node = node.setdefault(parent, {})
-            dtype, shape = text.rstrip(']').split('[')
-            node[leaf] = jax.ShapeDtypeStruct([int(n) for n in shape.split(',') if n], dtype)
+        target = layout.without_optimizer(self._record(step)[0])
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), target)
-        arguments = ocp.args.PyTreeRestore(target, restore_args=as_numpy, partial_restore=True)
-        with _reading(self._folder / str(step)):
-            return self._manager.restore(step, args=ocp.args.Composite(state=arguments))['state']
+        return self._read(
+            step,
+            state=ocp.args.PyTreeRestore(target, restore_args=as_numpy, partial_restore=True),
+        )['state']
 
     def data_state(self, step: int) -> dict[str, Any]:
-        """The data iterator's state that a checkpoint holds.
+        """Returns the state of the data iterator that a checkpoint holds.
 
         Raises:
           DamagedCheckpointError: when it cannot be read.
         """
         return self._record(step)[1]
 
-    def _record(self, step: int) -> tuple[dict[str, str], dict[str, Any]]:
+    def _record(self, step: int) -> tuple[layout.Layout, dict[str, Any]]:
+        """The layout of the state, and the data iterator's state."""
+        record = self._read(step, data=ocp.args.JsonRestore())['data']
+        return record['structure'], record['data']
+
+    def _read(self, step: int, **parts: Any) -> Any:
+        """Reads parts of a checkpoint; DamagedCheckpointError stands for whatever went wrong."""
         assert self._manager is not None
-        with _reading(self._folder / str(step)):
-            arguments = ocp.args.Composite(data=ocp.args.JsonRestore())
-            record = self._manager.restore(step, args=arguments)['data']
-            return record['structure'], record['data']
-
-    def restore_latest(self, target: Any) -> tuple[int, Any, dict[str, Any]] | None:
-        """Reads the latest checkpoint that can be read; a damaged one is renamed, and said so.
-
-        Returns:
-          (step, state, data_state), or None when there is no checkpoint.
-
-        Raises:
-          ValueError: when it does not fit the target.
-          DamagedCheckpointError: when there are checkpoints and none can be read; none is touched.
-        """
-        damaged: list[int] = []
-        for step in reversed(self.steps()):
-            try:
-                state, data_state = self.restore(step, target)
-            except DamagedCheckpointError as error:
-                _LOG.warning('%s', error)
-                damaged.append(step)
-                continue
-            for bad in damaged:
-                self._set_aside(self._folder / str(bad))
-            if damaged:
-                _LOG.warning('%s: going back to step %d', self._folder, step)
-            return step, state, data_state
-        if damaged:
-            raise DamagedCheckpointError(
-                f'{self._folder}: no checkpoint can be read (steps {damaged}). If that is '
-                'final, remove them or take another --workdir'
-            )
-        return None
-
-    def restore_best(self, target: Any) -> tuple[int, Any]:
-        """Reads the best checkpoint that can be read; a damaged one is renamed, and said so.
-
-        Returns:
-          (step, state)
-
-        Raises:
-          FileNotFoundError: when none that was validated is left.
-        """
-        while True:
-            step = self.step('best')
-            try:
-                return step, self.restore(step, target)[0]
-            except DamagedCheckpointError as error:
-                _LOG.warning('%s; taking the best of the others', error)
-                self._set_aside(self._folder / str(step))
+        # TensorStore and Orbax have no error class of their own for what they cannot read.
+        try:
+            return self._manager.restore(step, args=ocp.args.Composite(**parts))
+        except Exception as error:
+            folder = self.folder / str(step)
+            raise DamagedCheckpointError(f'{folder} is damaged ({_first_line(error)})') from error
 
     def wait(self) -> None:
         """Returns once everything is on disk.
@@ -315,24 +253,29 @@ class Checkpoints:
             left = sorted(self._manager.all_steps(read=True))
             kept = f'the one of step {left[-1]} is whole' if left else 'there is none yet'
             raise SaveError(
-                f'{self._folder}: a checkpoint could not be saved ({reason}); {kept}. '
+                f'{self.folder}: a checkpoint could not be saved ({reason}); {kept}. '
                 'Once that is mended, the same command continues from there'
             ) from error
 
     def _check_metrics(self, set_aside: bool) -> None:
         """Finds checkpoints whose metrics cannot be read, on which Orbax would not even open."""
-        for path in sorted(self._folder.glob('[0-9]*/metrics/metrics')):
+        for path in sorted(self.folder.glob('[0-9]*/metrics/metrics')):
             try:
                 json.loads(path.read_text())
             except ValueError as error:
                 if not set_aside:
                     raise DamagedCheckpointError(f'{path} is damaged ({error})') from None
                 _LOG.warning('%s is damaged; passing over that checkpoint', path)
-                self._set_aside(path.parents[1])
+                self.set_aside(path.parents[1].name)
 
-    def _set_aside(self, folder: pathlib.Path) -> None:
+    def set_aside(self, name: int | str) -> None:
+        """Renames a damaged checkpoint, by its step or its folder's name: it does not count then.
+
+        All processes have to call this together.
+        """
+        folder = self.folder / str(name)
         if devices.is_main_process():
-            names = (f'damaged-{folder.name}-{number}' for number in itertools.count())
+            names = (f'damaged-{name}-{number}' for number in itertools.count())
             free = (name for name in names if not folder.with_name(name).exists())
             folder.rename(folder.with_name(next(free)))
         devices.wait_for_all(f'set aside {folder.name}')
@@ -347,37 +290,8 @@ class Checkpoints:
 
 
 def abstract(tree: Any, sharding: jax.sharding.Sharding) -> Any:
-    """What `restore` needs to know of a tree of arrays."""
+    """Describes a tree of arrays as `restore` needs it."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
-
-
-def _structure(tree: Any) -> dict[str, str]:
-    """Path of every array to its type and shape."""
-    leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator='/'): f'{x.dtype}{list(x.shape)}'
-        for path, x in leaves
-    }
-
-
-def _check_structure(folder: pathlib.Path, saved: dict[str, str], wanted: dict[str, str]) -> None:
-    for name in sorted(saved.keys() | wanted.keys()):
-        there, here = saved.get(name, 'absent'), wanted.get(name, 'absent')
-        if there != here:
-            raise ValueError(
-                f'{folder} does not fit this config: {name} is {there} there, and {here} by the '
-                'config. Leave config.model, config.optimizer and config.finetune as they were, or '
-                'train anew'
-            )
-
-
-@contextlib.contextmanager
-def _reading(folder: pathlib.Path) -> Iterator[None]:
-    # TensorStore and Orbax have no error class of their own for what they cannot read.
-    try:
-        yield
-    except Exception as error:
-        raise DamagedCheckpointError(f'{folder} is damaged ({_first_line(error)})') from error
 
 
 def _first_line(error: BaseException) -> str:

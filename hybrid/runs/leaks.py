@@ -1,17 +1,15 @@
-"""Evaluation on another dataset than the one that a model was trained on."""
+"""Which examples of an evaluation a training has seen, on its own dataset or on another one."""
 
 import logging
-import os
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from hybrid import datasets
-from hybrid.data import input_pipeline
+from hybrid.data import input_pipeline, prepared
 from hybrid.runs import address, workdir
+from hybrid.runs.trained import Trained
 
 _LOG = logging.getLogger(__name__)
 
@@ -19,16 +17,57 @@ _LOG = logging.getLogger(__name__)
 def is_other(config: ConfigDict, folder: pathlib.Path) -> bool:
     """Whether a workdir's config with overrides names another dataset than the workdir's own.
 
-    Parameters of the own dataset that are still in the config are taken out of it: they are not
-    those of the other one.
+    The same dataset with other parameters is another one, too.
     """
     own = workdir.load_config(folder).data
-    same = config.data.parameters.to_dict() == own.parameters.to_dict()
-    if config.data.dataset == own.dataset:
-        return not same
-    if same:
-        config.data.parameters = ConfigDict()
-    return True
+    return config.data.dataset != own.dataset or not _same_parameters(config.data, own)
+
+
+def without_own_parameters(config: ConfigDict, folder: pathlib.Path) -> ConfigDict:
+    """A config for another dataset, without the parameters of the workdir's own dataset.
+
+    An override that names another dataset leaves them in the config, but they are not meant for
+    that one.
+
+    Args:
+      config: The workdir's config with overrides.
+      folder: The workdir.
+
+    Returns:
+      The config itself if there is nothing to take out of it, else a copy.
+    """
+    own = workdir.load_config(folder).data
+    if config.data.dataset == own.dataset or not _same_parameters(config.data, own):
+        return config
+    config = config.copy_and_resolve_references()
+    config.data.parameters = ConfigDict()
+    return config
+
+
+def _same_parameters(data: ConfigDict, own: ConfigDict) -> bool:
+    return data.parameters.to_dict() == own.parameters.to_dict()
+
+
+def mark(
+    labels: dict[str, np.ndarray], models: Sequence[Trained], own_split: str | None
+) -> dict[str, np.ndarray]:
+    """Adds to labels which examples the models have seen, beside the leaks that the dataset knows.
+
+    Args:
+      labels: From `input_pipeline.read_columns`, of what is evaluated.
+      models: The models that are evaluated.
+      own_split: As for `seen_in_training`.
+
+    Returns:
+      The labels with `leak` bool [N]; without it where nothing speaks of leaks.
+    """
+    configs, folders = [model.config for model in models], [model.folder for model in models]
+    # What a run is trained and chosen on never overlaps its own test split; what the runs saw that
+    # it started from may.
+    seen = seen_in_training(labels, configs, folders, own_split)
+    if own_split is not None and not seen.any():
+        return labels
+    return labels | {'leak': labels.get('leak', np.zeros_like(seen)) | seen}
 
 
 def seen_in_training(
@@ -39,17 +78,18 @@ def seen_in_training(
 ) -> np.ndarray:
     """Finds the examples that models were trained or chosen on, by id and by group, and warns.
 
-    Runs that they started from by `config.init_from` count too.
+    What the runs saw that they started from, by `config.init_from`, counts, too.
 
     Args:
       columns: From `input_pipeline.read_columns`, of what is evaluated.
-      configs: The workdirs', with overrides.
+      configs: The configs of the workdirs, with overrides.
       folders: The workdirs.
-      own_split: The split, when it is of the models' own dataset: then only the runs count that
-        they started from. The same examples, if these were chosen on them too, are no leak.
+      own_split: The split that is evaluated if it belongs to the models' own dataset, else None.
+        On the own dataset only the runs count that they started from; if such a run was chosen on
+        the same validation split, that is no leak.
 
     Returns:
-      bool [N]; False where it cannot be told because a training's dataset is not prepared here.
+      bool [N]; False, after a warning, where a training's dataset is not prepared on this machine.
     """
     seen = np.zeros(len(columns['id']), bool)
     pairs = zip(configs, folders, strict=True)
@@ -57,7 +97,7 @@ def seen_in_training(
     runs = [(config, run) for config, folder in pairs for run in _with_earlier_runs(folder)[first:]]
     for config, folder in runs:
         own = workdir.load_config(folder).data
-        builder = _find_prepared(own, (config.data.data_dir, own.data_dir))
+        builder = prepared.find_prepared(own, (config.data.data_dir, own.data_dir))
         if builder is None:
             _LOG.warning(
                 '%s: whether it was trained on some of these examples cannot be told: %s is not '
@@ -88,9 +128,9 @@ def seen_in_training(
 
 
 def _with_earlier_runs(folder: pathlib.Path) -> list[pathlib.Path]:
-    """A workdir, those that it started from, and so on: what one saw all have learnt from."""
+    """A workdir, those that it started from, those that these started from, and so on."""
     found = [folder]
-    for run in found:  # which grows
+    for run in found:  # The loop itself adds to the list.
         for text in filter(None, workdir.load_config(run).get('init_from', '').split(',')):
             try:
                 earlier = address.parse(text.strip()).folder
@@ -100,16 +140,3 @@ def _with_earlier_runs(folder: pathlib.Path) -> list[pathlib.Path]:
             if earlier not in found:
                 found.append(earlier)
     return found
-
-
-def _find_prepared(data: ConfigDict, data_dirs: Sequence[str]) -> tfds.core.DatasetBuilder | None:
-    for data_dir in dict.fromkeys(map(os.path.expanduser, data_dirs)):
-        builder = datasets.create_builder(data.dataset, data_dir, data.parameters.to_dict())
-        if builder.data_path.exists() and builder.is_prepared():
-            return builder
-    return None
-
-
-def file_name(builder: tfds.core.DatasetBuilder) -> str:
-    """The full name of a dataset as the name of a folder."""
-    return builder.info.full_name.replace('/', '_')

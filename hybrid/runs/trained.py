@@ -1,4 +1,4 @@
-"""What was trained: models and ensembles read from their workdirs, to evaluate and predict with."""
+"""Trained models and ensembles, read from their workdirs to evaluate and predict with."""
 
 import dataclasses
 import itertools
@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from hybrid import devices
 from hybrid.runs import checkpoints, workdir
-from hybrid.training import ensemble
+from hybrid.training import learners
 from hybrid.training.learner import Learner
 from hybrid.training.optimizer import create_learning_rate_fn, create_optimizer
 
@@ -25,13 +25,13 @@ class Trained:
 
     Attributes:
       folder: The workdir.
-      config: The workdir's, with overrides.
-      learner: What it trained.
-      variables: For the learner's `eval_step`, on every device.
+      config: The config of the workdir, with overrides.
+      learner: What the run trained.
+      variables: What the learner's `eval_step` takes, on every device.
       checkpoint: `best` or `last`.
-      step: Of the checkpoint.
-      frozen: Numbers of members that were not finite and do not count.
-      scores: What validation said of each member at this step, the lower the better.
+      step: The number of steps after which the checkpoint was saved.
+      frozen: Numbers of the members that became not finite in training, and do not count.
+      scores: What validation said of each member at this step; the lower, the better.
     """
 
     folder: pathlib.Path
@@ -45,13 +45,20 @@ class Trained:
 
     @property
     def source(self) -> dict[str, Any]:
-        """What says where predictions are from."""
+        """Says where predictions come from, as evaluation.json does."""
         frozen = {'frozen_members': list(self.frozen)} if self.frozen else {}
         return {'checkpoint': self.checkpoint, 'step': self.step, **frozen}
 
 
+def sources(models: Sequence[Trained]) -> dict[str, Any]:
+    """Says where the predictions of one model, or of several combined, come from."""
+    if len(models) == 1:
+        return models[0].source
+    return {'workdirs': [{'workdir': str(model.folder), **model.source} for model in models]}
+
+
 def member_numbers(models: Sequence[Trained]) -> list[int | None]:
-    """A number for each member, through all models in their order; None for a frozen one."""
+    """Numbers the members of all models in their order; None stands for a frozen one."""
     numbers: list[int | None] = []
     for model in models:
         first = len(numbers)
@@ -61,7 +68,7 @@ def member_numbers(models: Sequence[Trained]) -> list[int | None]:
 
 
 def best_member(models: Sequence[Trained], members: Sequence[int]) -> int | None:
-    """Number of the one that was best on validation; None if not all `members` were validated."""
+    """The number of the member that was best on validation; None if not all were validated."""
     scores: list[float | None] = []
     for model in models:
         scores += [model.scores.get(member) for member in model.learner.members]
@@ -76,10 +83,11 @@ def restore(
     """Reads a trained model or ensemble.
 
     Args:
-      config: The workdir's.
+      config: The config of the workdir.
       folder: The workdir.
       checkpoint: `best` (on validation) or `last`.
-      to_evaluate: Leave out the optimiser's state, which takes twice the memory of the rest.
+      to_evaluate: Whether to leave out the optimiser's state, which takes twice the memory of the
+        rest.
 
     Returns:
       What was trained, and its state on every device.
@@ -90,7 +98,7 @@ def restore(
     """
     learning_rate_fn = create_learning_rate_fn(config.optimizer, 1)
     tx = create_optimizer(config.optimizer, learning_rate_fn, config.finetune)
-    learner = ensemble.create(config, tx)
+    learner = learners.create(config, tx)
     target = learner.abstract_state()
     with checkpoints.Checkpoints(folder, read_only=True) as saved:
         step = saved.step(checkpoint)
@@ -117,14 +125,24 @@ def describe(
     step: int,
     scores: Mapping[int | None, float] = types.MappingProxyType({}),
 ) -> Trained:
-    """What was trained, from a state; `scores` are those of `Checkpoints.scores`."""
+    """Describes what was trained, given its state.
+
+    Args:
+      config: The config of the workdir.
+      folder: The workdir.
+      learner: What the run trains.
+      state: Its state on every device.
+      checkpoint: `best` or `last`.
+      step: The number of finished steps.
+      scores: From `Checkpoints.scores`.
+    """
     frozen: tuple[int, ...] = ()
     if learner.is_ensemble:
         bad = learner.nonfinite_steps(state) >= 0
         frozen = tuple(
             number for number, is_bad in zip(learner.members, bad, strict=True) if is_bad
         )
-    # A model that is alone has no number in its checkpoint.
+    # The checkpoint of a single model does not call it member 0.
     if not learner.is_ensemble and None in scores:
         scores = {0: scores[None]}
     of_members = {n: score for n, score in scores.items() if n is not None}
@@ -153,9 +171,10 @@ def restore_all(
 def check_same_splits(models: Sequence[Trained]) -> None:
     """Checks that models to be combined saw the same splits, by name and by what they were for.
 
+    Otherwise one may have been trained on what another is tested on.
+
     Raises:
-      ValueError: when a split of one holds other examples than that of another: what one was
-        tested on the other may have been trained on.
+      ValueError: when a split of one holds other examples than that of another.
     """
     records = [workdir.load_dataset(model.folder) for model in models]
     for one, other in itertools.combinations(range(len(models)), 2):

@@ -1,21 +1,20 @@
-"""The files of a run that are neither checkpoints nor figures: its config, dataset and weights."""
+"""The files that say what a run is: its config, its dataset and what it started from."""
 
 import contextlib
 import fcntl
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ml_collections
 import numpy as np
 
-from hybrid.scores import combination
+from hybrid import files
 
 CONFIG, DATASET, SOURCES = 'config.json', 'dataset.json', 'pretrained.json'
-WEIGHTS = 'ensemble_weights.json'
-# Keys that say where and how fast, not what: a run may be continued with others.
+# Keys that say where and how fast something is computed, not what: a run may continue with others.
 MACHINE_KEYS = {
     *('data.data_dir', 'data.manual_dir', 'data.num_threads', 'data.prefetch'),
     *('data.cache_bytes', 'ensemble.at_once', 'model.kernels'),
@@ -32,22 +31,15 @@ ORDER_KEYS = (
     *('seed', 'train.batch_size', 'data.dataset', 'data.parameters'),
     *('data.train_split', 'data.validation_split'),
 )
-# What a run began with. Once it has, nothing of this is read but by an evaluation, to find what may
-# have leaked.
+# Keys that say what a run begins with. Later, only evaluations read them, to find what may have
+# leaked.
 BEGINNING_KEYS = (
     *('init_from', 'init_from_parts'),
     *('model.encoder.pretrained', 'model.encoder.allow_missing'),
 )
 
 
-def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes JSON so that a reader finds the old file or the new one, never half of one."""
-    partial = path.with_name(path.name + '.partial')
-    partial.write_text(json.dumps(value, indent=2, sort_keys=True) + '\n')
-    partial.replace(path)
-
-
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
+def read_json(path: pathlib.Path) -> dict[str, Any]:
     """Reads an object from a JSON file.
 
     Raises:
@@ -84,27 +76,28 @@ def _shown(flat: dict[str, Any], key: str) -> str:
     return repr(flat[key]) if key in flat else 'absent'
 
 
-def check_config(
+def check_continues(
     workdir: pathlib.Path, config: ml_collections.ConfigDict, overwrite: bool = False
 ) -> None:
     """Checks that a training may go on in this workdir, or begin in it.
 
     Args:
       workdir: The run's folder.
-      config: Of the training.
-      overwrite: Whether it may differ from the one there, but for what decides the order of the
-        examples and which checkpoint is best, and what the run began with: that cannot change
-        once there is a checkpoint.
+      config: The config of the training.
+      overwrite: Whether the config may differ from the one there. Once there is a checkpoint, what
+        decides the order of the examples and which checkpoint is best cannot change, nor can what
+        the run began with.
 
     Raises:
-      ValueError: when it holds a config that differs in more than `MACHINE_KEYS`, naming the keys.
+      ValueError: when the workdir holds a config that differs in a key that may not change, naming
+        the keys. Those of `MACHINE_KEYS` may always change.
     """
     path = workdir / CONFIG
     if not path.exists():
         return
     # By way of JSON, as the old one went, which makes a list of a tuple.
     new_config = json.loads(json.dumps(config.to_dict(), sort_keys=True))
-    old, new = FORMER_VALUES | flatten(_read_json(path)), flatten(new_config)
+    old, new = FORMER_VALUES | flatten(read_json(path)), flatten(new_config)
     keys = sorted(
         key
         for key in (old.keys() | new.keys()) - MACHINE_KEYS
@@ -128,7 +121,7 @@ def check_config(
 
 @contextlib.contextmanager
 def lock(workdir: pathlib.Path) -> Iterator[None]:
-    """Keeps other trainings out of a workdir; gone with the process, however that ends.
+    """Keeps other trainings out of a workdir until the block, or the process, ends.
 
     Raises:
       ValueError: when another process trains there.
@@ -143,21 +136,21 @@ def lock(workdir: pathlib.Path) -> Iterator[None]:
 
 
 def has_begun(workdir: pathlib.Path) -> bool:
-    """Whether there is a checkpoint; one that was not finished is none."""
+    """Whether a run has a checkpoint; one that was not written to its end does not count."""
     return any(path.name.isdecimal() for path in (workdir / 'checkpoints').glob('[0-9]*'))
 
 
 def save_config(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> None:
     """Writes config.json."""
     workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / CONFIG, config.to_dict())
+    files.write_json(workdir / CONFIG, config.to_dict())
 
 
 def recorded_kernels(workdir: pathlib.Path) -> str:
-    """The `config.model.kernels` that a run was last trained with; 'auto' if it has not begun."""
+    """Returns the `config.model.kernels` of a run's last training; 'auto' if it has not begun."""
     if not (workdir / CONFIG).exists():
         return 'auto'
-    return (FORMER_VALUES | flatten(_read_json(workdir / CONFIG)))['model.kernels']
+    return (FORMER_VALUES | flatten(read_json(workdir / CONFIG)))['model.kernels']
 
 
 def load_config(
@@ -174,7 +167,7 @@ def load_config(
       FileNotFoundError: when there is none.
       ValueError: when it is damaged, or a value has another type than its default.
     """
-    saved = ml_collections.ConfigDict(_read_json(workdir / CONFIG))
+    saved = ml_collections.ConfigDict(read_json(workdir / CONFIG))
     if defaults is None:
         return saved
     config = defaults.copy_and_resolve_references()
@@ -186,8 +179,8 @@ def load_config(
     return config
 
 
-def examples_hash(columns: dict[str, np.ndarray]) -> str:
-    """sha256 of a split's ids and labels, whatever their order."""
+def examples_hash(columns: Mapping[str, np.ndarray]) -> str:
+    """Returns the sha256 of a split's ids and labels, which does not depend on their order."""
     rows = zip(columns['id'], columns['age'], columns['gender'], strict=True)
     lines = sorted(f'{name} {np.float32(age)} {int(gender)}' for name, age, gender in rows)
     return hashlib.sha256('\n'.join(lines).encode()).hexdigest()
@@ -196,12 +189,12 @@ def examples_hash(columns: dict[str, np.ndarray]) -> str:
 def describe_dataset(
     name: str, columns: dict[str, dict[str, np.ndarray]], train_split: str
 ) -> dict[str, Any]:
-    """The record that goes to dataset.json.
+    """Describes a dataset for dataset.json.
 
     Args:
       name: Full TFDS name.
       columns: For each split what `input_pipeline.read_columns` gives.
-      train_split: The one from which the constant predictor is taken.
+      train_split: The split that tells the constant predictor what to say.
 
     Returns:
       `name`, `constant_age` (median of the training split in years, None without labels),
@@ -234,7 +227,7 @@ def check_dataset(workdir: pathlib.Path, record: dict[str, Any]) -> None:
     path = workdir / DATASET
     if not path.exists() or not has_begun(workdir):
         return
-    old = _read_json(path)
+    old = read_json(path)
     if old['name'] != record['name']:
         raise ValueError(
             f'{path}: this run began with {old["name"]}, not {record["name"]}; take another '
@@ -250,9 +243,32 @@ def check_dataset(workdir: pathlib.Path, record: dict[str, Any]) -> None:
             )
 
 
+def check_examples(
+    workdir: pathlib.Path, name: str, split: str, columns: dict[str, np.ndarray]
+) -> None:
+    """Checks that a split holds the examples that a run saw under its name, if it saw such a split.
+
+    Args:
+      workdir: The run's folder.
+      name: Full TFDS name of the dataset.
+      split: The split.
+      columns: From `input_pipeline.read_columns`, of that split.
+
+    Raises:
+      ValueError: when it holds others, or other labels.
+    """
+    record = load_dataset(workdir)
+    known = record['splits'].get(split)
+    if known and known['sha256'] != examples_hash(columns):
+        raise ValueError(
+            f'{name}: split {split!r} does not hold the examples that {workdir / DATASET} names; '
+            f'is it another version of {record["name"]}?'
+        )
+
+
 def save_dataset(workdir: pathlib.Path, record: dict[str, Any]) -> None:
     """Writes dataset.json; `record` is from `describe_dataset`."""
-    write_json(workdir / DATASET, record)
+    files.write_json(workdir / DATASET, record)
 
 
 def load_dataset(workdir: pathlib.Path) -> dict[str, Any]:
@@ -262,44 +278,16 @@ def load_dataset(workdir: pathlib.Path) -> dict[str, Any]:
       FileNotFoundError: when there is none.
       ValueError: when it is damaged.
     """
-    return _read_json(workdir / DATASET)
+    return read_json(workdir / DATASET)
 
 
 def save_sources(workdir: pathlib.Path, sources: list[dict[str, Any]]) -> None:
-    """Writes pretrained.json: what the run started from, see `initialization.start`.
+    """Writes pretrained.json, which says what the run started from, see `initialization.start`.
 
-    For a run that starts from random numbers there is none, also if an attempt before had one.
+    A run that starts from random numbers has no such file; one that an earlier attempt left behind
+    is removed.
     """
     if sources:
-        write_json(workdir / SOURCES, {'sources': sources})
+        files.write_json(workdir / SOURCES, {'sources': sources})
     else:
         (workdir / SOURCES).unlink(missing_ok=True)
-
-
-def save_weights(
-    workdir: pathlib.Path, source: dict[str, Any], weights: combination.Weights
-) -> None:
-    """Writes ensemble_weights.json: the members' weights, and of which checkpoint they are."""
-    values = {'age': weights.age.tolist(), 'gender': weights.gender.tolist()}
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_json(workdir / WEIGHTS, {'source': source, 'weights': values})
-
-
-def load_weights(workdir: pathlib.Path, source: dict[str, Any]) -> combination.Weights | None:
-    """Reads ensemble_weights.json; None when there is none, or it is of another checkpoint.
-
-    Raises:
-      ValueError: when it is damaged.
-    """
-    path = workdir / WEIGHTS
-    if not path.exists():
-        return None
-    record = _read_json(path)
-    # By way of JSON, as the one that was written went.
-    if record.get('source') != json.loads(json.dumps(source)):
-        return None
-    try:
-        values = record['weights']
-        return combination.Weights(np.array(values['age']), np.array(values['gender']))
-    except (KeyError, TypeError) as error:
-        raise ValueError(f'{path} holds no weights ({error}); remove it and evaluate') from None

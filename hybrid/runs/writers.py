@@ -13,6 +13,8 @@ from typing import TextIO
 
 import tensorboardX
 
+from hybrid import files
+
 _LOG = logging.getLogger(__name__)
 
 METRICS = 'metrics.jsonl'
@@ -34,9 +36,7 @@ def truncate_metrics(path: pathlib.Path, last_step: int) -> None:
             continue
         if belongs:
             kept.append(line + '\n')
-    partial = path.with_name(path.name + '.partial')
-    partial.write_text(''.join(kept))
-    partial.replace(path)
+    files.replace(path, ''.join(kept))
 
 
 def format_duration(seconds: float) -> str:

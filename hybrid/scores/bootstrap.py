@@ -1,4 +1,4 @@
-"""Bootstrap: the interval of a mean over examples, and of the difference of two models."""
+"""Bootstrap intervals: of a mean over examples, and of the difference between two models."""
 
 import numpy as np
 
@@ -43,7 +43,7 @@ def paired_bootstrap(
     Args:
       values_a: `[N]`, for instance the absolute age errors of model a, in years.
       values_b: `[N]`, those of model b on the same examples in the same order.
-      seed: of the resampling.
+      seed: from which the resamples are drawn.
 
     Returns:
       `mean(values_a) - mean(values_b)` and the low and high end of its interval.

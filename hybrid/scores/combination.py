@@ -4,6 +4,8 @@ import dataclasses
 
 import numpy as np
 
+from hybrid.scores.outcomes import is_female
+
 WEIGHTINGS = ('uniform', 'validation')
 # Years. A member that predicts more, even once, has gone wild: it gets no weight for ages.
 _WILD = 1e4
@@ -56,13 +58,13 @@ def combine(
     weights = weights or uniform(ages.shape[1])
     age = ages @ weights.age
     probability = (female @ weights.gender).astype(np.float32)
-    votes = (female > 0.5) == (probability > 0.5)[:, None]
     mixture = {}
     if widths is not None:
         squares = np.asarray(widths, np.float64) ** 2 + (ages - age[:, None]) ** 2
         mixture['age_width'] = np.sqrt(squares @ weights.age).astype(np.float32)
     if probabilities is not None:
         mixture['age_probabilities'] = (probabilities @ weights.age).astype(np.float32)
+    votes = is_female(female) == is_female(probability)[:, None]
     return {
         'predicted_age': age.astype(np.float32),
         'female_probability': probability,

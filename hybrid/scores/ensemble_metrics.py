@@ -1,37 +1,32 @@
-"""What the members of an ensemble add to the scores: theirs, the curve over 1..K, disagreement.
+"""Scores that only an ensemble has: its members' own, those of smaller ensembles, disagreement.
 
-NumPy over the rows of predictions.csv, which has columns `member_<number>_age` and
-`member_<number>_female_probability`. Ages are in years, shares between 0 and 1.
+They are computed from the rows of predictions.csv, which has columns `member_<number>_age` and
+`member_<number>_female_probability`. Ages are in years, shares are between 0 and 1.
 """
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from hybrid.scores import bootstrap, metrics
+from hybrid.scores import bootstrap, metrics, outcomes
+from hybrid.scores.outcomes import mean
+from hybrid.scores.rows import Rows
 
-# Subsets of one size whose scores make a point of the curve: all of them, or so many drawn ones.
+# How many subsets of one size make a point of the curve at most; if there are more, some are drawn.
 MAX_SUBSETS = 256
 NUM_QUANTILES = 5
-SCORES = {'age/mae': 'age', 'gender/accuracy': 'gender'}
+SCORES = ('age/mae', 'gender/accuracy')
 
 
-def member_numbers(rows: Mapping[str, Any]) -> list[int]:
-    """Numbers of the members that rows have columns of, in order."""
-    names = (name.removeprefix('member_').removesuffix('_age') for name in rows)
-    return sorted(int(n) for n in names if n.isdecimal() and f'member_{n}_age' in rows)
-
-
-def compute_metrics(rows: Mapping[str, Any], best_member: int | None = None) -> metrics.Scores:
+def compute_metrics(rows: Rows, best_member: int | None = None) -> metrics.Scores:
     """Scores under flat keys, which go beside those of `metrics.compute_metrics`.
 
     - `member_<number>/...`: the scores of each member.
-    - `members/<score>_mean`, `_median`, `_min`, `_max`: over members.
-    - `curve/<k>/<score>_mean`, `_std`, `_min`, `_max` and `curve/<k>/num_subsets`: of ensembles of
-      k of the members with equal weights, over their subsets.
+    - `members/<score>_mean`, `_median`, `_min`, `_max`: these of the members' scores.
+    - `curve/<k>/<score>_mean`, `_std`, `_min`, `_max` and `curve/<k>/num_subsets`: the scores of
+      ensembles of k members with equal weights, over the subsets of k members.
     - `disagreement/age_std` (mean over examples), `gender_differs` (share of examples on whose
       gender not all members agree), `age_error_correlation` (Spearman's, of `age_std` and the
       ensemble's absolute error) and `quintile_<q>/...`: examples from least to most disagreement.
@@ -39,36 +34,28 @@ def compute_metrics(rows: Mapping[str, Any], best_member: int | None = None) -> 
       score less that of the member that was best on validation, with its paired 95 % interval.
 
     Args:
-      rows: As `metrics.canonical_rows` takes them, with members.
-      best_member: Number of the best on validation, None if nobody knows.
+      rows: The examples, with what each member predicts.
+      best_member: Number of the member that was best on validation, None if nobody knows.
 
     Returns:
       Counts as int, all else as float; NaN where undefined. Nothing if there are no members.
     """
-    numbers = member_numbers(rows)
+    numbers = rows.members
     if not numbers:
         return {}
-    rows = metrics.canonical_rows(rows)
-    order = np.argsort(rows['id'], kind='stable')
-    rows = {name: column[order] for name, column in rows.items()}
-    ages = np.stack([rows[f'member_{n}_age'] for n in numbers], -1).astype(np.float64)
-    female = np.stack([rows[f'member_{n}_female_probability'] for n in numbers], -1)
+    rows = rows.by_id()
+    of_members = [rows.of_member(number) for number in numbers]
+    ages = np.stack([own['predicted_age'] for own in of_members], -1).astype(np.float64)
+    female = np.stack([own['female_probability'] for own in of_members], -1)
     truth = _Truth(rows)
 
     scores: metrics.Scores = {}
-    for place, number in enumerate(numbers):
-        own = {'predicted_age': ages[:, place], 'female_probability': female[:, place]}
-        of_member = metrics.prediction_scores(rows | own)
+    for number, own in zip(numbers, of_members, strict=True):
+        of_member = metrics.prediction_scores(own)
         scores |= {f'member_{number}/{name}': value for name, value in of_member.items()}
     for name in SCORES:
         values = np.array([scores[f'member_{number}/{name}'] for number in numbers], np.float64)
-        for word, function in (
-            ('mean', np.mean),
-            ('median', np.median),
-            ('min', np.min),
-            ('max', np.max),
-        ):
-            scores[f'members/{name}_{word}'] = float(function(values))
+        scores |= _summary(f'members/{name}', values, ('mean', 'median', 'min', 'max'))
     scores |= _curve(ages, female.astype(np.float64), truth)
     scores |= _disagreement(rows, truth)
     if best_member is not None:
@@ -81,33 +68,34 @@ def compute_metrics(rows: Mapping[str, Any], best_member: int | None = None) -> 
 class _Truth:
     """Labels, where they are known, and per-example values of the two scores."""
 
-    def __init__(self, rows: metrics.Rows):
-        self.age = rows['age'].astype(np.float64)
-        self.gender = rows['gender']
+    def __init__(self, rows: Rows):
+        self.age, self.gender = rows['age'], rows['gender']
         self.known_age = ~np.isnan(self.age)
         self.known_gender = self.gender >= 0
 
     def errors(self, predicted: np.ndarray) -> np.ndarray:
         """Absolute age errors where the age is known."""
-        return np.abs(predicted.astype(np.float64) - self.age)[self.known_age]
+        return outcomes.absolute_age_error(predicted, self.age)[self.known_age]
 
     def correct(self, female: np.ndarray) -> np.ndarray:
         """1 where a known gender is predicted, else 0."""
-        return ((female > 0.5) == self.gender)[self.known_gender].astype(np.float64)
+        return outcomes.is_right(female, self.gender)[self.known_gender].astype(np.float64)
 
     def scores(self, predicted: np.ndarray, female: np.ndarray) -> dict[str, float]:
+        """MAE and accuracy."""
         return {
-            'age/mae': _mean(self.errors(predicted)),
-            'gender/accuracy': _mean(self.correct(female)),
+            'age/mae': mean(self.errors(predicted)),
+            'gender/accuracy': mean(self.correct(female)),
         }
 
 
-def _mean(values: np.ndarray) -> float:
-    return float(values.mean()) if values.size else float('nan')
+def _summary(key: str, values: np.ndarray, words: Sequence[str]) -> metrics.Scores:
+    """What NumPy's functions of these names say of the values."""
+    return {f'{key}_{word}': float(getattr(np, word)(values)) for word in words}
 
 
 def subsets(count: int, size: int) -> Iterator[tuple[int, ...]]:
-    """All subsets of `size` out of `count`, or MAX_SUBSETS that are drawn, always the same."""
+    """Yields all subsets of `size` out of `count`, or MAX_SUBSETS drawn ones, always the same."""
     if math.comb(count, size) <= MAX_SUBSETS:
         yield from itertools.combinations(range(count), size)
         return
@@ -131,24 +119,18 @@ def _curve(ages: np.ndarray, female: np.ndarray, truth: _Truth) -> metrics.Score
         scores[f'curve/{size}/num_subsets'] = len(points)
         for name in SCORES:
             values = np.array([point[name] for point in points])
-            for word, function in (
-                ('mean', np.mean),
-                ('std', np.std),
-                ('min', np.min),
-                ('max', np.max),
-            ):
-                scores[f'curve/{size}/{name}_{word}'] = float(function(values))
+            scores |= _summary(f'curve/{size}/{name}', values, ('mean', 'std', 'min', 'max'))
     return scores
 
 
-def _disagreement(rows: metrics.Rows, truth: _Truth) -> metrics.Scores:
+def _disagreement(rows: Rows, truth: _Truth) -> metrics.Scores:
     std = rows['age_std'].astype(np.float64)
     known = std[truth.known_age]
     errors = truth.errors(rows['predicted_age'])
     correct = truth.correct(rows['female_probability'])
     scores: metrics.Scores = {
-        'disagreement/age_std': _mean(std),
-        'disagreement/gender_differs': _mean((rows['gender_agreement'] < 1).astype(np.float64)),
+        'disagreement/age_std': mean(std),
+        'disagreement/gender_differs': mean((rows['gender_agreement'] < 1).astype(np.float64)),
         'disagreement/age_error_correlation': _rank_correlation(known, errors),
     }
     # By rank, so that equal values do not pile up in one of them; ties fall in the order of ids.
@@ -156,12 +138,12 @@ def _disagreement(rows: metrics.Rows, truth: _Truth) -> metrics.Scores:
     for number, part in enumerate(np.array_split(order, NUM_QUANTILES), 1):
         key = f'disagreement/quintile_{number}'
         scores[f'{key}/num_examples'] = len(part)
-        scores[f'{key}/age_std'] = _mean(known[part])
-        scores[f'{key}/age/mae'] = _mean(errors[part])
+        scores[f'{key}/age_std'] = mean(known[part])
+        scores[f'{key}/age/mae'] = mean(errors[part])
     agreed = rows['gender_agreement'][truth.known_gender] >= 1
     for name, inside in (('agreed', agreed), ('differed', ~agreed)):
         scores[f'disagreement/gender_{name}/num_examples'] = int(inside.sum())
-        scores[f'disagreement/gender_{name}/gender/accuracy'] = _mean(correct[inside])
+        scores[f'disagreement/gender_{name}/gender/accuracy'] = mean(correct[inside])
     return scores
 
 
@@ -174,9 +156,7 @@ def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     return float(stats.spearmanr(a, b).statistic)
 
 
-def _against(
-    rows: metrics.Rows, age: np.ndarray, female: np.ndarray, truth: _Truth
-) -> metrics.Scores:
+def _against(rows: Rows, age: np.ndarray, female: np.ndarray, truth: _Truth) -> metrics.Scores:
     """The ensemble's scores less a member's."""
     scores: metrics.Scores = {}
     for name, ensemble, member in (
@@ -184,7 +164,7 @@ def _against(
         ('gender/accuracy', truth.correct(rows['female_probability']), truth.correct(female)),
     ):
         difference, low, high = bootstrap.paired_bootstrap(ensemble, member)
-        scores[f'best_member/{name}'] = _mean(member)
+        scores[f'best_member/{name}'] = mean(member)
         scores[f'minus_best_member/{name}'] = difference
         scores[f'minus_best_member/{name}_ci95_low'] = low
         scores[f'minus_best_member/{name}_ci95_high'] = high

@@ -11,9 +11,9 @@ def plot_curve(scores: metrics.Scores, path: str | os.PathLike, title: str = '')
     """Draws age MAE and gender accuracy over the number of members that are combined.
 
     Args:
-      scores: with those of `ensemble_metrics.compute_metrics`.
-      path: of the PNG file, replaced whole.
-      title: of the picture.
+      scores: from `ensemble_metrics.compute_metrics`.
+      path: the PNG file, which is replaced as a whole.
+      title: the first line above the picture.
     """
     sizes = np.array(sorted({int(k.split('/')[1]) for k in scores if k.startswith('curve/')}))
     figure = plots.new_figure(9, 4.2)
@@ -42,9 +42,9 @@ def plot_disagreement(scores: metrics.Scores, path: str | os.PathLike, title: st
     """Draws the age MAE by fifths of the members' disagreement, and accuracy by agreement.
 
     Args:
-      scores: with those of `ensemble_metrics.compute_metrics`.
-      path: of the PNG file, replaced whole.
-      title: of the picture.
+      scores: from `ensemble_metrics.compute_metrics`.
+      path: the PNG file, which is replaced as a whole.
+      title: the first line above the picture.
     """
     figure = plots.new_figure(9, 4.2)
     panels = figure.subplots(1, 2, width_ratios=(3, 2))

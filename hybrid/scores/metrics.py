@@ -1,21 +1,20 @@
-"""The metrics of a split, NumPy in float64 over one row per example: what metrics.json holds.
+"""The metrics of a split, which metrics.json holds, computed by NumPy in float64 from its rows.
 
 Every share is between 0 and 1, every age and every age error is in years, a ratio 0/0 is NaN.
 """
 
 import itertools
-import re
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
+from hybrid.scores import outcomes
 from hybrid.scores.bootstrap import percentile_interval, resampled_means
+from hybrid.scores.outcomes import GENDERS
+from hybrid.scores.rows import Rows
 
-Rows = dict[str, np.ndarray]
 Scores = dict[str, float | int]
 
-GENDERS = ('male', 'female')
 # Lower edges of all groups but the first. Groups are half-open and predictions are not rounded: a
 # prediction of 12.9 years is in five_bin's 0-12, one of 13.0 in 13-25, one of -1 in the first.
 AGE_GROUPS = {
@@ -23,20 +22,6 @@ AGE_GROUPS = {
     'fairface9': (3, 10, 20, 30, 40, 50, 60, 70),
 }
 CUMULATIVE_SCORES = (3, 5, 10)
-COLUMNS = (
-    'id',
-    'age',
-    'gender',
-    'predicted_age',
-    'female_probability',
-    'constant_age',
-    'constant_gender',
-)
-# Of an ensemble: spread in years, share of members that agree, and the members' predictions. Of
-# heads that predict distributions of age: their standard deviation in years.
-ENSEMBLE_COLUMNS = re.compile(
-    r'age_std|age_width|gender_agreement|member_\d+_(age|female_probability)'
-)
 SUBGROUP_SCORES = (
     'num_examples',
     'age/num_examples',
@@ -71,10 +56,13 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 
 def _age_scores(age: np.ndarray, predicted: np.ndarray, intervals: bool) -> Scores:
-    error = predicted - age
-    columns = {'mae': np.abs(error), 'mse': error**2, 'bias': error}
+    error, absolute = (
+        outcomes.age_error(predicted, age),
+        outcomes.absolute_age_error(predicted, age),
+    )
+    columns = {'mae': absolute, 'mse': error**2, 'bias': error}
     for years in CUMULATIVE_SCORES:
-        columns[f'cs{years}'] = np.abs(error) <= years
+        columns[f'cs{years}'] = absolute <= years
     for scheme in AGE_GROUPS:
         same = age_group(predicted, scheme) == age_group(age, scheme)
         columns[f'group_accuracy_{scheme}'] = same
@@ -135,100 +123,45 @@ def _prefixed(prefix: str, scores: Scores) -> Scores:
     return {f'{prefix}/{name}': value for name, value in scores.items()}
 
 
-def _scores(rows: Rows, by: str = 'predicted', intervals: bool = False) -> Scores:
-    """Scores of the columns `<by>_age` and `<by>_gender` where label and prediction are known."""
+def prediction_scores(rows: Rows, by: str = 'predicted', intervals: bool = False) -> Scores:
+    """`num_examples`, `age/...` and `gender/...` where label and prediction are known.
+
+    Args:
+      rows: the examples.
+      by: whose prediction: `predicted`, the model's, or `constant`, the constant predictor's.
+      intervals: whether to give the ends of the 95 % intervals too.
+    """
+    age, predicted_age = (rows[name].astype(np.float64) for name in ('age', f'{by}_age'))
+    if by == 'predicted':
+        predicted_gender = outcomes.is_female(rows['female_probability']).astype(np.int64)
+    else:
+        predicted_gender = rows[f'{by}_gender']
     # The constant predictor is unknown where the training split has no label of a kind.
-    known_age = ~np.isnan(rows['age']) & ~np.isnan(rows[f'{by}_age'])
-    known_gender = (rows['gender'] >= 0) & (rows[f'{by}_gender'] >= 0)
-    age, gender = rows['age'][known_age], rows['gender'][known_gender]
+    known_age = ~np.isnan(age) & ~np.isnan(predicted_age)
+    known_gender = (rows['gender'] >= 0) & (predicted_gender >= 0)
+    ages = _age_scores(age[known_age], predicted_age[known_age], intervals)
+    genders = _gender_scores(
+        rows['gender'][known_gender], predicted_gender[known_gender], intervals
+    )
     return {
-        'num_examples': len(rows['id']),
-        **_prefixed('age', _age_scores(age, rows[f'{by}_age'][known_age], intervals)),
-        **_prefixed(
-            'gender', _gender_scores(gender, rows[f'{by}_gender'][known_gender], intervals)
-        ),
+        'num_examples': rows.num_examples,
+        **_prefixed('age', ages),
+        **_prefixed('gender', genders),
     }
 
 
 def _scores_and_constant(rows: Rows) -> Scores:
     return {
-        **_scores(rows, intervals=True),
-        **_prefixed('constant', _scores(rows, by='constant')),
+        **prediction_scores(rows, intervals=True),
+        **_prefixed('constant', prediction_scores(rows, by='constant')),
     }
-
-
-def prediction_scores(rows: Rows) -> Scores:
-    """`num_examples`, `age/...` and `gender/...` of canonical rows, without intervals."""
-    female = rows['female_probability'] > 0.5
-    ages = {name: rows[name].astype(np.float64) for name in ('age', 'predicted_age')}
-    return _scores({**rows, **ages, 'predicted_gender': female.astype(np.int64)})
-
-
-def is_float(name: str) -> bool:
-    """Whether a column of rows holds float32 numbers."""
-    floats = ('age', 'predicted_age', 'female_probability', 'constant_age')
-    return name in floats or ENSEMBLE_COLUMNS.fullmatch(name) is not None
-
-
-def canonical_rows(rows: Mapping[str, Any]) -> Rows:
-    """Checks the rows and gives every column the type that predictions.csv can hold exactly.
-
-    Args:
-      rows: columns `[N]`, at least `COLUMNS`: `age` in years (NaN = unknown), `gender` (0 = male,
-        1 = female, -1 = unknown), `predicted_age` in years, `female_probability`, and the training
-        split's median age and majority gender in every row of `constant_age`, `constant_gender`.
-        `leak` (bool) marks examples that the training split holds too. `ENSEMBLE_COLUMNS` are
-        numbers. Any other column names a subgroup of each example as text, such as `ethnicity`;
-        '' = unknown.
-
-    Returns:
-      A copy: float32, int64, str and bool columns.
-
-    Raises:
-      ValueError: for a missing column, columns of different lengths, a label that is no gender, or
-        a prediction that is not finite, naming the first such id.
-    """
-    missing = [name for name in COLUMNS if name not in rows]
-    if missing:
-        raise ValueError(f'Rows lack the columns {missing}; they have {sorted(rows)}.')
-    result: Rows = {}
-    for name, column in rows.items():
-        if is_float(name):
-            result[name] = np.asarray(column, np.float32)
-        elif name in ('gender', 'constant_gender'):
-            result[name] = np.asarray(column, np.int64)
-        elif name == 'leak':
-            result[name] = np.asarray(column, bool)
-        else:
-            texts = [x.decode() if isinstance(x, bytes) else str(x) for x in column]
-            result[name] = np.array(texts, dtype=str)
-    lengths = {name: len(column) for name, column in result.items()}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f'Columns differ in length: {lengths}.')
-    labels = ('age', 'constant_age')
-    predictions = [name for name in result if is_float(name) and name not in labels]
-    for name, ok in {
-        **{name: np.isfinite(result[name]) for name in predictions},
-        'gender': np.isin(result['gender'], (-1, 0, 1)),
-        'constant_gender': np.isin(result['constant_gender'], (-1, 0, 1)),
-    }.items():
-        if not ok.all():
-            first = int(np.argmin(ok))
-            raise ValueError(
-                f'{name} of example {str(result["id"][first])!r} is {result[name][first]}: '
-                f'{len(ok) - ok.sum()} of {len(ok)} rows have no valid {name}.'
-            )
-    return result
 
 
 def subgroups(rows: Rows) -> dict[str, tuple[list[str], np.ndarray]]:
     """Kinds of subgroups: of each its values, and the value of each example as text `[N]`.
 
-    All ages (of `five_bin`) and genders are listed, whichever occur; of other columns those that
-    occur. An example of which it is unknown has ''.
-
-    Args:
-      rows: of `canonical_rows`.
+    Every age group (of `five_bin`) and gender is listed, whether it occurs or not; of the dataset's
+    own subgroups only those that occur. An example of which it is unknown has ''.
     """
     age_names, genders = age_group_names('five_bin'), list(GENDERS)
     age = np.where(np.isnan(rows['age']), -1, age_group(rows['age'], 'five_bin'))
@@ -236,46 +169,31 @@ def subgroups(rows: Rows) -> dict[str, tuple[list[str], np.ndarray]]:
         'age': (age_names, np.array([*age_names, ''])[age]),
         'gender': (genders, np.array([*genders, ''])[rows['gender']]),
     }
-    for name, column in rows.items():
-        if name not in (*COLUMNS, 'predicted_gender', 'leak') and not is_float(name):
-            found[name] = (np.unique(column[column != '']).tolist(), column)
+    for name in rows.subgroups:
+        found[name] = (np.unique(rows[name][rows[name] != '']).tolist(), rows[name])
     return found
 
 
-def compute_metrics(rows: Mapping[str, Any]) -> Scores:
+def compute_metrics(rows: Rows) -> Scores:
     """The final table of one split, under flat keys such as `age/mae` and `gender/f1_female`.
 
-    Gender is female where `female_probability` > 0.5. Intervals, `<metric>_ci95_low` and `_high`,
-    are 95 % percentile bootstrap over the examples of known label. `constant/...` is the constant
-    predictor, `by_gender/female/...`, `by_age/0-12/...` (the groups of `five_bin`) and
-    `by_<column>/<value>/...` are subgroups, and `without_leaks/...`, present where an example has
-    `leak`, is all but the subgroups on the other examples. The order of rows has no effect.
-
-    Args:
-      rows: as `canonical_rows` takes them.
+    Intervals, `<metric>_ci95_low` and `_high`, are 95 % percentile bootstrap over the examples of
+    known label. `constant/...` is the constant predictor, `by_gender/female/...`,
+    `by_age/0-12/...` (the groups of `five_bin`) and `by_<column>/<value>/...` are subgroups, and
+    `without_leaks/...`, present where an example has `leak`, is all but the subgroups on the other
+    examples. The order of the rows has no effect.
 
     Returns:
       Counts as int, all else as float: years, or shares between 0 and 1; NaN where undefined.
-
-    Raises:
-      ValueError: as `canonical_rows`.
     """
-    rows = canonical_rows(rows)
-    order = np.argsort(rows['id'], kind='stable')
-    rows = {name: column[order] for name, column in rows.items()}
-    for name in ('age', 'predicted_age', 'constant_age'):
-        rows[name] = rows[name].astype(np.float64)
-    rows['predicted_gender'] = (rows['female_probability'] > 0.5).astype(np.int64)
+    rows = rows.by_id()
     scores = _scores_and_constant(rows)
-
     for column, (values, labels) in subgroups(rows).items():
         for value in values:
-            inside = labels == value
-            subset = _scores({name: column[inside] for name, column in rows.items()})
+            subset = prediction_scores(rows.take(labels == value))
             subset = {name: subset[name] for name in SUBGROUP_SCORES}
             scores |= _prefixed(f'by_{column}/{value}', subset)
-
-    if 'leak' in rows and rows['leak'].any():
-        clean = {name: column[~rows['leak']] for name, column in rows.items()}
+    clean = rows.without_leaks()
+    if clean.num_examples < rows.num_examples:
         scores |= _prefixed('without_leaks', _scores_and_constant(clean))
     return scores

@@ -6,13 +6,15 @@ Matplotlib is imported on first use, and by its object interface: no window, no 
 import json
 import os
 import textwrap
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hybrid.scores import bootstrap, metrics
+from hybrid import files
+from hybrid.scores import bootstrap, metrics, outcomes
+from hybrid.scores.outcomes import GENDERS
+from hybrid.scores.rows import Rows
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,19 +26,20 @@ MAX_DOTS = 1000  # More examples than these are drawn as density.
 AXES_LIMITS = (-30, 149)  # Years; the scatter's axes end at the next ten.
 
 
-def plot_age_scatter(rows: Mapping[str, Any], path: str | os.PathLike, title: str = '') -> None:
+def plot_age_scatter(rows: Rows, path: str | os.PathLike, title: str = '') -> None:
     """Draws predicted over true age in years, with the diagonal; dots, or density if many.
 
     Args:
-      rows: as `metrics.canonical_rows` takes them.
-      path: of the PNG file, replaced whole.
-      title: of the picture.
+      rows: the examples.
+      path: the PNG file, which is replaced as a whole.
+      title: the first line above the picture.
     """
     age, predicted, _ = _known_ages(rows)
-    error = predicted - age
+    error = outcomes.age_error(predicted, age)
     summary = _count(len(age), 'known age')
     if len(age):
-        summary = f'MAE {np.abs(error).mean():.2f} years, bias {error.mean():+.2f}, {summary}'
+        mae = outcomes.mean(outcomes.absolute_age_error(predicted, age))
+        summary = f'MAE {mae:.2f} years, bias {error.mean():+.2f}, {summary}'
     # A model gone wild may predict any number: beyond AXES_LIMITS it is drawn on the edge.
     ends = np.clip([0, *age, *predicted], *AXES_LIMITS)
     low, high = 10 * np.floor(ends.min() / 10), 10 * np.floor(ends.max() / 10 + 1)
@@ -67,15 +70,13 @@ def plot_age_scatter(rows: Mapping[str, Any], path: str | os.PathLike, title: st
     save(figure, path)
 
 
-def plot_age_error_by_band(
-    rows: Mapping[str, Any], path: str | os.PathLike, title: str = ''
-) -> None:
+def plot_age_error_by_band(rows: Rows, path: str | os.PathLike, title: str = '') -> None:
     """Draws MAE and bias in years by band of true age, MAE beside the constant predictor.
 
     Args:
-      rows: as `metrics.canonical_rows` takes them.
-      path: of the PNG file, replaced whole.
-      title: of the picture.
+      rows: the examples.
+      path: the PNG file, which is replaced as a whole.
+      title: the first line above the picture.
     """
     age, predicted, constant = _known_ages(rows)
     names = metrics.age_group_names(BANDS)
@@ -86,9 +87,9 @@ def plot_age_error_by_band(
     _set_title(mae_axes, title, _count(len(age), 'known age'))
     # The constant predictor's bias is its distance from the band, and would hide the model's.
     for axes, error, shift, color, label in (
-        (mae_axes, np.abs(predicted - age), -0.2, BLUE, 'model, 95 % interval'),
-        (mae_axes, np.abs(constant - age), 0.2, GREY, 'constant predictor'),
-        (bias_axes, predicted - age, 0, BLUE, ''),
+        (mae_axes, outcomes.absolute_age_error(predicted, age), -0.2, BLUE, 'model, 95 % interval'),
+        (mae_axes, outcomes.absolute_age_error(constant, age), 0.2, GREY, 'constant predictor'),
+        (bias_axes, outcomes.age_error(predicted, age), 0, BLUE, ''),
     ):
         for k in np.flatnonzero(counts):
             inside = error[band == k]
@@ -108,20 +109,17 @@ def plot_age_error_by_band(
     save(figure, path)
 
 
-def plot_confusion_matrix(
-    rows: Mapping[str, Any], path: str | os.PathLike, title: str = ''
-) -> None:
+def plot_confusion_matrix(rows: Rows, path: str | os.PathLike, title: str = '') -> None:
     """Draws the gender confusion matrix: counts, and per cent of the true gender.
 
     Args:
-      rows: as `metrics.canonical_rows` takes them.
-      path: of the PNG file, replaced whole.
-      title: of the picture.
+      rows: the examples.
+      path: the PNG file, which is replaced as a whole.
+      title: the first line above the picture.
     """
-    gender = np.asarray(rows['gender'], np.int64)
-    known = gender >= 0
-    female = np.asarray(rows['female_probability'], np.float32)[known] > 0.5
-    confusion = metrics.confusion_matrix(gender[known], female.astype(np.int64))
+    known = rows['gender'] >= 0
+    female = outcomes.is_female(rows['female_probability'][known])
+    confusion = metrics.confusion_matrix(rows['gender'][known], female.astype(np.int64))
     true = confusion.sum(axis=1)
     share = confusion / np.maximum(true, 1)[:, None]
     figure = new_figure(5, 4.8)
@@ -133,8 +131,8 @@ def plot_confusion_matrix(
         axes.text(p, t, text, ha='center', va='center', color=color, fontsize=14)
     accuracy = f'accuracy {100 * confusion.trace() / len(female):.1f} %, ' if len(female) else ''
     _set_title(axes, title, f'{accuracy}{_count(len(female), "known gender")}')
-    labels = [f'{name}\nn = {count:,}' for name, count in zip(metrics.GENDERS, true, strict=True)]
-    axes.set_xticks((0, 1), metrics.GENDERS)
+    labels = [f'{name}\nn = {count:,}' for name, count in zip(GENDERS, true, strict=True)]
+    axes.set_xticks((0, 1), GENDERS)
     axes.set_yticks((0, 1), labels)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -150,7 +148,7 @@ def plot_training_curves(
     Args:
       metrics_jsonl_path: one JSON object a line with `step` and keys such as `train/age_mae` and
         `validation/age/mae`. Missing keys leave gaps; a line cut short by a crash is skipped.
-      out_path: of the PNG file, replaced whole.
+      out_path: the PNG file, which is replaced as a whole.
     """
     rows = _read_json_lines(metrics_jsonl_path)
     figure = new_figure(10, 6.8)
@@ -179,13 +177,13 @@ def plot_training_curves(
     save(figure, out_path)
 
 
-def _known_ages(rows: Mapping[str, Any]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _known_ages(rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """True, predicted and constant age in years, float64 `[M]`, where the age is known."""
-    age = np.asarray(rows['age'], np.float64)
-    known = ~np.isnan(age)
-    predicted = np.asarray(rows['predicted_age'], np.float64)
-    constant = np.asarray(rows['constant_age'], np.float64)
-    return age[known], predicted[known], constant[known]
+    known = ~np.isnan(rows['age'])
+    age, predicted, constant = (
+        rows[name][known].astype(np.float64) for name in ('age', 'predicted_age', 'constant_age')
+    )
+    return age, predicted, constant
 
 
 def _read_json_lines(path: str | os.PathLike) -> list[dict[str, Any]]:
@@ -234,7 +232,6 @@ def _set_title(axes: 'Axes', title: str, summary: str) -> None:
 
 
 def save(figure: 'Figure', path: str | os.PathLike) -> None:
-    """Writes a figure as PNG; a file of that name is replaced whole."""
-    temporary = f'{os.fspath(path)}.tmp'
-    figure.savefig(temporary, format='png')
-    os.replace(temporary, path)
+    """Writes a figure as PNG; a file of that name is replaced as a whole."""
+    with files.replacing(path) as partial:
+        figure.savefig(partial, format='png')

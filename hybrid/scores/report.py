@@ -1,20 +1,16 @@
 """The evaluation report of one split: predictions.csv, metrics.json, pictures and a table."""
 
-import csv
-import io
 import json
 import math
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
+from hybrid import files
 from hybrid.scores import ensemble_metrics, ensemble_plots, metrics, plots, subgroups
+from hybrid.scores.outcomes import GENDERS
+from hybrid.scores.rows import Rows, write_predictions
 
-GENDER_COLUMNS = ('gender', 'constant_gender')
 TABLE = {
     'age': (
         'mae',
@@ -37,86 +33,55 @@ IN_YEARS = ('mae', 'rmse', 'bias')
 
 
 def write_report(
-    rows: Mapping[str, Any],
+    rows: Rows,
     folder: str | os.PathLike,
     title: str,
     best_member: int | None = None,
 ) -> metrics.Scores:
     """Writes predictions.csv, metrics.json, subgroups.csv and the pictures of an evaluated split.
 
-    Each file is replaced whole, metrics.json last: where it stands, the others do.
+    Each file is replaced as a whole, metrics.json last: where it stands, the others are complete.
 
     Args:
-      rows: one row per example, as `metrics.canonical_rows` takes them.
-      folder: to write to, `<workdir>/evaluation/<split>`; made where missing.
-      title: of the pictures, for instance 'utkface test, best checkpoint'.
-      best_member: number of an ensemble's member that was best on validation.
+      rows: the examples of the split.
+      folder: where to write, `<workdir>/evaluation/<split>`; it is made if it does not exist.
+      title: above the pictures, for instance 'utkface test, best checkpoint'.
+      best_member: number of the member of an ensemble that was best on validation.
 
     Returns:
-      The metrics, as `metrics.compute_metrics` and `ensemble_metrics.compute_metrics`.
-
-    Raises:
-      ValueError: as `metrics.canonical_rows`; nothing is written then.
+      The metrics, those of `metrics.compute_metrics` and of `ensemble_metrics.compute_metrics`.
     """
-    rows = metrics.canonical_rows(rows)
     scores = metrics.compute_metrics(rows) | ensemble_metrics.compute_metrics(rows, best_member)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'metrics.json').unlink(missing_ok=True)
-    _replace(folder / 'predictions.csv', _to_csv(rows))
+    write_predictions(rows, folder / 'predictions.csv')
     plots.plot_age_scatter(rows, folder / 'age_scatter.png', title)
     plots.plot_age_error_by_band(rows, folder / 'age_error_by_band.png', title)
     plots.plot_confusion_matrix(rows, folder / 'confusion_matrix.png', title)
     cells = subgroups.cross_table(rows)
-    _replace(folder / 'subgroups.csv', subgroups.to_csv(cells))
+    files.replace(folder / 'subgroups.csv', subgroups.to_csv(cells))
     if cells:
         subgroups.plot(cells, folder / 'subgroups.png', title)
-    if ensemble_metrics.member_numbers(rows):
+    if rows.members:
         ensemble_plots.plot_curve(scores, folder / 'ensemble_curve.png', title)
         ensemble_plots.plot_disagreement(scores, folder / 'disagreement.png', title)
-    _replace(folder / 'metrics.json', to_json(scores))
+    files.replace(folder / 'metrics.json', to_json(scores))
     return scores
 
 
 def to_json(scores: metrics.Scores) -> str:
-    """Sorted, strictly valid JSON: an undefined metric (NaN) is null."""
+    """The metrics as strictly valid JSON, sorted by key; an undefined one (NaN) is null."""
     values = {name: None if math.isnan(value) else value for name, value in scores.items()}
     return json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + '\n'
-
-
-def read_predictions(path: str | os.PathLike) -> metrics.Rows:
-    """Reads predictions.csv into the very rows it was written from.
-
-    Args:
-      path: of a predictions.csv by `write_report`.
-
-    Returns:
-      Columns `[N]` as `metrics.canonical_rows` gives them.
-
-    Raises:
-      ValueError: for a file without the columns, or a cell that is no value of its column.
-    """
-    with open(path, newline='', encoding='utf-8') as file:
-        header, *lines = list(csv.reader(file)) or [[]]
-    if not header:
-        raise ValueError(f'{path} is empty: evaluate again.')
-    if any(len(line) != len(header) for line in lines):
-        raise ValueError(f'{path} has lines of other than {len(header)} cells: evaluate again.')
-    columns: dict[str, Any] = {}
-    for k, name in enumerate(header):
-        try:
-            columns[name] = [_parse(name, line[k]) for line in lines]
-        except (ValueError, KeyError) as error:
-            raise ValueError(f'{path}, column {name!r}: {error} is no value of it.') from error
-    return metrics.canonical_rows(columns)
 
 
 def format_table(scores: metrics.Scores, title: str = '') -> str:
     """The metrics as a table for the console, at most 100 columns wide.
 
     Args:
-      scores: as `metrics.compute_metrics` gives them.
-      title: first line, if any.
+      scores: from `write_report`, or `metrics.compute_metrics` alone.
+      title: the first line, if any.
     """
     total = scores['num_examples']
     lines = [f'{title}: {total:,} examples' if title else f'{total:,} examples']
@@ -142,8 +107,8 @@ def format_table(scores: metrics.Scores, title: str = '') -> str:
         lines.append(f'\nwithout leaks: {scores["without_leaks/num_examples"]:,} examples')
 
     lines.append(f'\n{"true gender":<28}{"as male":>10}{"as female":>12}')
-    for name in metrics.GENDERS:
-        as_male, as_female = (scores[f'gender/confusion/{name}_as_{g}'] for g in metrics.GENDERS)
+    for name in GENDERS:
+        as_male, as_female = (scores[f'gender/confusion/{name}_as_{g}'] for g in GENDERS)
         lines.append(f'  {name:<26}{as_male:>10,}{as_female:>12,}')
 
     lines.append(
@@ -218,37 +183,3 @@ def _value(name: str, value: float) -> str:
     if math.isnan(value):
         return '-'
     return _number(name, value) + ('' if name in IN_YEARS else ' %')
-
-
-def _to_csv(rows: metrics.Rows) -> str:
-    names = [*metrics.COLUMNS, *(name for name in rows if name not in metrics.COLUMNS)]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(names)
-    cells = ([_format(name, value) for value in rows[name]] for name in names)
-    writer.writerows(zip(*cells, strict=True))
-    return text.getvalue()
-
-
-def _format(name: str, value: Any) -> str:
-    """A cell: '' for an unknown label, else what `_parse` reads back exactly."""
-    if metrics.is_float(name):
-        return '' if np.isnan(value) else str(value)  # NumPy's shortest round-trip float32.
-    if name in GENDER_COLUMNS:
-        return (*metrics.GENDERS, '')[value]
-    return str(value).lower() if name == 'leak' else str(value)
-
-
-def _parse(name: str, cell: str) -> Any:
-    if metrics.is_float(name):
-        return np.float32(cell or 'nan')
-    if name in GENDER_COLUMNS:
-        return {'male': 0, 'female': 1, '': -1}[cell]
-    return {'true': True, 'false': False}[cell] if name == 'leak' else cell
-
-
-def _replace(path: Path, text: str) -> None:
-    """Writes the file so that a reader finds the old one or the new one, never a part."""
-    temporary = path.with_name(path.name + '.tmp')
-    temporary.write_text(text, encoding='utf-8', newline='')
-    os.replace(temporary, path)

@@ -1,20 +1,22 @@
 """Scores of crossed subgroups: age band x gender x what else the dataset has, such as ethnicity.
 
-In a cell of few examples a single one decides, so that each has its count and intervals. Examples
-that the training split holds too are left out.
+A single example decides the score of a small subgroup, so every score comes with the number of its
+examples and, where there are enough, an interval. Examples that the training split holds too are
+left out.
 """
 
 import csv
 import io
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from hybrid.scores import metrics, plots
+from hybrid.scores import metrics, outcomes, plots
 from hybrid.scores.bootstrap import percentile_interval, resampled_means
+from hybrid.scores.rows import Rows
 
 ALL = 'all'
 # Of fewer errors than these a bootstrap interval would be far too narrow: none is given.
@@ -42,11 +44,8 @@ def wilson_interval(hits: int, count: int, z: float = 1.959964) -> tuple[float, 
     return float(max((centre - half) / scale, 0)), float(min((centre + half) / scale, 1))
 
 
-def cross_table(rows: Mapping[str, Any]) -> list[Cell]:
+def cross_table(rows: Rows) -> list[Cell]:
     """Scores of every combination of subgroups that occurs, and of the margins, called `all`.
-
-    Args:
-      rows: as `metrics.canonical_rows` takes them.
 
     Returns:
       One dict a cell: the value of each kind of subgroup (`age`, a band of `five_bin`; `gender`;
@@ -54,14 +53,10 @@ def cross_table(rows: Mapping[str, Any]) -> list[Cell]:
       the MAE is by bootstrap, NaN for fewer than `SMALLEST` examples, that of accuracy is Wilson's.
       An example of which a subgroup is unknown counts in that one's margin only.
     """
-    rows = metrics.canonical_rows(rows)
-    order = np.argsort(rows['id'], kind='stable')
-    rows = {name: column[order] for name, column in rows.items()}
-    if 'leak' in rows:
-        rows = {name: column[~rows['leak']] for name, column in rows.items()}
+    rows = rows.by_id().without_leaks()
     labels = metrics.subgroups(rows)
-    error = rows['predicted_age'].astype(np.float64) - rows['age']
-    right = (rows['female_probability'] > 0.5) == rows['gender']
+    error = outcomes.age_error(rows['predicted_age'], rows['age'])
+    right = outcomes.is_right(rows['female_probability'], rows['gender'])
     choices = [[*values, ALL] for values, _ in labels.values()]
     cells = []
     for combination in itertools.product(*choices):
@@ -83,10 +78,7 @@ def _scores(error: np.ndarray, right: np.ndarray, known: np.ndarray) -> Cell:
     if len(error) >= SMALLEST:
         ends = percentile_interval(resampled_means(absolute[None])[0])
     right = right[known]
-    mae, bias = (
-        (float(values.mean()) if len(error) else float('nan')) for values in (absolute, error)
-    )
-    accuracy = float(right.mean()) if len(right) else float('nan')
+    mae, bias, accuracy = (outcomes.mean(values) for values in (absolute, error, right))
     shares = wilson_interval(int(right.sum()), len(right))
     values = (count, len(error), mae, *ends, bias, len(right), accuracy, *shares)
     return dict(zip(SCORES, values, strict=True))
@@ -111,9 +103,9 @@ def plot(cells: Sequence[Cell], path: str | os.PathLike, title: str = '') -> Non
     Of several columns beside gender only the first is drawn.
 
     Args:
-      cells: of `cross_table`, at least one.
-      path: of the PNG file, replaced whole.
-      title: of the picture.
+      cells: from `cross_table`, at least one.
+      path: the PNG file, which is replaced as a whole.
+      title: the first line above the picture.
     """
     kinds = [name for name in cells[0] if name not in SCORES]
     others = kinds[2:]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrid.scores import combination
+from hybrid.scores import combination, outcomes
 
 
 def validation_metrics(
@@ -15,23 +15,23 @@ def validation_metrics(
     config: ConfigDict,
     members: Sequence[int] = (),
 ) -> dict[str, float]:
-    """The few scores that training watches.
+    """Computes the few scores that a training watches.
 
     Args:
-      rows: From `evaluate.predict_members`.
+      rows: What `predictions.predict_members` gives.
       columns: From `input_pipeline.read_columns`, of the same split.
-      config: Of the run.
-      members: Numbers of the members of an ensemble, whose columns the rows have.
+      config: The config of the run.
+      members: Numbers of the members of an ensemble; empty for a single model.
 
     Returns:
-      `loss` (the training's, over the whole split), `age/mae` in years and `gender/accuracy`; the
-      latter two are NaN where no label is known. Of an ensemble these are of its combined
-      predictions, but for the loss, which is the mean of the members'; theirs are under
-      `member_<number>/...`.
+      `loss` (that of the training, over the whole split), `age/mae` in years and
+      `gender/accuracy`; the latter two are NaN where no label is known. For an ensemble the loss is
+      the mean over the members, the other two are those of the combined predictions, and each
+      member's own scores are under `member_<number>/...`.
     """
     if members:
         of_members = [
-            validation_metrics({n: c[:, k] for n, c in rows.items()}, columns, config)
+            validation_metrics({n: c[..., k] for n, c in rows.items()}, columns, config)
             for k in range(len(members))
         ]
         combined = combination.combine(rows['predicted_age'], rows['female_probability'])
@@ -41,32 +41,32 @@ def validation_metrics(
             scores |= {f'member_{number}/{name}': value for name, value in own.items()}
         return scores
     known = ~np.isnan(columns['age'])
-    error = np.abs(rows['predicted_age'].astype(np.float64) - columns['age'])[known]
+    error = outcomes.absolute_age_error(rows['predicted_age'], columns['age'])[known]
     known = columns['gender'] >= 0
-    right = (rows['female_probability'] > 0.5)[known] == columns['gender'][known]
+    right = outcomes.is_right(rows['female_probability'], columns['gender'])[known]
 
-    def mean(values):
+    def mean_loss(values: np.ndarray) -> float:
         values = values[~np.isnan(values)]
-        return float(np.mean(values, dtype=np.float64)) if values.size else 0.0
+        return outcomes.mean(values) if values.size else 0.0
 
     return {
-        'loss': config.loss.age_weight * mean(rows['age_loss'])
-        + config.loss.gender_weight * mean(rows['gender_loss']),
-        'age/mae': float(error.mean()) if error.size else float('nan'),
-        'gender/accuracy': float(right.mean()) if right.size else float('nan'),
+        'loss': config.loss.age_weight * mean_loss(rows['age_loss'])
+        + config.loss.gender_weight * mean_loss(rows['gender_loss']),
+        'age/mae': outcomes.mean(error),
+        'gender/accuracy': outcomes.mean(right),
     }
 
 
 def selection_score(scores: dict[str, float], columns: dict[str, np.ndarray]) -> float | None:
-    """What the best checkpoint is chosen by, the lower the better.
+    """Computes the number by which the best checkpoint is chosen; the lower, the better.
 
     Args:
       scores: From `validation_metrics`.
       columns: From `input_pipeline.read_columns`, of the same split.
 
     Returns:
-      The age MAE in years; where no age is known, the share of wrong genders; None when that is not
-      finite, so that the state cannot become the best.
+      The age MAE in years, or the share of wrong genders where no age is known. None when that is
+      not finite, so that the state cannot become the best.
     """
     any_age = not np.isnan(columns['age']).all()
     score = scores['age/mae'] if any_age else 1 - scores['gender/accuracy']
@@ -76,7 +76,7 @@ def selection_score(scores: dict[str, float], columns: dict[str, np.ndarray]) ->
 def selection_scores(
     scores: dict[str, float], columns: dict[str, np.ndarray], members: Sequence[int] = ()
 ) -> dict[int | None, float]:
-    """Scores to save with a checkpoint: the run's under None, those of members by number.
+    """Collects the scores to save with a checkpoint: the run's under None, each member's by number.
 
     Args:
       scores: From `validation_metrics`.

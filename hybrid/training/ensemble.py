@@ -325,15 +325,6 @@ def map_eval_members(step: Callable, at_once: int = sys.maxsize) -> Callable:
     return eval_step
 
 
-def create(config: ConfigDict, tx: optax.GradientTransformation) -> learner.Learner:
-    """What a config describes: one model, or an ensemble.
-
-    Raises:
-      ValueError: for what is wrong with `config.ensemble` or a model, naming the key.
-    """
-    return Ensemble(config, tx) if is_ensemble(config) else learner.SingleModel(config, tx)
-
-
 def take_member(state: dict[str, TrainState], groups: list[Group], number: int) -> TrainState:
     """The state of one member as that of a model of its own."""
     group = next(group for group in groups if number in group.members)

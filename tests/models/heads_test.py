@@ -15,8 +15,8 @@ from hybrid.models.heads import DexHead, GenderHead, Head, RegressionHead
 from hybrid.models.heads.head import dense_layers
 from hybrid.modes.train import train_and_evaluate
 from hybrid.runs import workdir
-from hybrid.scores import report
-from hybrid.training import ensemble
+from hybrid.scores.rows import read_predictions
+from hybrid.training import learners
 from hybrid.training.eval_step import create_eval_step, create_predict_step
 from hybrid.training.optimizer import create_learning_rate_fn, create_optimizer
 
@@ -244,7 +244,7 @@ def test_a_head_of_ones_own_is_one_class_and_one_line(tiny_config, tmp_path, mon
     # Two errors add up to the distance of the ages, about 20, or more, and to twice their middle's.
     assert row['train/age_loss'] > 15
     assert row['train/age_loss'] >= 2 * row['train/age_mae'] - 1e-4
-    rows = report.read_predictions(tmp_path / 'evaluation' / 'test' / 'predictions.csv')
+    rows = read_predictions(tmp_path / 'evaluation' / 'test' / 'predictions.csv')
     error = np.abs(rows['predicted_age'] - rows['age'])
     metrics = json.loads((tmp_path / 'evaluation' / 'test' / 'metrics.json').read_text())
     assert metrics['age/mae'] == pytest.approx(np.nanmean(error), rel=1e-5)
@@ -259,7 +259,7 @@ def test_dex_trains_and_its_width_is_a_column_of_evaluations(tiny_config, tmp_pa
     assert state['b'].params['age_head']['output']['kernel'].shape == (1, 4, 101)
     row = read_rows(tmp_path)
     assert row['train/age_loss'] == pytest.approx(np.log(101), abs=0.3)
-    rows = report.read_predictions(tmp_path / 'evaluation' / 'test' / 'predictions.csv')
+    rows = read_predictions(tmp_path / 'evaluation' / 'test' / 'predictions.csv')
     # Six steps leave the years about equally likely: mean 50, deviation sqrt((101^2 - 1) / 12).
     np.testing.assert_allclose(rows['age_width'], np.sqrt(850), atol=2)
     assert np.all(rows['age_width'] >= rows['age_std'])
@@ -328,7 +328,7 @@ def test_members_of_different_heads_have_the_columns_that_all_of_them_predict(ti
     widths: dict[str, Any] = {}
     for name, groups in {'mixed': {'a': dex, 'b': {}}, 'alone': {'a': dex}}.items():
         config.ensemble.groups = groups
-        learner = ensemble.create(config, tx)
+        learner = learners.create(config, tx)
         variables = learner.eval_variables(devices.replicate(learner.create_state()))
         rows = devices.gather_rows([learner.predict_step(variables, batch)])
         widths[name] = rows.get('age_width')
@@ -350,7 +350,7 @@ def test_a_run_of_before_there_was_a_choice_of_heads_goes_on_by_regression(tiny_
     saved = json.loads((tmp_path / workdir.CONFIG).read_text())
     del saved['model']['head']['age']
     (tmp_path / workdir.CONFIG).write_text(json.dumps(saved))
-    workdir.check_config(tmp_path, tiny_config)
+    workdir.check_continues(tmp_path, tiny_config)
     tiny_config.model.head.age = 'dex'
     with pytest.raises(ValueError, match=r"model\.head\.age is 'regression' there, 'dex' now"):
-        workdir.check_config(tmp_path, tiny_config)
+        workdir.check_continues(tmp_path, tiny_config)

@@ -17,6 +17,7 @@ from hybrid import default_config, devices
 from hybrid.modes import evaluate, predict
 from hybrid.runs import checkpoints, trained, workdir
 from hybrid.scores import ensemble_metrics, metrics, report
+from hybrid.scores.rows import read_predictions
 from hybrid.training import ensemble
 from hybrid.training.optimizer import create_learning_rate_fn, create_optimizer
 from tests.launching import launch, start, tiny_flags, wait_until
@@ -100,7 +101,7 @@ def test_figures_of_members_and_of_the_whole(run):
         assert about['members'] == [0, 1, 2]
         maes = [best[f'validation/member_{n}/age/mae'] for n in range(3)]
         assert about['best_member_on_validation'] == int(np.argmin(maes))
-        predictions = report.read_predictions(folder / 'evaluation' / split / 'predictions.csv')
+        predictions = read_predictions(folder / 'evaluation' / split / 'predictions.csv')
         assert len(predictions['id']) == count
         scores = metrics.compute_metrics(predictions)
         scores |= ensemble_metrics.compute_metrics(predictions, int(np.argmin(maes)))
@@ -205,7 +206,7 @@ def test_weights_fitted_on_validation(run, faces, tmp_path):
     assert status == 0, err
     about = json.loads((folder / 'evaluation/test/evaluation.json').read_text())
     assert sum(about['weights']['age']) == pytest.approx(1)
-    rows = report.read_predictions(folder / 'evaluation/test/predictions.csv')
+    rows = read_predictions(folder / 'evaluation/test/predictions.csv')
     ages = np.stack([rows[f'member_{n}_age'] for n in range(3)], -1)
     np.testing.assert_allclose(rows['predicted_age'], ages @ about['weights']['age'], rtol=1e-5)
     # They are the best on validation, so no worse there than equal ones.

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 
 import flax.linen as nn
@@ -11,7 +10,8 @@ from hybrid import devices
 from hybrid.data import augment, input_pipeline
 from hybrid.modes import evaluate
 from hybrid.runs import trained, workdir
-from hybrid.scores import combination, metrics, report, validation
+from hybrid.scores import joining, metrics, report, validation
+from hybrid.scores.rows import read_predictions
 from hybrid.training import eval_step, learner
 
 
@@ -81,7 +81,7 @@ def test_metrics_agree_over_batch_sizes_and_device_counts(config, tiny_builder, 
         monkeypatch.setattr(devices, '_mesh', lambda mesh=mesh: mesh)
         monkeypatch.setattr(jax, 'local_device_count', lambda count=count: count)
         rows = predict(config, tiny_builder, on=some)
-        joined = evaluate.report_rows(rows, columns, record, tiny_builder.info.features)
+        joined = joining.join(rows, columns, record, {})
         results.append(metrics.compute_metrics(joined))
     assert results[0]['num_examples'] == 41
     for result in results[1:]:
@@ -157,7 +157,7 @@ def test_report_counts_the_split_and_can_be_recomputed(config, tiny_builder, tmp
     assert written['num_examples'] == 41 == tiny_builder.info.splits['test'].num_examples
     about = json.loads((folder / 'evaluation.json').read_text())
     assert (about['checkpoint'], about['step'], about['split']) == ('best', 3, 'test')
-    rows = report.read_predictions(folder / 'predictions.csv')
+    rows = read_predictions(folder / 'predictions.csv')
     recomputed = metrics.compute_metrics(rows)
     assert json.loads(report.to_json(recomputed)) == written
     assert json.loads(report.to_json(result)) == written
@@ -195,37 +195,3 @@ def test_a_prediction_that_is_not_finite_is_not_passed_over(config, tiny_builder
     rows = predict(config, tiny_builder)
     rows['predicted_age'][np.flatnonzero(~np.isnan(columns['age']))[0]] = np.nan
     assert np.isnan(validation.validation_metrics(rows, columns, config)['age/mae'])
-
-
-def test_weights_of_runs_that_others_have_replaced_are_not_taken(config, tmp_path):
-    config.ensemble.weights = 'validation'
-    folders = [tmp_path / name for name in 'ab']
-    models = [
-        dataclasses.replace(fixed(config, folder), scores={0: score})
-        for folder, score in zip(folders, (1.0, 2.0), strict=True)
-    ]
-    weights = combination.Weights(np.array([0.25, 0.75]), np.array([1.0, 0.0]))
-    source = evaluate.weights_source(models, [0, 1])
-    workdir.save_weights(evaluate.combined_folder(folders), source, weights)
-    found = evaluate.fitted_weights(models, folders)
-    assert found is not None
-    assert (found.age.tolist(), found.gender.tolist()) == ([0.25, 0.75], [1.0, 0.0])
-    # Trained anew with another seed; the best checkpoint is of the same step.
-    models[1] = dataclasses.replace(models[1], scores={0: 2.5})
-    with pytest.raises(ValueError, match=r'ensemble_weights\.json has none for this checkpoint'):
-        evaluate.fitted_weights(models, folders)
-
-
-def test_results_of_several_workdirs_have_a_folder_of_their_own(tmp_path):
-    assert evaluate.combined_folder([tmp_path / 'a']) == tmp_path / 'a'
-    assert evaluate.combined_folder([tmp_path / 'a', tmp_path / 'b']) == tmp_path / 'a+b'
-    # Runs of one name in different folders, and more than the name of a file may be long.
-    folders = [
-        evaluate.combined_folder([tmp_path / '0' / 'run', tmp_path / other / 'run'])
-        for other in '12'
-    ]
-    assert folders[0] != folders[1]
-    assert {folder.parent for folder in folders} == {tmp_path / '0'}
-    many = [tmp_path / f'utkface_resnet18_lstm_seed_{k}' for k in range(10)]
-    evaluate.combined_folder(many).mkdir()
-    assert evaluate.combined_folder(many) != evaluate.combined_folder([*many[:9], tmp_path / 'x'])

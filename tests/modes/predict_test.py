@@ -15,9 +15,9 @@ from PIL import Image
 from hybrid import devices
 from hybrid.data import input_pipeline
 from hybrid.models.network import create_model
-from hybrid.modes import evaluate, predict
+from hybrid.modes import predict
 from hybrid.photos import detection, image_files
-from hybrid.runs import checkpoints, trained, workdir
+from hybrid.runs import checkpoints, predictions, trained, workdir
 from hybrid.training.optimizer import create_learning_rate_fn, create_optimizer
 from hybrid.training.train_state import create_train_state
 from tests.launching import launch
@@ -103,7 +103,7 @@ def test_crops_get_the_predictions_of_evaluation(config, run, tiny_builder, tmp_
     rows = read_csv(tmp_path / 'out.csv')
 
     model, _ = trained.restore(config, run, 'best')
-    expected, _ = evaluate.predict_members([model], tiny_builder, 'test')
+    expected, _ = predictions.predict_members([model], tiny_builder, 'test')
     assert np.std(expected['predicted_age']) > 0.1
     assert len(rows) == 41
     for name, column in (('age', 'predicted_age'), ('female_probability', 'female_probability')):

@@ -8,7 +8,7 @@ from hybrid import devices
 from hybrid.modes import train
 from hybrid.runs import checkpoints
 from hybrid.runs.writers import METRICS
-from hybrid.training import ensemble, learner
+from hybrid.training import learner, learners
 
 
 def read_metrics(folder):
@@ -82,7 +82,7 @@ def test_interrupted_and_continued_ends_bit_for_bit_the_same(config, tmp_path, m
 
 def test_few_steps_are_on_their_way_when_a_signal_comes(config, tmp_path, monkeypatch):
     dispatched, waited = [], []
-    create, wait_for = ensemble.create, devices.wait_for
+    create, wait_for = learners.create, devices.wait_for
 
     def create_counting(config, tx):
         made = create(config, tx)
@@ -99,7 +99,7 @@ def test_few_steps_are_on_their_way_when_a_signal_comes(config, tmp_path, monkey
         waited.append(len(dispatched))
         wait_for(metrics)
 
-    monkeypatch.setattr(ensemble, 'create', create_counting)
+    monkeypatch.setattr(learners, 'create', create_counting)
     monkeypatch.setattr(devices, 'wait_for', wait)
     config.train.num_steps, config.train.log_every_steps = 7, 5
     config.train.checkpoint_every_steps, config.train.eval_every_steps = 0, 7

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hybrid import devices
-from hybrid.runs import checkpoints
+from hybrid.runs import checkpoints, recovery
 
 
 def state(value):
@@ -15,7 +15,7 @@ def state(value):
 
 
 def restore_latest(saved, like):
-    restored = saved.restore_latest(checkpoints.abstract(like, devices.replicated()))
+    restored = recovery.restore_latest(saved, checkpoints.abstract(like, devices.replicated()))
     assert restored is not None
     return restored
 
@@ -184,7 +184,7 @@ def test_a_damaged_best_gives_way_to_the_next_best(tmp_path):
         saved.wait()
         damage(tmp_path, 1)
         target = checkpoints.abstract(state(0), devices.replicated())
-        step, restored = saved.restore_best(target)
+        step, restored = recovery.restore_best(saved, target)
         assert step == 3
         jax.tree.map(np.testing.assert_array_equal, restored, state(3))
 
@@ -220,7 +220,8 @@ def test_a_full_disk_leaves_the_last_checkpoint_usable_and_says_so(small_disk):
 
 def test_nothing_to_restore(tmp_path):
     saved = checkpoints.Checkpoints(tmp_path)
-    assert saved.restore_latest(checkpoints.abstract(state(0), devices.replicated())) is None
+    target = checkpoints.abstract(state(0), devices.replicated())
+    assert recovery.restore_latest(saved, target) is None
     saved.close()
 
 

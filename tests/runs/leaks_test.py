@@ -9,7 +9,7 @@ import pytest
 from hybrid import datasets
 from hybrid.data import input_pipeline
 from hybrid.modes import evaluate
-from hybrid.runs import leaks, trained, workdir
+from hybrid.runs import leaks, member_weights, trained, workdir
 from hybrid.scores import combination
 from tests.modes.evaluate_test import fixed
 
@@ -39,19 +39,22 @@ def test_parameters_of_the_own_dataset_are_not_those_of_another(trained_on_tiny)
     config, folder = trained_on_tiny
     config.data.parameters = {'seed': 3}
     workdir.save_config(folder, config)
-    assert not leaks.is_other(config.copy_and_resolve_references(), folder)
+    assert not leaks.is_other(config, folder)
+    assert leaks.without_own_parameters(config, folder) == config
     other = config.copy_and_resolve_references()
     other.data.dataset = 'utkface'
     assert leaks.is_other(other, folder)
-    assert other.data.parameters.to_dict() == {}
+    assert leaks.without_own_parameters(other, folder).data.parameters.to_dict() == {}
+    assert other.data.parameters.to_dict() == {'seed': 3}
     given = config.copy_and_resolve_references()
     given.data.dataset = 'utkface'
     given.data.parameters = {'max_hamming_distance': 3}
     assert leaks.is_other(given, folder)
-    assert given.data.parameters.to_dict() == {'max_hamming_distance': 3}
+    assert leaks.without_own_parameters(given, folder) == given
     same = config.copy_and_resolve_references()
     same.data.parameters = {'seed': 4}
     assert leaks.is_other(same, folder)
+    assert leaks.without_own_parameters(same, folder) == same
 
 
 def test_results_are_kept_apart_and_what_was_trained_on_is_a_leak(
@@ -104,9 +107,9 @@ def test_several_workdirs_are_combined_on_another_dataset_with_the_weights_of_th
     # Not fitted anew, on the other dataset's validation split.
     with pytest.raises(ValueError, match=r'ensemble_weights\.json has none for this checkpoint'):
         evaluate.evaluate(configs, [folder, second], 'test', 'best')
-    source = evaluate.weights_source(models, [0, 1])
+    source = member_weights.source(models, [0, 1])
     weights = combination.Weights(np.array([0.25, 0.75]), np.array([0.5, 0.5]))
-    workdir.save_weights(tmp_path / 'run+second', source, weights)
+    member_weights.save(tmp_path / 'run+second', source, weights)
     scores = evaluate.evaluate(configs, [folder, second], 'test', 'best')
     assert scores['num_examples'] == 30
     (about,) = (tmp_path / 'run+second').glob('evaluation/synthetic_faces_*/test/evaluation.json')

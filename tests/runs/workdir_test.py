@@ -33,10 +33,10 @@ def test_flatten_joins_the_names_and_keeps_empty_groups():
 
 
 def test_the_same_config_may_go_on(tmp_path, config):
-    workdir.check_config(tmp_path / 'nothing there', config)
+    workdir.check_continues(tmp_path / 'nothing there', config)
     config.data.parameters = {'sizes': (1, 2), 'limit': float('nan')}  # JSON has no tuples
     workdir.save_config(tmp_path, config)
-    workdir.check_config(tmp_path, config)
+    workdir.check_continues(tmp_path, config)
 
 
 def test_another_config_is_refused_with_keys_and_values(tmp_path, config):
@@ -44,7 +44,7 @@ def test_another_config_is_refused_with_keys_and_values(tmp_path, config):
     config.model.recurrent.cell = 'gru'
     config.train.batch_size = 32
     with pytest.raises(ValueError, match='is of another config') as error:
-        workdir.check_config(tmp_path, config)
+        workdir.check_continues(tmp_path, config)
     assert str(error.value) == (
         f"{tmp_path}/config.json is of another config (model.recurrent.cell is 'lstm' there, "
         "'gru' now, train.batch_size is 64 there, 32 now); take another --workdir, or "
@@ -56,11 +56,11 @@ def test_a_key_that_is_new_or_gone_is_another_config(tmp_path, config):
     workdir.save_config(tmp_path, config)
     config.train.patience = 3
     with pytest.raises(ValueError, match=r'train\.patience is absent there, 3 now'):
-        workdir.check_config(tmp_path, config)
+        workdir.check_continues(tmp_path, config)
     del config.train.patience
     del config.train.batch_size
     with pytest.raises(ValueError, match=r'train\.batch_size is 64 there, absent now'):
-        workdir.check_config(tmp_path, config)
+        workdir.check_continues(tmp_path, config)
 
 
 def test_of_many_other_keys_three_are_shown(tmp_path, config):
@@ -68,7 +68,7 @@ def test_of_many_other_keys_three_are_shown(tmp_path, config):
     for key in ('rotation', 'scale', 'shift', 'flip', 'brightness'):
         config.augment[key] = 0.01
     with pytest.raises(ValueError, match=r'augment\.rotation is .* now and 2 more\)') as error:
-        workdir.check_config(tmp_path, config)
+        workdir.check_continues(tmp_path, config)
     assert str(error.value).count(' there, ') == 3
 
 
@@ -82,7 +82,7 @@ def test_keys_that_say_where_and_how_fast_may_change(tmp_path, config):
     }
     assert set(new) <= workdir.MACHINE_KEYS <= workdir.flatten(config.to_dict()).keys()
     config.update_from_flattened_dict(new)
-    workdir.check_config(tmp_path, config)
+    workdir.check_continues(tmp_path, config)
 
 
 @pytest.mark.parametrize(
@@ -98,15 +98,6 @@ def test_a_missing_or_damaged_file_is_named(tmp_path, name, load):
     (tmp_path / name).write_text('[1, 2]')
     with pytest.raises(ValueError, match=f'{tmp_path}/{name} holds no JSON object'):
         load(tmp_path)
-
-
-def test_writing_is_whole_or_not_at_all(tmp_path):
-    path = tmp_path / 'a.json'
-    workdir.write_json(path, {'b': 1, 'a': [1.5, None]})
-    assert path.read_text() == '{\n  "a": [\n    1.5,\n    null\n  ],\n  "b": 1\n}\n'
-    with pytest.raises(TypeError):
-        workdir.write_json(path, {'a': object()})
-    assert json.loads(path.read_text()) == {'b': 1, 'a': [1.5, None]}
 
 
 def columns(ids, age, gender):
@@ -191,23 +182,23 @@ def test_other_examples_than_at_the_start_are_refused_once_there_is_a_checkpoint
 def test_overwriting_may_change_all_but_the_order_of_what_has_begun(tmp_path, config):
     workdir.save_config(tmp_path, config)
     config.optimizer.learning_rate = 0.5
-    workdir.check_config(tmp_path, config, overwrite=True)
+    workdir.check_continues(tmp_path, config, overwrite=True)
     config.train.batch_size = 32
-    workdir.check_config(tmp_path, config, overwrite=True)
+    workdir.check_continues(tmp_path, config, overwrite=True)
     begin(tmp_path)
     with pytest.raises(ValueError, match=r'train\.batch_size is 64 there, 32 now\); take another'):
-        workdir.check_config(tmp_path, config, overwrite=True)
+        workdir.check_continues(tmp_path, config, overwrite=True)
     config.train.batch_size = 64
-    workdir.check_config(tmp_path, config, overwrite=True)
+    workdir.check_continues(tmp_path, config, overwrite=True)
     config.model.encoder.pretrained = 'w.npz'
     with pytest.raises(ValueError, match=r"pretrained is '' there, 'w\.npz' now\); take another"):
-        workdir.check_config(tmp_path, config, overwrite=True)
+        workdir.check_continues(tmp_path, config, overwrite=True)
     # Of before there was such a key.
     config.model.encoder.pretrained = ''
     old = config.to_dict()
     del old['init_from'], old['model']['encoder']['pretrained']
     (tmp_path / 'config.json').write_text(json.dumps(old))
-    workdir.check_config(tmp_path, config, overwrite=True)
+    workdir.check_continues(tmp_path, config, overwrite=True)
 
 
 def test_a_checkpoint_that_was_not_finished_is_no_beginning(tmp_path):

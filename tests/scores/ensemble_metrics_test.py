@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from hybrid.scores import bootstrap, combination, ensemble_metrics, metrics, report
+from hybrid.scores import rows as rows_lib
 
 
-def make_rows(count=200, members=3, seed=0):
+def make_columns(count=200, members=3, seed=0):
     rng = np.random.default_rng(seed)
     age = rng.uniform(0, 90, count).astype(np.float32)
     gender = rng.integers(0, 2, count)
@@ -28,24 +29,33 @@ def make_rows(count=200, members=3, seed=0):
     return rows
 
 
+def make_rows(count=200, members=3, seed=0):
+    return rows_lib.create(make_columns(count, members, seed))
+
+
 def maes(rows, subsets):
     known = ~np.isnan(rows['age'])
     ages = np.stack([rows[f'member_{k}_age'] for k in range(3)], -1).astype(np.float64)
     return [np.abs(ages[:, list(s)].mean(axis=1) - rows['age'])[known].mean() for s in subsets]
 
 
+def without_ensemble(columns):
+    names = ('age_std', 'gender_agreement')
+    return {
+        name: column
+        for name, column in columns.items()
+        if name not in names and not name.startswith('member_')
+    }
+
+
 def test_members_have_the_scores_that_they_have_alone():
     rows = make_rows()
     scores = ensemble_metrics.compute_metrics(rows)
     for k in range(3):
-        alone = {
-            name: column
-            for name, column in rows.items()
-            if not metrics.ENSEMBLE_COLUMNS.fullmatch(name)
-        }
+        alone = without_ensemble(rows)
         alone['predicted_age'] = rows[f'member_{k}_age']
         alone['female_probability'] = rows[f'member_{k}_female_probability']
-        expected = metrics.compute_metrics(alone)
+        expected = metrics.compute_metrics(rows_lib.create(alone))
         for name in ('age/mae', 'age/rmse', 'age/cs5', 'gender/accuracy', 'gender/f1_female'):
             assert scores[f'member_{k}/{name}'] == pytest.approx(expected[name], rel=1e-12)
     values = [scores[f'member_{k}/age/mae'] for k in range(3)]
@@ -115,16 +125,16 @@ def test_the_difference_to_the_best_member_is_paired():
 
 
 def test_members_are_numbers_and_not_subgroups_in_the_report(tmp_path):
-    rows = make_rows()
-    rows['camera'] = np.array(['a', 'b'] * 100)
+    columns = make_columns() | {'camera': np.array(['a', 'b'] * 100)}
+    rows = rows_lib.create(columns, ['camera'])
     scores = report.write_report(rows, tmp_path, 'x', best_member=2)
     assert {name.split('/')[0] for name in scores if name.startswith('by_')} == {
         'by_age',
         'by_gender',
         'by_camera',
     }
-    again = report.read_predictions(tmp_path / 'predictions.csv')
-    for name, column in metrics.canonical_rows(rows).items():
+    again = rows_lib.read_predictions(tmp_path / 'predictions.csv')
+    for name, column in rows.items():
         np.testing.assert_array_equal(again[name], column)
     recomputed = metrics.compute_metrics(again) | ensemble_metrics.compute_metrics(again, 2)
     assert report.to_json(recomputed) == (tmp_path / 'metrics.json').read_text()
@@ -137,13 +147,13 @@ def test_members_are_numbers_and_not_subgroups_in_the_report(tmp_path):
 
 
 def test_rows_without_members_have_none_of_it():
-    rows = {k: v for k, v in make_rows().items() if not metrics.ENSEMBLE_COLUMNS.fullmatch(k)}
+    rows = rows_lib.create(without_ensemble(make_columns()))
     assert ensemble_metrics.compute_metrics(rows) == {}
-    assert ensemble_metrics.member_numbers(rows) == []
+    assert rows.members == []
 
 
 def test_a_member_that_predicts_no_number_is_refused():
-    rows = make_rows()
-    rows['member_1_age'][3] = np.nan
+    columns = make_columns()
+    columns['member_1_age'][3] = np.nan
     with pytest.raises(ValueError, match="member_1_age of example '0003' is nan"):
-        metrics.canonical_rows(rows)
+        rows_lib.create(columns)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hybrid.scores import plots
+from hybrid.scores import plots, rows
 
 PICTURES = (plots.plot_age_scatter, plots.plot_age_error_by_band, plots.plot_confusion_matrix)
 
@@ -15,6 +15,7 @@ def table(size, seed=0):
     rng = np.random.default_rng(seed)
     age = rng.integers(0, 100, size).astype(np.float32)
     return {
+        'id': np.arange(size),
         'age': age,
         'gender': rng.integers(0, 2, size),
         'predicted_age': age + rng.normal(0, 7, size).astype(np.float32),
@@ -66,7 +67,7 @@ def is_picture(path):
 )
 def test_pictures_of_odd_tables(tmp_path, change):
     for plot in PICTURES:
-        plot(table(30) | change, tmp_path / 'picture.png', 'title')
+        plot(rows.create(table(30) | change), tmp_path / 'picture.png', 'title')
         assert is_picture(tmp_path / 'picture.png')
     assert [path.name for path in tmp_path.iterdir()] == ['picture.png']
 
@@ -74,31 +75,31 @@ def test_pictures_of_odd_tables(tmp_path, change):
 def test_pictures_of_a_single_row_and_of_none(tmp_path):
     for size in (0, 1):
         for plot in PICTURES:
-            plot(table(size), tmp_path / 'picture.png')
+            plot(rows.create(table(size)), tmp_path / 'picture.png')
             assert is_picture(tmp_path / 'picture.png')
 
 
 def test_scatter_draws_dots_and_many_examples_as_density(tmp_path, saved):
-    rows = table(50)
-    rows['age'][:5] = np.nan
-    plots.plot_age_scatter(rows, tmp_path / 'dots.png')
+    columns = table(50)
+    columns['age'][:5] = np.nan
+    plots.plot_age_scatter(rows.create(columns), tmp_path / 'dots.png')
     dots = saved[0].axes[0].collections[0].get_offsets()
-    np.testing.assert_allclose(dots[:, 0], rows['age'][5:])
-    np.testing.assert_allclose(dots[:, 1], rows['predicted_age'][5:], rtol=1e-6)
-    rows = table(3000)
-    rows['predicted_age'][:2] = 1e9
-    plots.plot_age_scatter(rows, tmp_path / 'density.png')
+    np.testing.assert_allclose(dots[:, 0], columns['age'][5:])
+    np.testing.assert_allclose(dots[:, 1], columns['predicted_age'][5:], rtol=1e-6)
+    columns = table(3000)
+    columns['predicted_age'][:2] = 1e9
+    plots.plot_age_scatter(rows.create(columns), tmp_path / 'density.png')
     assert saved[1].axes[0].collections[0].get_array().sum() == 3000
     assert '2 beyond the axes' in saved[1].axes[0].get_title()
 
 
 def test_error_bars_have_hand_computed_heights(tmp_path, saved):
-    rows = table(4) | {
+    columns = table(4) | {
         'age': np.array([25, 25, 75, np.nan]),
         'predicted_age': np.array([28, 24, 70, 10]),
         'constant_age': np.full(4, 31.0),
     }
-    plots.plot_age_error_by_band(rows, tmp_path / 'picture.png')
+    plots.plot_age_error_by_band(rows.create(columns), tmp_path / 'picture.png')
     mae, bias = (
         [round(float(bar.get_height()), 6) for bar in axes.patches if bar.get_height()]
         for axes in saved[0].axes
@@ -109,11 +110,11 @@ def test_error_bars_have_hand_computed_heights(tmp_path, saved):
 
 
 def test_confusion_matrix_shows_counts_and_row_percentages(tmp_path, saved):
-    rows = {
+    columns = table(7) | {
         'gender': np.array([0, 0, 0, 0, 1, 1, -1]),
         'female_probability': np.array([0.1, 0.2, 0.5, 0.9, 0.9, 0.8, 0.9]),
     }
-    plots.plot_confusion_matrix(rows, tmp_path / 'picture.png')
+    plots.plot_confusion_matrix(rows.create(columns), tmp_path / 'picture.png')
     shown = [text.get_text() for text in saved[0].axes[0].texts]
     assert shown == ['3\n75.0 %', '1\n25.0 %', '0\n0.0 %', '2\n100.0 %']
     assert {'male\nn = 4', 'female\nn = 2'} <= set(texts(saved[0]))
@@ -149,7 +150,7 @@ def test_matplotlib_is_imported_on_first_use():
 def test_a_long_title_is_broken_into_lines(tmp_path, saved):
     title = ' + '.join(['utkface_resnet18_lstm'] * 6)
     for plot in PICTURES:
-        plot(table(30), tmp_path / 'picture.png', title)
+        plot(rows.create(table(30)), tmp_path / 'picture.png', title)
     for figure in saved:
         box = figure.axes[0].title.get_window_extent()
         assert (box.x0 > 0, box.x1 < figure.bbox.x1) == (True, True)

@@ -3,6 +3,7 @@ import shutil
 
 import pytest
 
+from hybrid import files
 from hybrid.runs import workdir
 from hybrid.scores import report
 from tests.finished_run import CONFIG, SESSIONS, rows
@@ -36,7 +37,7 @@ def test_pictures_are_kept_but_none_of_a_face(folder, tmp_path):
 
 def test_other_evaluations_are_named_or_refused(folder, tmp_path):
     about = folder / 'evaluation/test/evaluation.json'
-    workdir.write_json(about, {'checkpoint': 'last', 'flip_average': False})
+    files.write_json(about, {'checkpoint': 'last', 'flip_average': False})
     with pytest.raises(ValueError, match=r'last.* the training evaluates its best checkpoint'):
         record.record(folder, folder)
     other = tmp_path / 'other'
@@ -52,7 +53,7 @@ def test_other_evaluations_are_named_or_refused(folder, tmp_path):
 
 def test_what_a_run_started_from_is_told(folder):
     source = {'sha256': 'a', 'loaded': ['x', 'y'], 'missing': ['layer4.0.z'], 'unused': []}
-    workdir.write_json(folder / 'pretrained.json', {'sources': [source]})
+    files.write_json(folder / 'pretrained.json', {'sources': [source]})
     kept = record.record(folder, folder)
     assert kept['pretrained'] == [source | {'loaded': 2, 'unused': 0}]
     assert 'seed 3, 2 of 3 tensors pretrained, 2 cores' in rows_lib.describe_run(
@@ -94,7 +95,7 @@ def test_runs_evaluated_together_are_recorded_with_their_names(folder, tmp_path)
     both = tmp_path / 'run+other'
     shutil.copytree(folder / 'evaluation', both / 'evaluation')
     workdirs = [{'workdir': str(folder)}, {'workdir': str(folder)}]
-    workdir.write_json(both / 'evaluation/test/evaluation.json', {'workdirs': workdirs})
+    files.write_json(both / 'evaluation/test/evaluation.json', {'workdirs': workdirs})
     kept = record.record_combination(both)
     assert kept['command'] == 'python launch.py --mode=evaluate --workdir=run,run'
     assert (kept['runs'], kept['seconds']) == (['run', 'run'], 1200.0)

@@ -2,7 +2,7 @@ import pathlib
 
 import pytest
 
-from hybrid.runs import workdir
+from hybrid import files
 from tools import record, reproduce
 
 
@@ -31,6 +31,6 @@ def test_reproduced_scores_are_compared_on_the_same_examples(folder):
     kept['splits']['test']['metrics']['age/mae'] -= 0.25
     off = reproduce.differences(kept, folder)
     assert off == {'test': {'age/mae': 0.25, 'age/rmse': 0.0, 'gender/accuracy': 0.0}}
-    workdir.write_json(folder / 'dataset.json', {'splits': {'test': {'sha256': 'b'}}})
+    files.write_json(folder / 'dataset.json', {'splits': {'test': {'sha256': 'b'}}})
     with pytest.raises(ValueError, match="split 'test' has the hash b, and had a"):
         reproduce.differences(kept, folder)

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from hybrid.runs import workdir
-from hybrid.scores import ensemble_metrics, metrics, report
+from hybrid.scores import ensemble_metrics, metrics, rows
+from hybrid.scores.outcomes import GENDERS
 from tools import compare, table
 from tools.kept import RESULTS
 
@@ -47,11 +48,11 @@ def test_predictions_of_all_later_runs_on_utkface_are_kept():
 def test_recorded_scores_are_those_of_the_kept_predictions(path):
     name, split = path.stem.rsplit('.', 1)
     kept = json.loads((RESULTS / f'{name}.json').read_text())
-    rows = report.read_predictions(path)
-    assert workdir.examples_hash(rows) == kept['dataset']['splits'][split]['sha256']
+    kept_rows = rows.read_predictions(path)
+    assert workdir.examples_hash(kept_rows) == kept['dataset']['splits'][split]['sha256']
     recorded = kept['splits'][split]['metrics']
-    scores = metrics.compute_metrics(rows)
-    scores |= ensemble_metrics.compute_metrics(rows, recorded.get('best_member/number'))
+    scores = metrics.compute_metrics(kept_rows)
+    scores |= ensemble_metrics.compute_metrics(kept_rows, recorded.get('best_member/number'))
     assert scores.keys() == recorded.keys()
     for key, value in recorded.items():
         expected = np.nan if value is None else value
@@ -62,17 +63,16 @@ def scores_of_counts(counts):
     """Metrics of examples with these counts, true by predicted gender, and no age."""
     true, predicted = np.repeat([(0, 0), (0, 1), (1, 0), (1, 1)], counts, axis=0).T
     unknown = np.full(len(true), np.nan)
-    return metrics.compute_metrics(
-        {
-            'id': np.arange(len(true)),
-            'age': unknown,
-            'gender': true,
-            'predicted_age': np.zeros(len(true)),
-            'female_probability': predicted,
-            'constant_age': unknown,
-            'constant_gender': true,
-        }
-    )
+    columns = {
+        'id': np.arange(len(true)),
+        'age': unknown,
+        'gender': true,
+        'predicted_age': np.zeros(len(true)),
+        'female_probability': predicted,
+        'constant_age': unknown,
+        'constant_gender': true,
+    }
+    return metrics.compute_metrics(rows.create(columns))
 
 
 @pytest.mark.parametrize(('name', 'split', 'prefix'), RECORDED)
@@ -83,7 +83,7 @@ def test_recorded_gender_intervals_are_those_of_the_recorded_counts(name, split,
         for key, value in kept['splits'][split]['metrics'].items()
         if key.startswith(f'{prefix}gender/')
     }
-    pairs = itertools.product(metrics.GENDERS, repeat=2)
+    pairs = itertools.product(GENDERS, repeat=2)
     scores = scores_of_counts([recorded[f'gender/confusion/{a}_as_{b}'] for a, b in pairs])
     ends = {key for key in recorded if '_ci95_' in key}
     assert len(ends) == 16

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from hybrid.runs import workdir
+from hybrid import files
 from tools import record, table
 
 
@@ -10,12 +10,12 @@ def test_the_table_shows_what_the_files_hold(folder, tmp_path):
     shown = {'table': 'utkface', 'label': 'CNN', 'order': 1, 'remark': 'shared'}
     results = tmp_path / 'results'
     results.mkdir()
-    workdir.write_json(results / 'a.json', shown | record.record(folder, folder))
+    files.write_json(results / 'a.json', shown | record.record(folder, folder))
     not_run = {'name': 'b', 'label': 'GRU', 'order': 2, 'command': 'launch.py --x'}
     ran = not_run | {'name': 'a'}
-    workdir.write_json(results / 'not_run.json', {'utkface': [ran, not_run]})
+    files.write_json(results / 'not_run.json', {'utkface': [ran, not_run]})
     published = {'theirs': {'age MAE': '4.25', 'gender accuracy': '95.3', 'run': 'published'}}
-    workdir.write_json(results / 'published.json', {'utkface': published})
+    files.write_json(results / 'published.json', {'utkface': published})
     readme = 'Before\n<!-- results: utkface -->\nold\n<!-- end -->\nAfter\n'
     new = table.render(readme, results)
     constant, model, gru, theirs = new.splitlines()[4:-2]
@@ -36,13 +36,13 @@ def test_the_table_shows_what_the_files_hold(folder, tmp_path):
         table.render(readme.replace('utkface', 'coral'), results)
     changed: dict[str, Any] = shown | record.record(folder, folder)
     changed['dataset']['splits']['test']['sha256'] = 'b'
-    workdir.write_json(results / 'c.json', changed)
+    files.write_json(results / 'c.json', changed)
     with pytest.raises(ValueError, match='runs on different test examples: CNN, CNN'):
         table.render(readme, results)
 
 
 def test_a_config_shows_the_scores_of_its_run(folder, tmp_path):
-    workdir.write_json(tmp_path / 'a.json', record.record(folder, folder) | {'remark': ''})
+    files.write_json(tmp_path / 'a.json', record.record(folder, folder) | {'remark': ''})
     source = '"""A run.\n\nScores (results/a.json):\n\n    old\n    older\n\nMore.\n"""\n'
     new = table.render_docstring(source, tmp_path)
     lines = new.splitlines()

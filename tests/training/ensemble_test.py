@@ -11,7 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from hybrid import devices
 from hybrid.models.network import create_model
-from hybrid.training import ensemble, learner
+from hybrid.training import ensemble, learner, learners
 from hybrid.training.optimizer import create_learning_rate_fn, create_optimizer
 from hybrid.training.train_state import create_stacked_train_state, create_train_state
 from hybrid.training.train_step import average, create_train_step
@@ -157,7 +157,7 @@ def test_at_once_is_all_but_on_cpus(config, monkeypatch):
     assert ensemble.resolve_at_once(0, model) == sys.maxsize
     config.ensemble.at_once, config.ensemble.size = -1, 2
     with pytest.raises(ValueError, match=r'config\.ensemble\.at_once=-1'):
-        ensemble.create(config, optax.identity())
+        learners.create(config, optax.identity())
 
 
 def test_a_member_that_is_not_finite_is_frozen_and_the_others_go_on(config, steps):
@@ -201,12 +201,12 @@ def test_groups_number_their_members_in_the_order_of_names(config):
 
 def test_one_model_two_of_it_and_groups(config):
     tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 20))
-    assert isinstance(ensemble.create(config, tx), learner.SingleModel)
+    assert isinstance(learners.create(config, tx), learner.SingleModel)
     config.ensemble.size = 2
-    made = ensemble.create(config, tx)
+    made = learners.create(config, tx)
     assert (made.is_ensemble, made.members) == (True, (0, 1))
     config.ensemble.size = 1
-    assert ensemble.create(mixed(config), tx).members == (0, 1, 2)
+    assert learners.create(mixed(config), tx).members == (0, 1, 2)
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_what_is_wrong_with_a_group_is_said(config, groups, size, message):
 def test_a_wrong_name_in_a_group_names_the_group(config):
     config.ensemble.groups = {'a': {'model': {'recurrent': {'cell': 'rnn'}}}}
     with pytest.raises(ValueError, match=r'ensemble\.groups\.a: config\.model\.recurrent\.cell'):
-        ensemble.create(config, optax.identity())
+        learners.create(config, optax.identity())
 
 
 @pytest.mark.long

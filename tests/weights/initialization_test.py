@@ -10,7 +10,7 @@ import safetensors.numpy
 from hybrid.models import resnet
 from hybrid.modes import train
 from hybrid.runs import workdir
-from hybrid.training import ensemble
+from hybrid.training import learners
 from hybrid.training.optimizer import create_optimizer
 from hybrid.weights import earlier_run, initialization, tensor_files
 from tests.torchvision_weights import random_tensors
@@ -50,7 +50,7 @@ def create_state(config):
     key = repr([resnet.ENCODERS, *(config[part].to_dict() for part in parts)])
     if key not in ABSTRACT:
         tx = create_optimizer(config.optimizer, lambda step: 1.0, config.finetune)
-        ABSTRACT[key] = ensemble.create(config, tx).abstract_state()
+        ABSTRACT[key] = learners.create(config, tx).abstract_state()
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda x: rng.uniform(0.5, 1.5, x.shape).astype(x.dtype), ABSTRACT[key])
 

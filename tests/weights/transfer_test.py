@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hybrid.runs import workdir
-from hybrid.scores import report
+from hybrid.scores.rows import read_predictions
 from tests.launching import ROOT, launch, tiny_flags
 
 pytestmark = pytest.mark.end_to_end
@@ -99,5 +99,5 @@ def test_from_drawn_faces_to_ones_own_and_back(tmp_path, own_faces):
     assert after.items() > mine.items()
     (name,) = after.keys() - mine.keys()
     assert name == 'synthetic_faces_tiny_1.0.0/test'
-    rows = report.read_predictions(runs / 'mine/evaluation' / name / 'predictions.csv')
+    rows = read_predictions(runs / 'mine/evaluation' / name / 'predictions.csv')
     assert set(rows['id']) == {f'test_{k:06d}' for k in range(41)}

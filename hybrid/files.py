@@ -1,0 +1,35 @@
+"""Writing files so that a reader finds the old one or the new one, never half of one."""
+
+import contextlib
+import json
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+    """Yields the path `<path>.partial` to write to, which takes the place of `path` at the end.
+
+    If the block raises, `path` stays as it was, and what has been written so far stays beside it.
+    """
+    path = pathlib.Path(path)
+    partial = path.with_name(path.name + '.partial')
+    yield partial
+    partial.replace(path)
+
+
+def replace(path: str | os.PathLike, content: str | bytes) -> None:
+    """Writes a file as a whole; text is written as UTF-8, with its line ends as they are."""
+    with replacing(path) as partial:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Writes a value as indented JSON with sorted keys.
+
+    Raises:
+      TypeError: when the value cannot be written as JSON; the file is as it was then.
+    """
+    replace(path, json.dumps(value, indent=2, sort_keys=True) + '\n')

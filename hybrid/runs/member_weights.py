@@ -1,0 +1,145 @@
+"""The weights with which members are combined: fitted on validation, kept in the workdir."""
+
+import hashlib
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from hybrid import devices, files
+from hybrid.data import input_pipeline
+from hybrid.runs import predictions, trained, workdir
+from hybrid.runs.trained import Trained
+from hybrid.scores import combination
+
+FILE = 'ensemble_weights.json'
+
+
+def find(models: Sequence[Trained]) -> combination.Weights | None:
+    """Finds the weights that an evaluation has left, if the config asks for any.
+
+    Returns:
+      The weights; None for one model, and for members that count the same.
+
+    Raises:
+      ValueError: when there are none for these checkpoints, or not of all members that count.
+    """
+    if models[0].config.ensemble.weights != 'validation':
+        return None
+    members = [number for number in trained.member_numbers(models) if number is not None]
+    folder = combined_folder([model.folder for model in models])
+    weights = load(folder, source(models, members))
+    if weights is None and (len(models) > 1 or models[0].learner.is_ensemble):
+        raise ValueError(
+            f"config.ensemble.weights='validation', but {folder / FILE} has none for this "
+            'checkpoint; --mode=evaluate on any split with the same --workdir and --checkpoint, '
+            'without --output, fits them'
+        )
+    return weights
+
+
+def find_or_fit(
+    models: Sequence[Trained],
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    predicted: Mapping[str, np.ndarray],
+    members: Sequence[int],
+    folder: pathlib.Path,
+) -> combination.Weights | None:
+    """Finds the weights in a folder, or fits them on validation and keeps them there.
+
+    On the validation split itself they are always fitted anew.
+
+    Args:
+      models: Several, or one.
+      builder: The prepared dataset that they were trained on.
+      split: Its split that is evaluated.
+      predicted: What `predict_members` gives for that split.
+      members: The numbers of the members, as `predict_members` gives them.
+      folder: Where the weights are kept for other splits and for prediction.
+
+    Returns:
+      The weights; None for one model, and for members that count the same.
+
+    Raises:
+      ValueError: when there is no validation split, or other members predict it than this split.
+    """
+    if not members or models[0].config.ensemble.weights != 'validation':
+        return None
+    validation = models[0].config.data.validation_split
+    if not validation:
+        raise ValueError("config.ensemble.weights='validation' needs config.data.validation_split")
+    fitted_to = source(models, members)
+    found = load(folder, fitted_to) if split != validation else None
+    # To predict takes all processes, so all of them have to agree.
+    if not devices.any_process(found is None):
+        assert found is not None
+        return found
+    if split != validation:
+        predicted, on_validation = predictions.predict_members(models, builder, validation)
+        if on_validation != list(members):
+            raise ValueError(f'members {members} predict {split}, {on_validation} {validation}')
+    labels = input_pipeline.read_columns(builder, validation)
+    weights = combination.fit_weights(
+        predicted['predicted_age'], predicted['female_probability'], labels['age'], labels['gender']
+    )
+    if devices.is_main_process():
+        save(folder, fitted_to, weights)
+    return weights
+
+
+def source(models: Sequence[Trained], members: Sequence[int]) -> dict[str, Any]:
+    """Says which members of which checkpoints weights belong to.
+
+    The scores on validation are part of it: runs that have replaced these in their folders had
+    others.
+    """
+    scores = [dict(model.scores) for model in models]
+    return trained.sources(models) | {'members': list(members), 'scores': scores}
+
+
+def save(folder: pathlib.Path, source: dict[str, Any], weights: combination.Weights) -> None:
+    """Writes ensemble_weights.json: the weights, and to which checkpoints they belong."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_json(folder / FILE, {'source': source, 'weights': to_lists(weights)})
+
+
+def to_lists(weights: combination.Weights) -> dict[str, list[float]]:
+    """The weights as they are written to JSON files."""
+    return {'age': weights.age.tolist(), 'gender': weights.gender.tolist()}
+
+
+def load(folder: pathlib.Path, source: dict[str, Any]) -> combination.Weights | None:
+    """Reads ensemble_weights.json; None if there is none, or it belongs to another checkpoint.
+
+    Raises:
+      ValueError: when it is damaged.
+    """
+    path = folder / FILE
+    if not path.exists():
+        return None
+    record = workdir.read_json(path)
+    # What was written went through JSON, too.
+    if record.get('source') != json.loads(json.dumps(source)):
+        return None
+    try:
+        values = record['weights']
+        return combination.Weights(np.array(values['age']), np.array(values['gender']))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f'{path} holds no weights ({error}); remove it and evaluate') from None
+
+
+def combined_folder(folders: Sequence[pathlib.Path]) -> pathlib.Path:
+    """Where the results of workdirs go: the only one, or a folder beside the first of several."""
+    if len(folders) == 1:
+        return folders[0]
+    paths = [folder.resolve() for folder in folders]
+    name = '+'.join(path.name for path in paths)
+    # Other runs may have the same names, and a name may be longer than file systems allow.
+    if len({path.parent for path in paths}) > 1 or len(name.encode()) > 200:
+        digest = hashlib.sha256('\n'.join(map(str, paths)).encode()).hexdigest()[:8]
+        name = f'{paths[0].name}+{len(paths) - 1}_more_{digest}'
+    return folders[0].parent / name

@@ -1,0 +1,53 @@
+"""What trained models, and each of their members, predict for a whole split."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from hybrid.runs import trained
+from hybrid.runs.trained import Trained
+from hybrid.training.eval_step import predict_split
+
+_LOG = logging.getLogger(__name__)
+
+
+def predict_members(
+    models: Sequence[Trained], builder: tfds.core.DatasetBuilder, split: str
+) -> tuple[dict[str, np.ndarray], list[int]]:
+    """Predicts every example of a split with every member of every model.
+
+    Returns:
+      The columns of `create_eval_step` and the numbers of the members: of one model [N] and no
+      numbers, of an ensemble or of several models [N, K] and K numbers. Members that were frozen
+      are left out, and those that predict a number that is not finite, unless all do.
+    """
+    predicted = [
+        predict_split(model.learner.eval_step, model.variables, builder, split, model.config)
+        for model in models
+    ]
+    for columns in predicted:
+        del columns['index']
+    if len(models) == 1 and not models[0].learner.is_ensemble:
+        return predicted[0], []
+    numbers = trained.member_numbers(models)
+    joined = {
+        name: np.concatenate(
+            [
+                columns[name] if model.learner.is_ensemble else columns[name][..., None]
+                for model, columns in zip(models, predicted, strict=True)
+            ],
+            axis=-1,
+        )
+        for name in predicted[0]
+        if all(name in columns for columns in predicted)
+    }
+    kept = np.array([number is not None for number in numbers])
+    finite = np.isfinite(joined['predicted_age']) & np.isfinite(joined['female_probability'])
+    for place in np.flatnonzero(kept & ~finite.all(axis=0)):
+        _LOG.warning('member %d predicts no finite number: left out', numbers[place])
+    if (kept & finite.all(axis=0)).any():
+        kept &= finite.all(axis=0)
+    members = [n for n, keep in zip(numbers, kept, strict=True) if keep and n is not None]
+    return {name: column[..., kept] for name, column in joined.items()}, members

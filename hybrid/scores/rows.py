@@ -1,0 +1,276 @@
+"""What an evaluated example has: the columns of predictions.csv, what each is and of which type.
+
+`create` checks columns once. Whatever takes `Rows` relies on that and checks nothing again.
+"""
+
+import csv
+import dataclasses
+import enum
+import io
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hybrid import files
+from hybrid.scores.outcomes import GENDERS
+
+
+class Kind(enum.Enum):
+    """What a column is for."""
+
+    IDENTITY = 'which example it is'
+    LABEL = 'what is true of it, as far as that is known'
+    PREDICTION = 'what the model, or all members together, say of it'
+    MEMBER = 'what one member of an ensemble says of it'
+    CONSTANT = 'what the constant predictor says of it'
+    LEAK = 'whether the training has seen it'
+    SUBGROUP = 'to which of several subgroups it belongs'
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column.
+
+    Attributes:
+      kind: What it is for.
+      dtype: float32, int64 for a gender (0 = male, 1 = female, -1 = unknown), bool or str.
+      required: Whether all rows have it.
+    """
+
+    kind: Kind
+    dtype: type
+    required: bool = False
+
+
+# Ages are in years, NaN where unknown. A number that another head predicts is declared here.
+COLUMNS = {
+    'id': Column(Kind.IDENTITY, str, required=True),
+    'age': Column(Kind.LABEL, np.float32, required=True),
+    'gender': Column(Kind.LABEL, np.int64, required=True),
+    'predicted_age': Column(Kind.PREDICTION, np.float32, required=True),
+    'female_probability': Column(Kind.PREDICTION, np.float32, required=True),
+    # The training split's median age and its majority of gender, the same in every row.
+    'constant_age': Column(Kind.CONSTANT, np.float32, required=True),
+    'constant_gender': Column(Kind.CONSTANT, np.int64, required=True),
+    # The standard deviation of a predicted distribution of ages, in years.
+    'age_width': Column(Kind.PREDICTION, np.float32),
+    # The standard deviation between members in years, and the share of members whose own gender is
+    # the ensemble's.
+    'age_std': Column(Kind.PREDICTION, np.float32),
+    'gender_agreement': Column(Kind.PREDICTION, np.float32),
+    'leak': Column(Kind.LEAK, bool),
+}
+# What only several members have together.
+OF_ENSEMBLES = ('age_std', 'gender_agreement')
+# What a model predicts, and each member of an ensemble, too.
+OF_MODELS = tuple(
+    name
+    for name, column in COLUMNS.items()
+    if column.kind is Kind.PREDICTION and name not in OF_ENSEMBLES
+)
+_REQUIRED = tuple(name for name, column in COLUMNS.items() if column.required)
+_MEMBER = re.compile(r'member_(\d+)_(\w+)')
+
+
+def member_column(number: int, name: str) -> str:
+    """The column that holds what a member predicts, such as `member_3_age` for `predicted_age`."""
+    return f'member_{number}_{name.removeprefix("predicted_")}'
+
+
+def declared(name: str) -> Column | None:
+    """Returns what is known of a column by its name; None if it can only be a subgroup's."""
+    match = _MEMBER.fullmatch(name)
+    if match and name in (member_column(int(match[1]), own) for own in OF_MODELS):
+        return Column(Kind.MEMBER, np.float32)
+    return COLUMNS.get(name)
+
+
+def _kind(name: str) -> Kind:
+    column = declared(name)
+    return column.kind if column else Kind.SUBGROUP
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Rows(Mapping[str, np.ndarray]):
+    """Columns `[N]` that `create` has checked, by name, in the order in which they are written.
+
+    Attributes:
+      columns: By name.
+      subgroups: Names of those that say to which subgroup an example belongs, as text; '' where
+        that is unknown.
+    """
+
+    columns: Mapping[str, np.ndarray]
+    subgroups: tuple[str, ...] = ()
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self.columns[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.columns)
+
+    def __len__(self) -> int:
+        """The number of columns; that of examples is `num_examples`."""
+        return len(self.columns)
+
+    @property
+    def num_examples(self) -> int:
+        """The number N of examples."""
+        return len(self.columns['id'])
+
+    @property
+    def members(self) -> list[int]:
+        """Numbers of the members of an ensemble, in order; none of a single model."""
+        matches = (_MEMBER.fullmatch(name) for name in self.columns if _kind(name) is Kind.MEMBER)
+        return sorted({int(match[1]) for match in matches if match})
+
+    def take(self, which: np.ndarray) -> 'Rows':
+        """Some examples, by a mask `[N]` or by their places."""
+        return self._with({name: column[which] for name, column in self.columns.items()})
+
+    def by_id(self) -> 'Rows':
+        """The same examples in the order of their ids."""
+        return self.take(np.argsort(self.columns['id'], kind='stable'))
+
+    def without_leaks(self) -> 'Rows':
+        """The examples that the training has not seen."""
+        return self.take(~self.columns['leak']) if 'leak' in self.columns else self
+
+    def of_member(self, number: int) -> 'Rows':
+        """The same examples with what a member of the ensemble predicts, instead of all."""
+        columns = {
+            name: column
+            for name, column in self.columns.items()
+            if _kind(name) not in (Kind.PREDICTION, Kind.MEMBER)
+        }
+        for name in OF_MODELS:
+            if (own := member_column(number, name)) in self.columns:
+                columns[name] = self.columns[own]
+        return self._with(columns)
+
+    def _with(self, columns: dict[str, np.ndarray]) -> 'Rows':
+        return dataclasses.replace(self, columns=columns)
+
+
+def create(columns: Mapping[str, Any], subgroups: Sequence[str] = ()) -> Rows:
+    """Checks columns and gives each the type that predictions.csv can hold exactly.
+
+    Args:
+      columns: Sequences `[N]`, at least those of `COLUMNS` that are required.
+      subgroups: Which of them name a subgroup of each example, such as `ethnicity`; '' = unknown.
+
+    Returns:
+      A copy of them.
+
+    Raises:
+      ValueError: for a column that is missing, that nobody has declared, or that is declared to be
+        another thing than a subgroup; for columns of different lengths, a label that is no gender,
+        or a prediction that is not finite, naming the first such id.
+    """
+    missing = [name for name in (*_REQUIRED, *subgroups) if name not in columns]
+    if missing:
+        raise ValueError(f'Rows lack the columns {missing}; they have {sorted(columns)}.')
+    result: dict[str, np.ndarray] = {}
+    for name, values in columns.items():
+        column = declared(name)
+        if name in subgroups:
+            if column:
+                raise ValueError(
+                    f'A subgroup may not be called {name!r}: that is {column.kind.value}. Give the '
+                    "dataset's feature another name."
+                )
+            column = Column(Kind.SUBGROUP, str)
+        if column is None:
+            raise ValueError(
+                f'Nobody knows what the column {name!r} is: declare it in hybrid/scores/rows.py, '
+                'or name it as a subgroup.'
+            )
+        result[name] = _as_text(values) if column.dtype is str else np.asarray(values, column.dtype)
+    lengths = {name: len(column) for name, column in result.items()}
+    if len(set(lengths.values())) > 1:
+        raise ValueError(f'Columns differ in length: {lengths}.')
+    for name, array in result.items():
+        _check_values(name, array, result['id'])
+    return Rows(result, tuple(name for name in result if name in subgroups))
+
+
+def _as_text(values: Any) -> np.ndarray:
+    return np.array([x.decode() if isinstance(x, bytes) else str(x) for x in values], dtype=str)
+
+
+def _check_values(name: str, values: np.ndarray, ids: np.ndarray) -> None:
+    if _kind(name) in (Kind.PREDICTION, Kind.MEMBER):
+        ok = np.isfinite(values)
+    elif values.dtype == np.int64:
+        ok = np.isin(values, (-1, 0, 1))
+    else:
+        return
+    if not ok.all():
+        first = int(np.argmin(ok))
+        raise ValueError(
+            f'{name} of example {str(ids[first])!r} is {values[first]}: '
+            f'{len(ok) - ok.sum()} of {len(ok)} rows have no valid {name}.'
+        )
+
+
+def to_csv(rows: Rows) -> str:
+    """The rows as CSV, the required columns first; what is unknown is an empty cell."""
+    names = [*_REQUIRED, *(name for name in rows if name not in _REQUIRED)]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator='\n')
+    writer.writerow(names)
+    writer.writerows(zip(*(_format(name, rows[name]) for name in names), strict=True))
+    return text.getvalue()
+
+
+def _format(name: str, values: np.ndarray) -> list[str]:
+    """Cells of a column from which `_parse` reads back exactly what it holds."""
+    column = declared(name)
+    dtype = column.dtype if column else str
+    if dtype is np.float32:  # NumPy writes the shortest text that is this float32.
+        return ['' if np.isnan(value) else str(value) for value in values]
+    if dtype is np.int64:
+        return [(*GENDERS, '')[value] for value in values]
+    return [str(value).lower() if dtype is bool else str(value) for value in values]
+
+
+def write_predictions(rows: Rows, path: str | os.PathLike) -> None:
+    """Writes predictions.csv; a file of that name is replaced as a whole."""
+    files.replace(path, to_csv(rows))
+
+
+def read_predictions(path: str | os.PathLike) -> Rows:
+    """Reads predictions.csv into the very rows it was written from.
+
+    A column that nobody has declared is taken for a subgroup.
+
+    Raises:
+      ValueError: for a file without the columns, or a cell that is no value of its column.
+    """
+    with open(path, newline='', encoding='utf-8') as file:
+        header, *lines = list(csv.reader(file)) or [[]]
+    if not header:
+        raise ValueError(f'{path} is empty: evaluate again.')
+    if any(len(line) != len(header) for line in lines):
+        raise ValueError(f'{path} has lines of other than {len(header)} cells: evaluate again.')
+    columns: dict[str, Any] = {}
+    for k, name in enumerate(header):
+        try:
+            columns[name] = [_parse(name, line[k]) for line in lines]
+        except (ValueError, KeyError) as error:
+            raise ValueError(f'{path}, column {name!r}: {error} is no value of it.') from error
+    return create(columns, [name for name in header if declared(name) is None])
+
+
+def _parse(name: str, cell: str) -> Any:
+    column = declared(name)
+    if column is None or column.dtype is str:
+        return cell
+    if column.dtype is np.float32:
+        return np.float32(cell or 'nan')
+    if column.dtype is np.int64:
+        return {'male': 0, 'female': 1, '': -1}[cell]
+    return {'true': True, 'false': False}[cell]

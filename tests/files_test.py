@@ -1,0 +1,37 @@
+import json
+
+import pytest
+
+from hybrid import files
+
+
+def test_writing_is_whole_or_not_at_all(tmp_path):
+    path = tmp_path / 'a.json'
+    files.write_json(path, {'b': 1, 'a': [1.5, None]})
+    assert path.read_text() == '{\n  "a": [\n    1.5,\n    null\n  ],\n  "b": 1\n}\n'
+    with pytest.raises(TypeError):
+        files.write_json(path, {'a': object()})
+    assert json.loads(path.read_text()) == {'b': 1, 'a': [1.5, None]}
+    assert [file.name for file in tmp_path.iterdir()] == ['a.json']
+
+
+def test_line_ends_and_bytes_stay_as_they_are(tmp_path):
+    files.replace(tmp_path / 'text', 'é\r\n\n')
+    files.replace(tmp_path / 'bytes', b'\xff\r\n')
+    assert (tmp_path / 'text').read_bytes() == 'é\r\n\n'.encode()
+    assert (tmp_path / 'bytes').read_bytes() == b'\xff\r\n'
+
+
+def test_what_was_written_before_an_error_stays_beside_the_old_file(tmp_path):
+    path = tmp_path / 'table.csv'
+    path.write_text('old')
+
+    def write():
+        with files.replacing(path) as partial:
+            partial.write_text('half')
+            raise OSError('the disk is full')
+
+    with pytest.raises(OSError, match='full'):
+        write()
+    assert path.read_text() == 'old'
+    assert (tmp_path / 'table.csv.partial').read_text() == 'half'

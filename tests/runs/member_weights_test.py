@@ -1,0 +1,52 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from hybrid.runs import member_weights
+from hybrid.runs.member_weights import combined_folder
+from hybrid.scores import combination
+from tests.modes.evaluate_test import fixed
+
+
+def test_weights_of_runs_that_others_have_replaced_are_not_taken(tiny_config, tmp_path):
+    config = tiny_config
+    config.ensemble.weights = 'validation'
+    folders = [tmp_path / name for name in 'ab']
+    models = [
+        dataclasses.replace(fixed(config, folder), scores={0: score})
+        for folder, score in zip(folders, (1.0, 2.0), strict=True)
+    ]
+    weights = combination.Weights(np.array([0.25, 0.75]), np.array([1.0, 0.0]))
+    source = member_weights.source(models, [0, 1])
+    member_weights.save(combined_folder(folders), source, weights)
+    found = member_weights.find(models)
+    assert found is not None
+    assert (found.age.tolist(), found.gender.tolist()) == ([0.25, 0.75], [1.0, 0.0])
+    # Trained anew with another seed; the best checkpoint is of the same step.
+    models[1] = dataclasses.replace(models[1], scores={0: 2.5})
+    with pytest.raises(ValueError, match=r'ensemble_weights\.json has none for this checkpoint'):
+        member_weights.find(models)
+
+
+def test_results_of_several_workdirs_have_a_folder_of_their_own(tmp_path):
+    assert combined_folder([tmp_path / 'a']) == tmp_path / 'a'
+    assert combined_folder([tmp_path / 'a', tmp_path / 'b']) == tmp_path / 'a+b'
+    # Runs of one name in different folders, and more than the name of a file may be long.
+    folders = [
+        combined_folder([tmp_path / '0' / 'run', tmp_path / other / 'run']) for other in '12'
+    ]
+    assert folders[0] != folders[1]
+    assert {folder.parent for folder in folders} == {tmp_path / '0'}
+    many = [tmp_path / f'utkface_resnet18_lstm_seed_{k}' for k in range(10)]
+    combined_folder(many).mkdir()
+    assert combined_folder(many) != combined_folder([*many[:9], tmp_path / 'x'])
+
+
+def test_damaged_weights_are_named(tmp_path):
+    path = tmp_path / member_weights.FILE
+    assert member_weights.load(tmp_path, {}) is None
+    path.write_text('{"source": {}, "weights": {"age": [1.0]}}')
+    assert member_weights.load(tmp_path, {'members': [0]}) is None
+    with pytest.raises(ValueError, match=rf"{member_weights.FILE} holds no weights \('gender'\)"):
+        member_weights.load(tmp_path, {})
