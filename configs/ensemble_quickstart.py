@@ -12,12 +12,12 @@ Scores (results/ensemble_quickstart.json):
 
 import ml_collections
 
-from configs import quickstart
+from hybrid import recipes
 
 
 def get_config() -> ml_collections.ConfigDict:
     """Returns the configuration."""
-    config = quickstart.get_config()
+    config = recipes.get_config('quickstart')
     config.train.num_epochs = 5.0
     config.ensemble.groups = {
         'lstm': {'size': 2, 'model': {}},

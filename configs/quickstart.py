@@ -1,8 +1,8 @@
-"""The embedded default: a small ResNet-18 + LSTM on drawn faces, for any laptop CPU.
+"""The default recipe: a small ResNet-18 + LSTM on drawn faces, for any laptop CPU.
 
-    python launch.py
+    python launch.py --config=configs/quickstart.py
 
-Two or three minutes on two cores, from making the data to the last picture.
+This takes two or three minutes on two cores, from drawing the faces to the last picture.
 
 Scores (results/quickstart.json):
 

@@ -17,12 +17,12 @@ Scores (results/utkface_coral_21_60.json):
 
 import ml_collections
 
-from configs import utkface_resnet18_lstm_imagenet
+from hybrid import recipes
 
 
 def get_config() -> ml_collections.ConfigDict:
     """Returns the configuration."""
-    config = utkface_resnet18_lstm_imagenet.get_config()
+    config = recipes.get_config('utkface_resnet18_lstm_imagenet')
     config.data.dataset = 'utkface/coral_21_60'
     config.data.validation_split = ''
     return config

@@ -14,12 +14,12 @@ Scores (results/utkface_ensemble.json):
 
 import ml_collections
 
-from configs import utkface_resnet18_lstm
+from hybrid import recipes
 
 
 def get_config() -> ml_collections.ConfigDict:
     """Returns the configuration."""
-    config = utkface_resnet18_lstm.get_config()
+    config = recipes.get_config('utkface_resnet18_lstm')
     config.data.resize_size = 72
     config.data.image_size = 64
     config.train.num_epochs = 8.0

@@ -8,12 +8,12 @@ Not measured yet: the images of IMDB-WIKI cannot be had where this was written.
 
 import ml_collections
 
-from configs import utkface_resnet18_lstm
+from hybrid import recipes
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Returns the configuration: that from scratch, with smaller and fewer steps."""
-    config = utkface_resnet18_lstm.get_config()
+    """Returns the configuration: the one from scratch, with smaller and fewer steps."""
+    config = recipes.get_config('utkface_resnet18_lstm')
     config.init_from = 'runs/imdb_wiki_resnet18_lstm'
     config.optimizer.learning_rate = 3e-4
     config.train.num_epochs = 6.0

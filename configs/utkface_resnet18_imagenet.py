@@ -16,11 +16,11 @@ Scores (results/utkface_resnet18_imagenet.json):
 
 import ml_collections
 
-from configs import utkface_resnet18_lstm_imagenet
+from hybrid import recipes
 
 
 def get_config() -> ml_collections.ConfigDict:
     """Returns the configuration."""
-    config = utkface_resnet18_lstm_imagenet.get_config()
+    config = recipes.get_config('utkface_resnet18_lstm_imagenet')
     config.model.recurrent.cell = 'none'
     return config

@@ -7,11 +7,11 @@ Not measured yet: the images cannot be had where this was written.
 
 import ml_collections
 
-from configs import utkface_resnet18_lstm
+from hybrid import recipes
 
 
 def get_config() -> ml_collections.ConfigDict:
     """Returns the configuration: that of UTKFace."""
-    config = utkface_resnet18_lstm.get_config()
+    config = recipes.get_config('utkface_resnet18_lstm')
     config.data.dataset = 'imdb_wiki/wiki'
     return config

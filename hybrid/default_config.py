@@ -1,171 +1,286 @@
-"""Every key there is, with its default. Recipes start from here and change what they need.
+"""Every key of a config: its default, what values it may have, and what it is for.
 
-The recipes are in `configs/`; `configs/quickstart.py` is the one to begin with.
+Recipes (`configs/`) start from `get_config()` and change what they need. `check_config()` says
+what is wrong with a config. `python -m hybrid --help=KEY` prints what stands here about a key.
+
+To add a key, add a `Key` to the table; `hybrid/schema.py` explains its arguments. If runs that are
+older than the key behaved as if it had another value than its default, name that value in
+FORMER_VALUES of `hybrid/runs/workdir.py`.
 """
 
-import ml_collections
+from ml_collections import ConfigDict
+
+from hybrid.schema import Key, Schema
+
+_SECTIONS = {
+    'data': 'The dataset: its name, where it lives, and how its images are read.',
+    'augment': 'How training images are varied. Each example gets its own draw, and a zero '
+    'switches a part off.',
+    'model': 'The network: an encoder, a recurrent network over its feature map, and heads.',
+    'model.encoder': 'The CNN that turns an image into a feature map.',
+    'model.sequence': 'How the feature map becomes a sequence.',
+    'model.recurrent': 'The RNN that reads the sequence.',
+    'model.head': 'What turns features into age and gender.',
+    'ensemble': 'Several models that are trained side by side on the same batches, and combined.',
+    'finetune': 'Which parts of the encoder learn, and how fast.',
+    'loss': 'What training minimises.',
+    'optimizer': 'The optimiser and its learning rate.',
+    'train': 'How long a training is, and how often it logs, validates and saves.',
+    'evaluate': 'How a trained model is evaluated, and predicts.',
+    'detect': 'How --mode=predict --detect finds the faces in photographs.',
+}
+
+_NORMALIZATIONS = ('hybrid.data.augment:NORMALIZATIONS',)
+
+# A table: each key with its default and limits, then what it is for.
+# fmt: off
+_KEYS = (
+    Key('seed', 0, at_least=0, at_most=2**32 - 1, help=
+        'The initialisation, the order of the data, augmentation and dropout all follow from this '
+        'number.'),
+    Key('deterministic', False, help=
+        'Use only deterministic kernels on GPUs, so that a continued run ends bit for bit the same '
+        'there too, as it always does on CPUs. This is slower; by how much has not been measured.'),
+    Key('init_from', '', help=
+        'A workdir of this program whose parameters this run starts from: DIR for its best '
+        'checkpoint, DIR@last or DIR@STEP for another, DIR#2 for a member of an ensemble. Averaged '
+        'parameters are taken where there are any. Several, separated by commas, go to the members '
+        'of an ensemble by turns.'),
+    Key('init_from_parts', 'all', choices=('hybrid.weights.earlier_run:PARTS',), help=
+        "Which parameters init_from gives: 'all', or those of the 'encoder', while the recurrent "
+        'network and the heads are initialised.'),
+
+    Key('data.dataset', 'synthetic_faces', help=
+        "The TFDS name, with the builder's config: 'utkface', 'utkface/coral_21_60', "
+        "'synthetic_faces', 'imdb_wiki', 'imdb_wiki/wiki', or faces of your own under a name that "
+        "you choose, 'face_csv/NAME'."),
+    Key('data.data_dir', '', help=
+        "The folder of prepared datasets; '' is TFDS's own default, ~/tensorflow_datasets."),
+    Key('data.manual_dir', '', help=
+        "The folder of the files that you had to fetch by hand (see the dataset's README)."),
+    Key('data.parameters', {}, help=
+        'Parameters of the dataset builder that differ from its config, by their names.'),
+    Key('data.train_split', 'train', help='The split to train on.'),
+    Key('data.validation_split', 'validation', help=
+        "The split that decides which checkpoint is the best. '' is none: the last checkpoint is "
+        'evaluated, as in a run of fixed length on all training data.'),
+    Key('data.test_split', 'test', help=
+        "The split that is evaluated once, at the end of a training; '' skips it."),
+    Key('data.resize_size', 144, at_least=1, help=
+        'Faces are resized to this side, in pixels, when they are read.'),
+    Key('data.image_size', 128, at_least=1, help=
+        'The network sees a crop with this side, in pixels, out of the resized face; in evaluation '
+        'the crop is centred.'),
+    Key('data.normalization', 'imagenet', choices=_NORMALIZATIONS, help=
+        "How pixels are scaled: 'unit' to 0..1, 'standardize' to mean 0 and deviation 1 in each "
+        "image, 'imagenet' by the mean and deviation of each channel over ImageNet."),
+    Key('data.num_threads', 4, at_least=1, at_most=1024, help=
+        'The threads of each process that read and decode images.'),
+    Key('data.prefetch', 2, at_least=1, at_most=1024, help=
+        'How many batches are read ahead of the training step.'),
+    Key('data.cache_bytes', 2 << 30, at_least=0, help=
+        'The memory, in bytes, in which each process keeps the decoded training images, at '
+        'resize_size, if the whole split fits; else every epoch decodes them again.'),
+
+    Key('augment.enabled', True, help='Whether training images are varied at all.'),
+    Key('augment.rotation', 15.0, at_least=0, at_most=180, help=
+        'The largest angle in degrees, either way; the angle is drawn uniformly.'),
+    Key('augment.scale', 0.15, at_least=0, at_most=0.9, help=
+        'The zoom factor is drawn uniformly from 1 - scale to 1 + scale.'),
+    Key('augment.shift', 0.04, at_least=0, at_most=1, help=
+        'The largest shift along each axis, either way, as a share of image_size.'),
+    Key('augment.flip', 0.5, at_least=0, at_most=1, help='The probability of a horizontal flip.'),
+    Key('augment.brightness', 0.3, at_least=0, at_most=1, help=
+        'The gain is drawn uniformly from 1 - brightness to 1 + brightness; the result is clipped '
+        'to 0..1.'),
+
+    Key('model.dtype', 'float32', choices=('hybrid.models.network:DTYPES',), help=
+        'The type in which the network computes; parameters stay float32.'),
+    Key('model.kernels', 'auto', choices=('auto', 'hybrid.ops.convolution:KERNELS'), help=
+        "What computes convolutions on CPUs. 'auto' is the fastest on this machine; "
+        'hybrid/ops/kernels.py and hybrid/ops/convolution.py describe them.'),
+    Key('model.encoder.name', 'resnet18', choices=('hybrid.models.resnet:ENCODERS',), help=
+        'The architecture of the encoder.'),
+    Key('model.encoder.width', 64, at_least=1, help='The channels of the first stage.'),
+    Key('model.encoder.bottleneck_stride', '3x3',
+        choices=('hybrid.models.resnet:BOTTLENECK_STRIDES',), help=
+        'Which convolution of a bottleneck block (resnet50, resnet101) has the stride: 3x3 (v1.5, '
+        "for the weights of torchvision and timm) or 1x1 (v1, for those of He et al. and Keras)."),
+    Key('model.encoder.stem', 'imagenet', choices=('hybrid.models.resnet:STEMS',), help=
+        "How the encoder begins: 'imagenet' is a 7x7 convolution with stride 2 and a max-pool, "
+        "'medium' a 3x3 convolution with stride 2, 'small' one with stride 1."),
+    Key('model.encoder.zero_init_residual', True, help=
+        'Whether each residual block starts as the identity.'),
+    Key('model.encoder.pretrained', '', help=
+        'What the encoder starts from: a .safetensors or .npz file with the weights of a ResNet, '
+        'named as torchvision and timm do, or hf://OWNER/NAME[@REVISION][/FILE] on the Hugging '
+        "Face hub; '' initialises it. Several, separated by commas, go to the members of an "
+        'ensemble by turns.'),
+    Key('model.encoder.allow_missing', (), help=
+        "Blocks that the file may lack, and that then keep their initialisation, such as 'layer4' "
+        "or 'layer4.1'. Give the flag once for each."),
+    Key('model.encoder.pretrained_normalization', 'imagenet', choices=_NORMALIZATIONS, help=
+        'The normalisation that the weights were trained with; data.normalization must be the '
+        'same.'),
+    Key('model.sequence.order', 'raster', choices=('hybrid.models.sequence:ORDERS',), help=
+        "In which order the positions are read: 'raster' is row by row, 'serpentine' turns at the "
+        "end of each row, 'column' is column by column."),
+    Key('model.recurrent.cell', 'lstm', choices=('hybrid.models.recurrent:CELLS',), help=
+        "The recurrent cell; 'none' is the CNN alone, with global average pooling."),
+    Key('model.recurrent.features', 256, at_least=1, help=
+        'The size of the hidden state, in each direction.'),
+    Key('model.recurrent.bidirectional', False, help=
+        'Whether the sequence is also read backwards.'),
+    Key('model.recurrent.reduce', 'last', choices=('hybrid.models.recurrent:REDUCTIONS',), help=
+        "What sums the sequence up: the 'last' state, or the 'mean' of the outputs."),
+    Key('model.head.age', 'regression', choices=('hybrid.models.heads:AGE_HEADS',), help=
+         "What age is learned as: 'regression', one number of years, with loss.age; or 'dex', the "
+         'probabilities of the years 0 to 100, whose expectation is predicted.'),
+    Key('model.head.hidden', 0, at_least=0, help=
+        'The units of a hidden layer in each head; 0 is no hidden layer.'),
+    Key('model.head.dropout', 0.2, at_least=0, less_than=1, help=
+        'The share of the features that training drops.'),
+    Key('model.head.age_offset', 33.0, help=
+        'Ages are predicted as age_offset + age_scale * output, in years; about the mean age.'),
+    Key('model.head.age_scale', 20.0, more_than=0, help=
+        'See age_offset; about the standard deviation of ages, in years. Losses of age are '
+        'measured in it.'),
+
+    Key('ensemble.size', 1, at_least=1, at_most=1024, help=
+        'How many members have the model above. They differ in initialisation, augmentation and '
+        'dropout. 1 is a single model.'),
+    Key('ensemble.groups', {}, help=
+        'Members with different models: a dict of NAME: {"size": MEMBERS, "model": {...}}, where '
+        '"model" holds what differs from config.model, such as {"gru": {"size": 2, "model": '
+        '{"recurrent": {"cell": "gru"}}}}. Members are numbered through the groups in the order of '
+        'their names; ensemble.size stays 1.'),
+    Key('ensemble.at_once', 0, at_least=0, help=
+        'How many members of a group are stepped side by side (vmap); the others wait their turn '
+        '(lax.map), which takes less memory. 0 takes what is faster: all on GPUs and TPUs; on CPUs '
+        'one, or four with native bfloat16.'),
+    Key('ensemble.weights', 'uniform', choices=('hybrid.scores.combination:WEIGHTINGS',), help=
+        "How members are weighted: 'uniform', or 'validation', which fits weights (none negative, "
+        'sum 1) on the validation split.'),
+
+    Key('finetune.freeze', '', help=
+        'The last stage, counted from the image, that does not learn: its parameters and its '
+        "statistics of BatchNorm, with which it then runs, stay as they are. '' freezes nothing. "
+        'The stages of a ResNet are stem, layer1, layer2, layer3 and layer4.'),
+    Key('finetune.freeze_steps', 0, at_least=0, help=
+        'For how many steps it does not learn; 0 is for good.'),
+    Key('finetune.encoder_rate', 1.0, more_than=0, help=
+        'The encoder learns at optimizer.learning_rate times this.'),
+    Key('finetune.layer_decay', 1.0, more_than=0, at_most=1, help=
+        'Each stage learns at the rate of the one after it times this; the last stage learns at '
+        'the rate of the encoder.'),
+    Key('finetune.batch_norm', 'train', choices=('hybrid.training.finetuning:BATCH_NORMS',), help=
+        "Whether BatchNorm follows the batches ('train'), or runs with its statistics and leaves "
+        "them as they are ('frozen')."),
+
+    Key('loss.age', 'mse', choices=('hybrid.models.heads:AGE_LOSSES',), help=
+        'The loss of age.'),
+    Key('loss.huber_delta', 1.0, at_least=1e-9, help=
+        'Where huber goes from squared to absolute errors, in units of model.head.age_scale.'),
+    Key('loss.age_weight', 2.0, at_least=0, help='The weight of the loss of age in the sum.'),
+    Key('loss.gender_weight', 1.0, at_least=0, help='The weight of the loss of gender in the sum.'),
+    Key('loss.label_smoothing', 0.0, at_least=0, at_most=1, help=
+        'The share of the probability that labels of gender give to both alike.'),
+
+    Key('optimizer.name', 'adamw', choices=('adamw', 'sgd'), help=
+        'The optimiser; sgd has Nesterov momentum.'),
+    Key('optimizer.learning_rate', 1e-3, at_least=0, help='The learning rate at its peak.'),
+    Key('optimizer.schedule', 'cosine', choices=('cosine', 'constant', 'one_cycle'), help=
+        "The learning rate after the warm-up: 'cosine' falls to zero, 'constant' stays. "
+        "'one_cycle' also warms up by a cosine."),
+    Key('optimizer.warmup', 0.1, at_least=0, less_than=1, help=
+        'The share of the steps in which the learning rate rises from zero to its peak.'),
+    Key('optimizer.weight_decay', 0.05, at_least=0, help=
+        'Decoupled weight decay, of everything but biases and the scales of norms.'),
+    Key('optimizer.momentum', 0.9, at_least=0, at_most=1, help='The momentum of sgd.'),
+    Key('optimizer.gradient_clip', 1.0, at_least=0, help=
+        'Gradients are scaled down to this global norm; 0 leaves them as they are.'),
+    Key('optimizer.ema_decay', 0.0, at_least=0, at_most=1, help=
+        'The decay of the averaged parameters that evaluation uses; 0 averages nothing.'),
+
+    Key('train.batch_size', 64, at_least=1, help=
+        'The examples in a batch, over all devices and processes together.'),
+    Key('train.num_epochs', 20.0, at_least=0, at_most=1e9, help=
+        'How often each training image is seen.'),
+    Key('train.num_steps', 0, at_least=0, at_most=2**31 - 1, help=
+        'The number of steps; if it is not 0, it replaces num_epochs.'),
+    Key('train.log_every_steps', 50, at_least=1, help=
+        'How many steps lie between lines of the log.'),
+    Key('train.eval_every_steps', 0, at_least=0, help=
+        'How many steps lie between validations, each with a checkpoint after it; 0 validates '
+        'after each epoch.'),
+    Key('train.checkpoint_every_steps', 0, at_least=0, help=
+        'How many steps lie between further checkpoints, so that less is lost when a run is '
+        'killed; 0 makes none.'),
+
+    Key('evaluate.batch_size', 128, at_least=1, help=
+        'The examples in a batch, over all devices and processes together.'),
+    Key('evaluate.flip_average', False, help=
+        'Whether predictions are averaged over the image and its mirror image.'),
+
+    Key('detect.model', '~/.cache/hybrid/face_detection_yunet_2023mar.onnx', help=
+        "The file of YuNet, face_detection_yunet_2023mar.onnx of OpenCV Zoo."),
+    Key('detect.threshold', 0.7, more_than=0, less_than=1, help='The lowest score of a face.'),
+    Key('detect.max_size', 1280, at_least=32, help=
+        'Photographs are searched at this size at most, in pixels of their longest side.'),
+)
+# fmt: on
+
+SCHEMA = Schema(_SECTIONS, _KEYS)
+
+# Of the entries in `ensemble.groups`, besides what they change of the model.
+_GROUP_SIZE = Key('size', 1, 'How many members the group has.', at_least=1, at_most=1024)
 
 
-def get_config() -> ml_collections.ConfigDict:
-    """Returns the default configuration."""
-    config = ml_collections.ConfigDict()
+def get_config() -> ConfigDict:
+    """Returns the default configuration, locked: a misspelt key is an error."""
+    return SCHEMA.create()
 
-    # Initialisation, data order, augmentation and dropout all follow from this one number.
-    config.seed = 0
-    # Only deterministic kernels on GPUs, so that a continued run ends bit for bit the same there
-    # too, as it always does on CPUs. Slower; by how much has not been measured yet.
-    config.deterministic = False
-    # A workdir of this program whose parameters this run starts from: DIR, or DIR@last, DIR@STEP
-    # for another checkpoint than the best, DIR#2 for a member of an ensemble. Averaged parameters
-    # are taken where there are any. Several, separated by commas, are for the members, by turns.
-    config.init_from = ''
-    # 'all', or 'encoder': the recurrent network and the heads are initialised.
-    config.init_from_parts = 'all'
 
-    config.data = ml_collections.ConfigDict()
-    # TFDS name, with the builder's config: 'utkface', 'utkface/coral_21_60', 'synthetic_faces',
-    # 'imdb_wiki', 'imdb_wiki/wiki', or one's own faces under any name, 'face_csv/NAME'.
-    config.data.dataset = 'synthetic_faces'
-    # Where prepared datasets live; '' is TFDS's own default (~/tensorflow_datasets).
-    config.data.data_dir = ''
-    # Folder with the files that had to be fetched by hand (see the dataset's README).
-    config.data.manual_dir = ''
-    # Parameters of the builder that differ from its config's defaults, by name.
-    config.data.parameters = ml_collections.ConfigDict()
-    config.data.train_split = 'train'
-    # Decides which checkpoint is the best one; '' for none: the last is evaluated, as in a run of
-    # fixed length on all training data.
-    config.data.validation_split = 'validation'
-    # Read once, at the end of a training. '' skips it.
-    config.data.test_split = 'test'
-    # Side in pixels to which a face is resized when it is read ...
-    config.data.resize_size = 144
-    # ... and the side of the crop out of it that the network sees (centred in evaluation).
-    config.data.image_size = 128
-    # 'unit' (0..1), 'standardize' (per image: mean 0, deviation 1) or 'imagenet' (per channel).
-    config.data.normalization = 'imagenet'
-    # Threads that read and decode in each process.
-    config.data.num_threads = 4
-    # Batches read ahead of the step.
-    config.data.prefetch = 2
-    # Memory in bytes, of each process, in which the training images are kept once they are decoded,
-    # at resize_size, if the whole split fits; else each is decoded again in every epoch.
-    config.data.cache_bytes = 2 << 30
+def check_config(config: ConfigDict) -> None:
+    """Checks everything in a config that needs neither devices nor files nor the built model.
 
-    # Augmentation of the training images, drawn per example. A zero switches that part off.
-    config.augment = ml_collections.ConfigDict()
-    config.augment.enabled = True
-    config.augment.rotation = 15.0  # degrees, uniform in +-
-    config.augment.scale = 0.15  # zoom factor uniform in 1 +-
-    config.augment.shift = 0.04  # share of image_size, uniform in +-, both axes
-    config.augment.flip = 0.5  # probability of a horizontal flip
-    config.augment.brightness = 0.3  # gain uniform in 1 +-, clipped to 0..1
+    Raises:
+      ValueError: naming the key, its value and what it may be.
+    """
+    SCHEMA.check(config)
+    size, resized = config.data.image_size, config.data.resize_size
+    if size > resized or (resized - size) % 2:
+        raise ValueError(
+            f'config.data.image_size={size} must be at most config.data.resize_size={resized}, out '
+            'of whose middle it is cropped, and less by an even number'
+        )
+    if not config.data.train_split:
+        raise ValueError("config.data.train_split='' must name a split")
+    from hybrid.training import finetuning  # It knows the stages of encoders, and imports JAX.
 
-    config.model = ml_collections.ConfigDict()
-    config.model.dtype = 'float32'  # of the computation, or 'bfloat16'; parameters stay float32
-    # What convolutions are computed with on CPUs: 'auto' (the fastest on this machine), 'portable',
-    # 'onednn' or 'xla', see hybrid/ops/kernels.py and hybrid/ops/convolution.py.
-    config.model.kernels = 'auto'
-    config.model.encoder = ml_collections.ConfigDict()
-    config.model.encoder.name = 'resnet18'  # resnet18, resnet34, resnet50, resnet101
-    config.model.encoder.width = 64  # channels of the first stage
-    # Which convolution of a bottleneck (resnet50, resnet101) has the stride: '3x3' (v1.5, as
-    # torchvision's and timm's weights want it) or '1x1' (v1, as He et al.'s and Keras's do).
-    config.model.encoder.bottleneck_stride = '3x3'
-    config.model.encoder.stem = 'imagenet'  # 7x7/2 and max-pool; 'small' and 'medium' are 3x3
-    config.model.encoder.zero_init_residual = True
-    # What the encoder starts from: a .safetensors or .npz file with the weights of a ResNet, named
-    # as torchvision and timm do, or hf://OWNER/NAME[@REVISION][/FILE] on the Hugging Face hub; ''
-    # is the initialisation. Several, separated by commas, are for the members of an ensemble, by
-    # turns.
-    config.model.encoder.pretrained = ''
-    # Blocks that may be missing there, and keep their initialisation: ('layer4',), ('layer4.1',).
-    config.model.encoder.allow_missing = ()
-    # Normalisation that the weights were trained with, which data.normalization has to be.
-    config.model.encoder.pretrained_normalization = 'imagenet'
-    config.model.sequence = ml_collections.ConfigDict()
-    config.model.sequence.order = 'raster'  # raster, serpentine, column
-    config.model.recurrent = ml_collections.ConfigDict()
-    config.model.recurrent.cell = 'lstm'  # lstm, gru, none (CNN alone: global average pooling)
-    config.model.recurrent.features = 256
-    config.model.recurrent.bidirectional = False
-    config.model.recurrent.reduce = 'last'  # last state, or 'mean' of the outputs
-    config.model.head = ml_collections.ConfigDict()
-    # What age is learned as: 'regression', one number of years, with loss.age; or 'dex', the
-    # probabilities of the years 0 to 100, whose expectation is predicted.
-    config.model.head.age = 'regression'
-    config.model.head.hidden = 0  # units of a hidden layer in each head, 0 for none
-    config.model.head.dropout = 0.2
-    # Regression predicts offset + scale * output; its loss takes errors in units of scale (years).
-    config.model.head.age_offset = 33.0
-    config.model.head.age_scale = 20.0
+    finetuning.check(config.finetune)
+    _check_groups(config)
 
-    # Several models trained side by side on the same batches and combined as one predictor.
-    config.ensemble = ml_collections.ConfigDict()
-    # Members with the model above, each with its own initialisation, augmentation and dropout; 1 is
-    # a single model.
-    config.ensemble.size = 1
-    # Members with other models: name -> {'size': members, 'model': what differs from the model
-    # above}, such as {'gru': {'size': 2, 'model': {'recurrent': {'cell': 'gru'}}}}. Members are
-    # numbered through the groups in the order of their names; the size above stays 1.
-    config.ensemble.groups = ml_collections.ConfigDict()
-    # Members of a group that are stepped side by side (vmap); the others wait their turn (lax.map),
-    # which takes less memory. 0 is what is faster: all on GPUs and TPUs; on CPUs one, with native
-    # bfloat16 four.
-    config.ensemble.at_once = 0
-    # 'uniform', or 'validation': weights (none negative, sum 1) fitted on the validation split.
-    config.ensemble.weights = 'uniform'
 
-    # Fine-tuning. Stages of the encoder are stem, layer1, layer2, layer3 and layer4.
-    config.finetune = ml_collections.ConfigDict()
-    # The last stage, counted from the stem, that does not learn: its parameters and BatchNorm's
-    # statistics, by which it then runs, stay as they are. '' is none.
-    config.finetune.freeze = ''
-    config.finetune.freeze_steps = 0  # for so many steps; 0 is for good
-    # The encoder learns at optimizer.learning_rate times this ...
-    config.finetune.encoder_rate = 1.0
-    # ... times this for each stage from layer4 down.
-    config.finetune.layer_decay = 1.0
-    # 'train', or 'frozen': BatchNorm runs by its statistics, and leaves them as they are.
-    config.finetune.batch_norm = 'train'
-
-    config.loss = ml_collections.ConfigDict()
-    config.loss.age = 'mse'  # of regression: mse, l1, huber
-    config.loss.huber_delta = 1.0  # in units of age_scale
-    config.loss.age_weight = 2.0
-    config.loss.gender_weight = 1.0
-    config.loss.label_smoothing = 0.0
-
-    config.optimizer = ml_collections.ConfigDict()
-    config.optimizer.name = 'adamw'  # adamw, sgd
-    config.optimizer.learning_rate = 1e-3  # at its peak
-    # After the warm-up 'cosine' to zero, or 'constant'; 'one_cycle' warms up by a cosine too.
-    config.optimizer.schedule = 'cosine'
-    config.optimizer.warmup = 0.1  # share of the steps, linear from zero
-    config.optimizer.weight_decay = 0.05  # not on biases and norms
-    config.optimizer.momentum = 0.9  # of sgd (Nesterov)
-    config.optimizer.gradient_clip = 1.0  # global norm, 0 for none
-    config.optimizer.ema_decay = 0.0  # of the averaged parameters used in evaluation, 0 for none
-
-    config.train = ml_collections.ConfigDict()
-    config.train.batch_size = 64  # global: over all devices and processes
-    config.train.num_epochs = 20.0
-    config.train.num_steps = 0  # if not 0, instead of num_epochs
-    config.train.log_every_steps = 50
-    # Validation, with a checkpoint after it; 0 is once an epoch.
-    config.train.eval_every_steps = 0
-    # Checkpoints between validations, so that less is lost when killed; 0 for none.
-    config.train.checkpoint_every_steps = 0
-
-    config.evaluate = ml_collections.ConfigDict()
-    config.evaluate.batch_size = 128  # global
-    config.evaluate.flip_average = False  # average over the image and its mirror image
-
-    # Faces of photographs, --mode=predict --detect.
-    config.detect = ml_collections.ConfigDict()
-    # YuNet's face_detection_yunet_2023mar.onnx, from OpenCV Zoo.
-    config.detect.model = '~/.cache/hybrid/face_detection_yunet_2023mar.onnx'
-    config.detect.threshold = 0.7  # lowest score of a face, 0..1
-    config.detect.max_size = 1280  # longest side in pixels at which a photograph is searched
-    # A misspelt key in a config that starts from here is an error.
-    return config.lock()
+def _check_groups(config: ConfigDict) -> None:
+    """Checks `config.ensemble.groups` as `check_config` does."""
+    members = 0
+    for name, group in config.ensemble.groups.items():
+        place = f'config.ensemble.groups.{name}'
+        if not isinstance(group, ConfigDict) or not set(group) <= {'size', 'model'}:
+            shown = group.to_dict() if isinstance(group, ConfigDict) else group
+            raise ValueError(f"{place}={shown!r} must be {{'size': members, 'model': {{...}}}}")
+        count, changes = group.get('size', 1), group.get('model', {})
+        if problem := _GROUP_SIZE.problem(count):
+            raise ValueError(f'{place}.size={count!r} {problem}')
+        SCHEMA.check_changes(changes, 'model', f'{place}.model')
+        if 'kernels' in changes:
+            raise ValueError(
+                f'{place}.model.kernels: all groups have those of config.model.kernels'
+            )
+        members += count
+    if members and config.ensemble.size not in (1, members):
+        raise ValueError(
+            f'config.ensemble.size={config.ensemble.size}, but config.ensemble.groups have '
+            f'{members} members; leave the size at 1'
+        )

@@ -11,13 +11,21 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 
+# How the program is started: from a checkout, and from anywhere.
+PROGRAMS = {'python launch.py': [str(ROOT / 'launch.py')], 'python -m hybrid': ['-m', 'hybrid']}
+
+
 def launch(
-    *flags: str, folder: Path = ROOT, env: dict[str, str] | None = None
+    *flags: str,
+    folder: Path = ROOT,
+    env: dict[str, str] | None = None,
+    program: str = 'python launch.py',
 ) -> subprocess.CompletedProcess:
+    env = {'PYTHONPATH': str(ROOT), **(env or {})}
     return subprocess.run(
-        [sys.executable, str(ROOT / 'launch.py'), *flags],
+        [sys.executable, *PROGRAMS[program], *flags],
         cwd=folder,
-        env={**os.environ, **(env or {})},
+        env={**os.environ, **env},
         capture_output=True,
         text=True,
         timeout=120,
@@ -33,14 +41,51 @@ def assert_refused(result: subprocess.CompletedProcess, *parts: str) -> None:
     assert result.stdout == ''
 
 
-def test_help_names_the_flags_without_importing_what_is_slow(tmp_path):
+@pytest.fixture
+def quick(tmp_path):
+    """An environment in which what is slow to import cannot be imported."""
     for name in ('jax', 'flax', 'tensorflow_datasets', 'matplotlib', 'scipy', 'cv2'):
         (tmp_path / f'{name}.py').write_text('raise RuntimeError(__name__)\n')
-    result = launch('--help', env={'PYTHONPATH': str(tmp_path)})
-    assert result.returncode == 0
-    assert result.stderr == ''
-    for part in ('python launch.py', '--config', '--workdir', '--mode', 'prepare|train|evaluate'):
+    return {'PYTHONPATH': f'{tmp_path}{os.pathsep}{ROOT}'}
+
+
+@pytest.mark.parametrize('program', PROGRAMS)
+def test_help_names_the_flags_without_importing_what_is_slow(quick, program):
+    result = launch('--help', env=quick, program=program)
+    assert (result.returncode, result.stderr) == (0, '')
+    for part in (program, '--config', '--workdir', '--mode', 'prepare|train|evaluate'):
         assert part in result.stdout
+    for part in ('ensemble_quickstart', '\n  train  ', f'{program} --help=train.batch_size'):
+        assert part in result.stdout
+    (other,) = PROGRAMS.keys() - {program}
+    assert other not in result.stdout
+
+
+@pytest.mark.parametrize('topic', ['train.batch_size', '--config.train.batch_size'])
+def test_help_of_a_key_and_of_a_section(quick, topic):
+    result = launch(f'--help={topic}', env=quick)
+    assert (result.returncode, result.stderr) == (0, '')
+    first, second = result.stdout.splitlines()
+    assert first == '--config.train.batch_size=64  (int; 1 or more)'
+    assert second.startswith('    The examples in a batch, ')
+    section = launch('--help=train', env=quick).stdout
+    assert section.startswith('train: How long a training is')
+    assert result.stdout in section
+    assert '--config.train.num_steps=0' in section
+
+
+def test_help_of_a_key_names_what_is_registered():
+    result = launch('--help=model.recurrent.cell')
+    assert '=lstm  (str; one of lstm, gru, none)\n' in result.stdout
+    assert_refused(launch('--help=train.batch'), '--help=train.batch: no such key', 'batch_size')
+
+
+@pytest.mark.parametrize('program', PROGRAMS)
+def test_both_programs_say_the_same_of_a_wrong_flag(tmp_path, program):
+    flags = ['--config=quickstart', '--config.train.batch_sise=32']
+    result = launch(*flags, folder=tmp_path, program=program)
+    assert_refused(result, 'nearest is --config.train.batch_size')
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -74,9 +119,20 @@ def test_help_names_the_flags_without_importing_what_is_slow(tmp_path):
             ['--config=configs/quickstrat.py', 'nearest is configs/quickstart.py'],
         ),
         (
-            ['--config.seed=1', '--config=configs/quickstart.py'],
-            ['--config.seed=1', 'put --config first'],
+            ['--config=quikstart'],
+            ['--config=quikstart: no such recipe', 'nearest is quickstart'],
         ),
+        (['--config.train.batch_size=0'], ['config.train.batch_size=0 must be 1 or more']),
+        (['--config.loss.age', 'l2'], ["config.loss.age='l2' is not one of mse, l1, huber"]),
+        (
+            ['--config.model.encoder.name=resnet20', '--config=configs/ensemble_quickstart.py'],
+            ["config.model.encoder.name='resnet20' is not one of resnet18, "],
+        ),
+        (
+            ['--config=ensemble_quickstart', '--config.ensemble.groups.gru.size=0'],
+            ['config.ensemble.groups.gru.size=0 must be'],
+        ),
+        (['--config.data.parameters.n=3'], ['parameters.n=3: the config has no such entry']),
     ],
 )
 def test_a_wrong_flag_is_one_line_with_what_was_meant(flags, parts):
@@ -105,6 +161,7 @@ def test_evaluation_of_what_is_no_workdir_is_refused(tmp_path):
 @pytest.fixture
 def workdir(tmp_path, tiny_config):
     """A workdir whose training was killed before it saved anything."""
+    tiny_config.model.encoder.name = 'resnet18'  # `tiny` is known to these tests alone.
     (tmp_path / 'run').mkdir()
     (tmp_path / 'run' / 'config.json').write_text(json.dumps(tiny_config.to_dict()))
     return tmp_path / 'run'

@@ -1,9 +1,12 @@
 """What pip reads: pyproject.toml and constraints.txt, and what importing the package costs."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -65,8 +68,7 @@ def test_no_host_is_named(name: str) -> None:
 
 
 def test_versions_agree() -> None:
-    version = PROJECT['version']
-    assert hybrid.__version__ == version
+    version = hybrid.__version__
     assert CITATION['version'] == version
     headings = re.findall(r'^## (\S+)', (ROOT / 'CHANGELOG.md').read_text(), re.MULTILINE)
     assert headings[:2] == ['[Unreleased]', version]
@@ -89,6 +91,78 @@ def test_the_workflow_runs_ci_on_the_oldest_and_a_newer_python() -> None:
     versions = python['with']['python-version'].split()
     assert f'>={versions[0]}' == PROJECT['requires-python']
     assert len(versions) == 2
+
+
+def run(*arguments: str, folder: Path, path: Path) -> subprocess.CompletedProcess:
+    """Runs Python in a folder, with another folder first on its path."""
+    return subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder,
+        env={**os.environ, 'PYTHONPATH': str(path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """A wheel of a copy of the checkout, where building may leave files."""
+    source, target = tmp_path_factory.mktemp('source'), tmp_path_factory.mktemp('wheel')
+    for folder in ('hybrid', 'configs'):
+        shutil.copytree(
+            ROOT / folder, source / folder, ignore=shutil.ignore_patterns('__pycache__')
+        )
+    for name in ('pyproject.toml', 'setup.py', 'README.md', 'LICENSE'):
+        shutil.copy(ROOT / name, source)
+    command = ['-m', 'pip', 'wheel', '-q', '--no-deps', '--no-build-isolation', '--no-index']
+    built = run(*command, '-w', str(target), str(source), folder=source, path=source)
+    assert built.returncode == 0, built.stderr
+    (path,) = target.glob('*.whl')
+    assert path.name == f'hybrid-{hybrid.__version__}-py3-none-any.whl'
+    return zipfile.ZipFile(path)
+
+
+def test_a_wheel_holds_the_package_and_the_recipes_in_it(wheel: zipfile.ZipFile) -> None:
+    files = {name for name in wheel.namelist() if '.dist-info/' not in name}
+    modules = {str(path.relative_to(ROOT)) for path in (ROOT / 'hybrid').rglob('*.py')}
+    recipes = {f'hybrid/configs/{path.name}' for path in (ROOT / 'configs').glob('*.py')}
+    assert {name for name in files if name.endswith('.py')} == modules | recipes
+    assert {name.split('/')[0] for name in files} == {'hybrid'}
+    assert 'hybrid/datasets/utkface/README.md' in files
+
+
+def test_an_installed_package_knows_its_recipes(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    package, empty = tmp_path / 'installed', tmp_path / 'empty'
+    wheel.extractall(package)
+    empty.mkdir()
+    program = (
+        'from hybrid import recipes\n'
+        'for name in recipes.names(): print(name, recipes.get_config(name).data.dataset)\n'
+        "print(recipes.find('quickstart'))\n"
+    )
+    result = run('-c', program, folder=empty, path=package)
+    assert (result.returncode, result.stderr) == (0, '')
+    *loaded, found = result.stdout.splitlines()
+    names = [line.split()[0] for line in loaded]
+    assert names == sorted(path.stem for path in (ROOT / 'configs').glob('*.py'))
+    assert 'utkface_coral_21_60 utkface/coral_21_60' in loaded
+    assert found == str(package / 'hybrid/configs/quickstart.py')
+
+
+def test_an_installed_package_runs_anywhere(wheel: zipfile.ZipFile, tmp_path: Path) -> None:
+    package, empty = tmp_path / 'installed', tmp_path / 'empty'
+    wheel.extractall(package)
+    empty.mkdir()
+    help_ = run('-m', 'hybrid', '--config=quickstart', '--help', folder=empty, path=package)
+    assert help_.returncode == 0
+    assert 'python -m hybrid --help=train' in help_.stdout
+    # It reads the recipe, and gets as far as the dataset.
+    flags = ['--config=ensemble_quickstart', '--config.data.dataset=faces', '--mode=prepare']
+    refused = run('-m', 'hybrid', *flags, folder=empty, path=package)
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("error: data.dataset='faces': no dataset 'faces'.")
+    assert list(empty.iterdir()) == []
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

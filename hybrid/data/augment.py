@@ -33,18 +33,6 @@ class Ranges:
     flip: float = 0.0
     brightness: float = 0.0
 
-    def __post_init__(self):
-        for name, low, high in (
-            ('rotation', 0, 180),
-            ('scale', 0, 0.9),
-            ('shift', 0, 1),
-            ('flip', 0, 1),
-            ('brightness', 0, 1),
-        ):
-            value = getattr(self, name)
-            if not low <= value <= high:
-                raise ValueError(f'config.augment.{name}={value} is not in {low}..{high}')
-
 
 def create_ranges(config: ConfigDict) -> Ranges:
     """The ranges of `config.augment`, all zero if it is not enabled."""

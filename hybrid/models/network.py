@@ -1,6 +1,5 @@
 """The hybrid of a CNN and an RNN: image to age and gender."""
 
-from collections.abc import Collection
 from typing import Any
 
 import flax.linen as nn
@@ -10,7 +9,7 @@ import ml_collections
 
 from hybrid.models import heads, recurrent, resnet, sequence
 from hybrid.models.dropout import Dropout
-from hybrid.ops import convolution, kernels
+from hybrid.ops import kernels
 
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
@@ -64,35 +63,15 @@ def create_model(
     """Builds the network that `config.model` describes.
 
     Args:
-      config_model: `config.model`, see hybrid/default_config.py.
+      config_model: `config.model`, as `default_config.check_config` allows it.
       axis_name: mapped axis over which BatchNorm is synced in training; None outside `pmap`.
       frozen_stages: see `resnet.ResNet`.
       frozen_statistics: see `resnet.ResNet`.
 
     Returns:
       A module with the variable collections 'params' and 'batch_stats'.
-
-    Raises:
-      ValueError: if a value is unknown or out of range; names the key and the choices.
     """
     c = config_model
-    _check_choice('encoder.name', c.encoder.name, resnet.ENCODERS)
-    _check_choice(
-        'encoder.bottleneck_stride', c.encoder.bottleneck_stride, resnet.BOTTLENECK_STRIDES
-    )
-    _check_choice('encoder.stem', c.encoder.stem, resnet.STEMS)
-    _check_choice('sequence.order', c.sequence.order, sequence.ORDERS)
-    _check_choice('recurrent.cell', c.recurrent.cell, recurrent.CELLS)
-    _check_choice('recurrent.reduce', c.recurrent.reduce, recurrent.REDUCTIONS)
-    _check_choice('head.age', c.head.age, heads.AGE_HEADS)
-    _check_choice('dtype', c.dtype, DTYPES)
-    _check_choice('kernels', c.kernels, ('auto', *convolution.KERNELS))
-    _check('encoder.width', c.encoder.width, c.encoder.width >= 1, 'at least 1')
-    _check('recurrent.features', c.recurrent.features, c.recurrent.features >= 1, 'at least 1')
-    _check('head.dropout', c.head.dropout, 0 <= c.head.dropout < 1, 'in [0, 1)')
-    _check('head.hidden', c.head.hidden, c.head.hidden >= 0, '0 (no hidden layer) or more')
-    _check('head.age_scale', c.head.age_scale, c.head.age_scale > 0, 'more than 0 years')
-
     dtype = DTYPES[c.dtype]
     of_head = heads.create_heads(c.head)
     stage_sizes, block = resnet.ENCODERS[c.encoder.name]
@@ -122,12 +101,3 @@ def create_model(
         age_head=of_head['age'],
         gender_head=of_head['gender'],
     )
-
-
-def _check_choice(key: str, value: str, choices: Collection[str]) -> None:
-    _check(key, value, value in choices, f'one of {", ".join(choices)}')
-
-
-def _check(key: str, value: object, ok: bool, wanted: str) -> None:
-    if not ok:
-        raise ValueError(f'config.model.{key}={value!r} must be {wanted}')

@@ -8,8 +8,8 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from hybrid import devices, files
-from hybrid.config_checks import check_config
 from hybrid.data import input_pipeline, prepared
+from hybrid.default_config import check_config
 from hybrid.runs import leaks, member_weights, predictions, trained, workdir
 from hybrid.runs.trained import Trained
 from hybrid.scores import combination, joining, report, rows
@@ -40,6 +40,7 @@ def evaluate(
     """
     for config in configs:
         check_config(config)
+        devices.check_batch_size(config.evaluate.batch_size, 'config.evaluate.batch_size')
     pairs = list(zip(configs, folders, strict=True))
     other = any(leaks.is_other(config, folder) for config, folder in pairs)
     configs = [leaks.without_own_parameters(config, folder) for config, folder in pairs]

@@ -10,8 +10,8 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from hybrid import devices
-from hybrid.config_checks import check_config
 from hybrid.data import input_pipeline, prepared
+from hybrid.default_config import check_config
 from hybrid.modes import evaluate
 from hybrid.runs import checkpoints, predictions, provenance, recovery, trained
 from hybrid.runs import workdir as workdir_lib
@@ -98,6 +98,8 @@ def train_and_evaluate(
       Stopped: when a signal asked for it; everything is saved.
     """
     check_config(config)
+    devices.check_batch_size(config.train.batch_size, 'config.train.batch_size')
+    devices.check_batch_size(config.evaluate.batch_size, 'config.evaluate.batch_size')
     workdir_lib.check_continues(workdir, config, overwrite_config)
     if not workdir_lib.has_begun(workdir):
         initialization.check(config)

@@ -1,7 +1,7 @@
-"""Where the figures of a run come from: command, commit, versions, machine and time of each start.
+"""Records where the figures of a run come from: command, commit, versions, machine and time.
 
-`sessions.jsonl` in the workdir has one line for every start and, unless it was killed, one for its
-end. Nothing reads it but people and `tools.record`; the run itself does not depend on it.
+`sessions.jsonl` in the workdir gets a line whenever a training starts and, unless it is killed, a
+line when it ends. People and `tools.record` read it; the run itself does not depend on it.
 """
 
 import contextlib
@@ -18,17 +18,25 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import jax
+from hybrid import __version__
 
 SESSIONS = 'sessions.jsonl'
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
 
 
+def program() -> str:
+    """Says how this process was started: `python launch.py`, or `python -m hybrid`."""
+    path = pathlib.Path(sys.argv[0])
+    if path.name == '__main__.py':
+        return f'python -m {path.parent.name}'
+    return shlex.join(['python', path.name]) if path.name else 'python'
+
+
 def commit(folder: pathlib.Path | None = None) -> str:
-    """The commit of the code, with `+changes` if files differ from it; '' outside a checkout.
+    """Returns the commit of the code, with `+changes` if files differ; '' outside a checkout.
 
     Args:
-      folder: Of the code; this package's by default.
+      folder: Where the code is; by default where this package is.
     """
     folder = folder or pathlib.Path(__file__).resolve().parent
 
@@ -46,8 +54,8 @@ def commit(folder: pathlib.Path | None = None) -> str:
 
 
 def versions() -> dict[str, str]:
-    """Python's version and those of the packages that decide about numbers."""
-    found = {'python': platform.python_version()}
+    """Returns the versions of this program, of Python and of the packages that decide numbers."""
+    found = {'hybrid': __version__, 'python': platform.python_version()}
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             found[name] = importlib.metadata.version(name)
@@ -55,7 +63,9 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> str:
-    """The accelerators, or the processor and its cores."""
+    """Describes the accelerators or, without any, the processor and its cores."""
+    import jax  # Here, because the command line asks for `program()` alone and must be quick.
+
     devices = jax.devices()
     if devices[0].platform != 'cpu':
         return f'{len(devices)} x {devices[0].device_kind}'
@@ -70,20 +80,22 @@ def machine() -> str:
 
 @contextlib.contextmanager
 def session(workdir: pathlib.Path, first_step: int, kernels: str) -> Iterator[None]:
-    """Notes the start of a training in `sessions.jsonl`, and its end.
+    """Writes the start of a training to `sessions.jsonl`, and its end.
 
     Args:
-      workdir: The run's folder.
-      first_step: How many steps were finished before.
+      workdir: The folder of the run.
+      first_step: How many steps earlier sessions finished.
       kernels: `config.model.kernels`.
     """
+    import jax
+
     start = time.monotonic()
     _append(
         workdir,
         {
             'started': _now(),
             'first_step': first_step,
-            'command': shlex.join(['python', pathlib.Path(sys.argv[0]).name, *sys.argv[1:]]),
+            'command': f'{program()} {shlex.join(sys.argv[1:])}'.strip(),
             'commit': commit(),
             'machine': machine(),
             'processes': jax.process_count(),

@@ -11,6 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from hybrid import devices
+from hybrid.default_config import check_config
 from hybrid.runs import checkpoints, workdir
 from hybrid.training import learners
 from hybrid.training.learner import Learner
@@ -96,6 +97,7 @@ def restore(
       FileNotFoundError: when there is no such checkpoint.
       ValueError: when it does not fit the config.
     """
+    check_config(config)
     learning_rate_fn = create_learning_rate_fn(config.optimizer, 1)
     tx = create_optimizer(config.optimizer, learning_rate_fn, config.finetune)
     learner = learners.create(config, tx)

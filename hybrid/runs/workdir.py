@@ -11,7 +11,7 @@ from typing import Any
 import ml_collections
 import numpy as np
 
-from hybrid import files
+from hybrid import __version__, files
 
 CONFIG, DATASET, SOURCES = 'config.json', 'dataset.json', 'pretrained.json'
 # Keys that say where and how fast something is computed, not what: a run may continue with others.
@@ -267,8 +267,8 @@ def check_examples(
 
 
 def save_dataset(workdir: pathlib.Path, record: dict[str, Any]) -> None:
-    """Writes dataset.json; `record` is from `describe_dataset`."""
-    files.write_json(workdir / DATASET, record)
+    """Writes dataset.json: `record`, from `describe_dataset`, and the version of this program."""
+    files.write_json(workdir / DATASET, record | {'hybrid_version': __version__})
 
 
 def load_dataset(workdir: pathlib.Path) -> dict[str, Any]:

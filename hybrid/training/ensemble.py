@@ -58,59 +58,26 @@ def is_ensemble(config: ConfigDict) -> bool:
 
 
 def create_groups(config: ConfigDict) -> list[Group]:
-    """The groups of an ensemble, in the order of their names, in which members are numbered.
-
-    Raises:
-      ValueError: for a group that is not described as hybrid/default_config.py says, or sizes that
-        do not fit, naming the key.
-    """
-    size, described = config.ensemble.size, config.ensemble.groups.to_dict()
-    described = described or {ONLY: {'size': size}}
+    """The groups of an ensemble, in the order of their names, in which members are numbered."""
+    described = config.ensemble.groups.to_dict() or {ONLY: {'size': config.ensemble.size}}
     groups: list[Group] = []
     first = 0
     for name in sorted(described):
-        key, group = f'config.ensemble.groups.{name}', described[name]
-        if not isinstance(group, Mapping) or not set(group) <= {'size', 'model'}:
-            raise ValueError(f"{key}={group!r} must be {{'size': members, 'model': {{...}}}}")
-        count = group.get('size', 1)
-        if not isinstance(count, int) or count < 1:
-            raise ValueError(f'{key}.size={count!r} must be a number of members, at least 1')
+        count, changes = described[name].get('size', 1), described[name].get('model', {})
         members = tuple(range(first, first + count))
-        groups.append(Group(name, members, _with_model(config, group.get('model', {}), key)))
+        groups.append(Group(name, members, _with_model(config, changes)))
         first += count
-    if size not in (1, first):
-        raise ValueError(
-            f'config.ensemble.size={size}, but config.ensemble.groups have {first} members; leave '
-            'the size at 1'
-        )
     return groups
 
 
-def _with_model(config: ConfigDict, changes: Any, key: str) -> ConfigDict:
+def _with_model(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
     """The config of a single model that differs from `config.model` in some keys."""
-    _check_keys(changes, config.model, f'{key}.model')
-    if 'kernels' in changes:
-        raise ValueError(f'{key}.model.kernels: all groups have those of config.model.kernels')
     config = config.copy_and_resolve_references()
     config.lock()
-    try:
-        config.model.update(changes)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f'{key}.model does not fit config.model: {error}') from None
+    config.model.update(changes)
     with config.unlocked():
         config.ensemble = ConfigDict({**config.ensemble.to_dict(), 'size': 1, 'groups': {}})
     return config
-
-
-def _check_keys(changes: Any, known: ConfigDict, key: str) -> None:
-    """Raises ValueError, naming the key, for one that `known` has not, or a value for several."""
-    if not isinstance(changes, Mapping):
-        raise ValueError(f'{key}={changes!r} must be a dict of some of {", ".join(sorted(known))}')
-    for name, value in changes.items():
-        if name not in known:
-            raise ValueError(f'{key}.{name}: no such key; there are {", ".join(sorted(known))}')
-        if isinstance(known[name], ConfigDict):
-            _check_keys(value, known[name], f'{key}.{name}')
 
 
 class Ensemble:
@@ -277,12 +244,7 @@ def resolve_at_once(at_once: int, model: ConfigDict) -> int:
     Args:
       at_once: `config.ensemble.at_once`.
       model: `config.model`.
-
-    Raises:
-      ValueError: for a negative number.
     """
-    if at_once < 0:
-        raise ValueError(f'config.ensemble.at_once={at_once} must be a number of members, or 0')
     if at_once:
         return at_once
     if not devices.on_cpu():

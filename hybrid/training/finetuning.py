@@ -5,7 +5,6 @@ heads are of no stage: they always learn, at the full rate.
 """
 
 import functools
-import math
 import operator
 from collections.abc import Callable
 from typing import Any
@@ -21,27 +20,20 @@ _LAST = len(resnet.STAGES) - 1
 
 
 def check(config: ConfigDict) -> None:
-    """Checks `config.finetune`.
+    """Checks the stage in `config.finetune`; `default_config.check_config` knows the other limits.
 
     Raises:
       ValueError: naming the key, its value and what it may be.
     """
-
-    def refuse(key: str, wanted: str) -> None:
-        raise ValueError(f'config.finetune.{key}={config[key]!r} {wanted}')
-
     if config.freeze and config.freeze not in resnet.STAGES:
-        refuse('freeze', f"is not one of '', {', '.join(resnet.STAGES)}")
-    if config.batch_norm not in BATCH_NORMS:
-        refuse('batch_norm', f'is not one of {", ".join(BATCH_NORMS)}')
-    if config.freeze_steps < 0:
-        refuse('freeze_steps', 'must be 0, for good, or more')
+        raise ValueError(
+            f"config.finetune.freeze={config.freeze!r} is not one of '', {', '.join(resnet.STAGES)}"
+        )
     if config.freeze_steps and not config.freeze:
-        refuse('freeze_steps', 'needs config.finetune.freeze, the last stage that is frozen')
-    if not 0 < config.encoder_rate < math.inf:
-        refuse('encoder_rate', 'must be more than 0; config.finetune.freeze keeps parameters')
-    if not 0 < config.layer_decay <= 1:
-        refuse('layer_decay', 'must be more than 0 and at most 1')
+        raise ValueError(
+            f'config.finetune.freeze_steps={config.freeze_steps} needs config.finetune.freeze, the '
+            'last stage that is frozen'
+        )
 
 
 def changes_updates(config: ConfigDict) -> bool:

@@ -34,11 +34,6 @@ def check(config: ConfigDict) -> None:
         another kind.
       FileNotFoundError: when a file or a workdir is not there.
     """
-    if config.init_from_parts not in earlier_run.PARTS:
-        raise ValueError(
-            f'config.init_from_parts={config.init_from_parts!r} is not one of '
-            f'{", ".join(earlier_run.PARTS)}'
-        )
     runs = _split(config.init_from)
     for text in runs:
         earlier_run.check(text)

@@ -160,8 +160,3 @@ def test_normalizations():
 def test_uint8_to_unit():
     x = np.array([0, 51, 255], np.uint8).reshape(1, 1, 1, 3)
     np.testing.assert_allclose(augment.to_unit(jnp.asarray(x)).ravel(), [0, 0.2, 1], rtol=1e-6)
-
-
-def test_ranges_out_of_bounds_name_the_key():
-    with pytest.raises(ValueError, match=r'config\.augment\.flip=2'):
-        augment.Ranges(flip=2)

@@ -183,28 +183,6 @@ def test_dropout_acts_on_the_features_of_the_heads():
         apply()
 
 
-@pytest.mark.parametrize(
-    ('key', 'value', 'choices'),
-    [
-        ('encoder.name', 'resnet20', 'resnet18, resnet34, resnet50, resnet101'),
-        ('encoder.stem', 'large', 'imagenet, medium, small'),
-        ('encoder.width', 0, 'at least 1'),
-        ('sequence.order', 'spiral', 'raster, serpentine, column'),
-        ('recurrent.cell', 'rnn', 'lstm, gru, none'),
-        ('recurrent.reduce', 'max', 'last, mean'),
-        ('recurrent.features', 0, 'at least 1'),
-        ('head.dropout', 1.0, r'\[0, 1\)'),
-        ('head.hidden', -1, '0 .* or more'),
-        ('head.age', 'years', 'regression, dex'),
-        ('head.age_scale', 0.0, 'more than 0'),
-        ('dtype', 'float16', 'float32, bfloat16'),
-    ],
-)
-def test_bad_values_name_the_key_and_the_choices(key, value, choices):
-    with pytest.raises(ValueError, match=f'config.model.{key}={value!r} must be .*{choices}'):
-        create_model(model_config(**{key: value}))
-
-
 @pytest.mark.parametrize('members', [0, 3])
 def test_lowered_for_a_gpu_a_training_step_has_convolutions_in_bfloat16(members):
     """The same ones, and as many matrix products, as with XLA's own convolutions."""

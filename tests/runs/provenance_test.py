@@ -4,6 +4,7 @@ import subprocess
 
 import pytest
 
+import hybrid
 from hybrid.runs import provenance
 
 
@@ -29,6 +30,19 @@ def test_commit_names_the_checkout_and_says_whether_files_differ(tmp_path):
     assert provenance.commit(package) == head[:12] + '+changes'
 
 
+@pytest.mark.parametrize(
+    ('script', 'program'),
+    [
+        ('/a b/launch.py', 'python launch.py'),
+        ('/site-packages/hybrid/__main__.py', 'python -m hybrid'),
+        ('', 'python'),
+    ],
+)
+def test_the_command_is_as_it_was_typed(monkeypatch, script, program):
+    monkeypatch.setattr('sys.argv', [script, '--mode=train'])
+    assert provenance.program() == program
+
+
 def test_a_session_has_a_start_and_an_end_whatever_ends_it(tmp_path, monkeypatch):
     monkeypatch.setattr('sys.argv', ['/somewhere/launch.py', '--config=a b.py'])
     with provenance.session(tmp_path, 0, 'portable'):
@@ -38,6 +52,7 @@ def test_a_session_has_a_start_and_an_end_whatever_ends_it(tmp_path, monkeypatch
     rows = [json.loads(line) for line in (tmp_path / 'sessions.jsonl').read_text().splitlines()]
     assert [row.get('first_step') for row in rows] == [0, None, 7, None]
     assert rows[0]['command'] == "python launch.py '--config=a b.py'"
+    assert rows[0]['versions']['hybrid'] == hybrid.__version__
     assert rows[0]['versions']['jax'] == provenance.versions()['jax']
     assert rows[0]['kernels'] == 'portable'
     assert rows[0]['xla_flags'] == os.environ['XLA_FLAGS']

@@ -5,6 +5,7 @@ import ml_collections
 import numpy as np
 import pytest
 
+import hybrid
 from hybrid import default_config
 from hybrid.runs import workdir
 
@@ -176,7 +177,8 @@ def test_other_examples_than_at_the_start_are_refused_once_there_is_a_checkpoint
         workdir.check_dataset(tmp_path, record(train='abd', test='xy'))
     with pytest.raises(ValueError, match=r'began with faces/default/1\.0\.0, not other/1'):
         workdir.check_dataset(tmp_path, record('other/1', train='abc', test='xy'))
-    assert workdir.load_dataset(tmp_path) == record(train='abc', test='xy')
+    expected = {**record(train='abc', test='xy'), 'hybrid_version': hybrid.__version__}
+    assert workdir.load_dataset(tmp_path) == expected
 
 
 def test_overwriting_may_change_all_but_the_order_of_what_has_begun(tmp_path, config):

@@ -155,9 +155,6 @@ def test_at_once_is_all_but_on_cpus(config, monkeypatch):
     model.kernels, model.dtype = 'auto', 'float32'
     monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
     assert ensemble.resolve_at_once(0, model) == sys.maxsize
-    config.ensemble.at_once, config.ensemble.size = -1, 2
-    with pytest.raises(ValueError, match=r'config\.ensemble\.at_once=-1'):
-        learners.create(config, optax.identity())
 
 
 def test_a_member_that_is_not_finite_is_frozen_and_the_others_go_on(config, steps):
@@ -207,43 +204,6 @@ def test_one_model_two_of_it_and_groups(config):
     assert (made.is_ensemble, made.members) == (True, (0, 1))
     config.ensemble.size = 1
     assert learners.create(mixed(config), tx).members == (0, 1, 2)
-
-
-@pytest.mark.parametrize(
-    ('groups', 'size', 'message'),
-    [
-        ({'a': {'size': 0}}, 1, r'config\.ensemble\.groups\.a\.size=0 must be'),
-        ({'a': {'model': {'kernels': 'xla'}}}, 1, r'groups\.a\.model\.kernels: all groups have'),
-        ({'a': {'members': 2}}, 1, r"config\.ensemble\.groups\.a=\{'members': 2\} must be"),
-        (
-            {'a': {'model': {'encodr': {}}}},
-            1,
-            r'groups\.a\.model\.encodr: no such key; .* encoder, ',
-        ),
-        (
-            {'a': {'model': {'recurrent': {'cel': 'gru'}}}},
-            1,
-            r'a\.model\.recurrent\.cel: no .* cell, ',
-        ),
-        (
-            {'a': {'model': {'recurrent': 'gru'}}},
-            1,
-            r"model\.recurrent='gru' must be a dict of .*cell",
-        ),
-        ({'a': {'model': {'encoder': {'width': 'x'}}}}, 1, r'groups\.a\.model does not fit'),
-        ({'a': {'size': 2}}, 3, r'config\.ensemble\.size=3, but .* have 2 members'),
-    ],
-)
-def test_what_is_wrong_with_a_group_is_said(config, groups, size, message):
-    config.ensemble.groups, config.ensemble.size = groups, size
-    with pytest.raises(ValueError, match=message):
-        ensemble.create_groups(config)
-
-
-def test_a_wrong_name_in_a_group_names_the_group(config):
-    config.ensemble.groups = {'a': {'model': {'recurrent': {'cell': 'rnn'}}}}
-    with pytest.raises(ValueError, match=r'ensemble\.groups\.a: config\.model\.recurrent\.cell'):
-        learners.create(config, optax.identity())
 
 
 @pytest.mark.long

@@ -64,12 +64,3 @@ def test_first_steps_by_hand(config):
     tx = optimizer.create_optimizer(config, lambda step: 0.01)
     updates, _ = tx.update(grads, tx.init(params), params)
     np.testing.assert_allclose(updates['w'], [[-0.01, -0.01]], rtol=1e-4)
-
-
-@pytest.mark.parametrize(
-    ('key', 'value'), [('name', 'lion'), ('schedule', 'step'), ('warmup', 1.5)]
-)
-def test_unknown_values_name_the_key(config, key, value):
-    config[key] = value
-    with pytest.raises(ValueError, match=rf'config\.optimizer\.{key}={value!r}'):
-        optimizer.create_optimizer(config, optimizer.create_learning_rate_fn(config, 10))

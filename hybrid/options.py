@@ -1,0 +1,232 @@
+r"""The options of the command line, and the configs that they name.
+
+Train and evaluate on drawn faces, prepare UTKFace, train on it, evaluate again, predict:
+
+  python launch.py
+  python launch.py --mode=prepare --config=utkface_resnet18_lstm --config.data.manual_dir=DIR
+  python launch.py --config=utkface_resnet18_lstm --workdir=W --config.train.batch_size=128
+  python launch.py --mode=evaluate --workdir=W --split=test --checkpoint=best
+  python launch.py --mode=predict --workdir=W --input=PHOTOS --detect --output=faces.csv
+
+Find what a dataset leaks; evaluate a model on another dataset than its own:
+
+  python launch.py --mode=audit --config.data.dataset=utkface --config.data.manual_dir=DIR
+  python launch.py --mode=evaluate --workdir=W --config.data.dataset=face_csv/mine \
+      --config.data.manual_dir=FACES
+
+Start from ImageNet weights, or from an earlier run:
+
+  python launch.py --config=utkface_resnet18_lstm_imagenet --workdir=W \
+      --config.model.encoder.pretrained=resnet18.safetensors
+  python launch.py --config=utkface_resnet18_lstm --workdir=V --config.init_from=W
+
+Train an ensemble, combine finished runs, take an ensemble apart:
+
+  python launch.py --config=ensemble_quickstart --workdir=E
+  python launch.py --mode=evaluate --workdir=A,B,C
+  python launch.py --mode=unstack --workdir=E --output=members
+"""
+
+import pathlib
+import re
+import sys
+import textwrap
+from typing import Any
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from hybrid import recipes
+from hybrid.default_config import SCHEMA, check_config, get_config
+from hybrid.runs import provenance
+
+FLAGS = flags.FLAGS
+flags.DEFINE_string(
+    'config',
+    'quickstart',
+    'A recipe: the name of one that comes with the program, or a file. --config.KEY=VALUE changes '
+    'a key, also of the config that a workdir holds.',
+)
+flags.DEFINE_string(
+    'workdir',
+    '',
+    "The run's folder. In training the default is runs/<name of the recipe>. evaluate, "
+    'predict, stack: also several, separated by commas, whose models are combined.',
+)
+flags.DEFINE_enum(
+    'mode',
+    'train',
+    ['prepare', 'train', 'evaluate', 'predict', 'audit', 'unstack', 'stack'],
+    'prepare: make the dataset ready. train: train or continue, then evaluate. '
+    "evaluate: evaluate a workdir's checkpoint on --split. "
+    'predict: age and gender for the image files of --input. '
+    "audit: what the dataset's splits share, and how their labels are spread. "
+    'unstack: each member of an ensemble to a workdir of its own in --output. '
+    'stack: the models of several workdirs to one ensemble, the workdir --output.',
+)
+flags.DEFINE_string('split', 'test', 'evaluate: which split of the dataset.')
+flags.DEFINE_enum('checkpoint', 'best', ['best', 'last'], 'evaluate, predict: which checkpoint.')
+flags.DEFINE_string('input', '', 'predict: an image file, or a folder that is searched for them.')
+flags.DEFINE_string(
+    'output',
+    '',
+    'predict: the .csv or .jsonl file to write. evaluate: folder for the results, by default the '
+    'workdir. audit: folder for the report, by default in runs/audit. unstack, stack: the folder '
+    'to make.',
+)
+flags.DEFINE_bool('detect', False, 'predict: find the faces of photographs; else crops are meant.')
+flags.DEFINE_string('draw', '', 'predict: folder for pictures with boxes and predictions.')
+flags.DEFINE_bool(
+    'overwrite_config', False, 'train: go on although the workdir has another config.'
+)
+flags.DEFINE_string(
+    'coordinator',
+    '',
+    'Several processes: host:port of process 0; "auto" lets JAX find out, as on TPU '
+    'pods. Not needed under srun, mpirun or torchrun.',
+)
+flags.DEFINE_integer('num_processes', 0, 'Several processes: how many, with --coordinator.')
+flags.DEFINE_integer('process_id', -1, 'Several processes: which one this is, from 0.')
+flags.DEFINE_bool('debug', False, 'Show the whole traceback of an error.')
+
+_HELP = re.compile(r'--?(?:help|helpshort|helpfull|h|\?)(?:=(?:--)?(?:config\.)?(.*))?')
+_OVERRIDE = re.compile(r'--?(?:no)?config\.([^=]+)(=.*)?', re.DOTALL)
+
+
+def parse_flags(argv: list[str]) -> list[str]:
+    """Parses the command line but for the changes of the config, `--config.KEY=VALUE`.
+
+    Returns:
+      The changes, each as one word.
+    """
+    try:
+        for argument in argv[1:]:
+            if match := _HELP.fullmatch(argument):
+                _show_help(match[1] or '')
+                sys.exit(0)
+        rest, changes = _split(FLAGS.read_flags_from_files(argv, force_gnu=False))
+        unexpected = FLAGS(rest)[1:]
+    except (ValueError, flags.Error) as error:
+        sys.exit(f'error: {" ".join(str(error).split())}')
+    if unexpected:
+        sys.exit(f'error: {unexpected[0]}: unexpected argument; options are written --name=value')
+    return changes
+
+
+def load_configs(changes: list[str]) -> tuple[list[ConfigDict], list[pathlib.Path]]:
+    """Finds the configs and workdirs that the flags name: one of each, or several that match.
+
+    Raises:
+      FileNotFoundError: if there is no such recipe, or no config in a workdir.
+      ValueError: if a config is wrong, or the flags do not go together.
+    """
+    from hybrid.runs import workdir
+
+    try:
+        config = recipes.get_config(FLAGS.config)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f'--config={error}') from None
+    changed = _apply(config, changes)
+    configs = [config]
+    folders = [pathlib.Path(name).expanduser() for name in FLAGS.workdir.split(',')]
+    if FLAGS.mode not in ('prepare', 'train', 'audit'):
+        if not FLAGS.workdir:
+            raise ValueError(f'--mode={FLAGS.mode} needs --workdir, the folder of a training')
+        if not all(FLAGS.workdir.split(',')):
+            raise ValueError(f'--workdir={FLAGS.workdir}: a comma without a workdir beside it')
+        if len({folder.resolve() for folder in folders}) < len(folders):
+            raise ValueError(f'--workdir={FLAGS.workdir} names a workdir twice')
+        configs = [workdir.load_config(folder, get_config()) for folder in folders]
+        for config in configs:
+            # The workdir holds what was chosen on the machine that trained it.
+            config.model.kernels = 'auto'
+            config.update_from_flattened_dict(changed)
+    elif not FLAGS.workdir:
+        folders = [pathlib.Path('runs') / pathlib.Path(FLAGS.config).stem]
+    if len(folders) > 1 and FLAGS.mode not in ('evaluate', 'predict', 'stack'):
+        raise ValueError(f'--mode={FLAGS.mode} takes one --workdir, not {len(folders)}')
+    for config in configs:
+        check_config(config)
+    return configs, folders
+
+
+def _show_help(topic: str) -> None:
+    """Prints how the program is used or, given a topic, what a section or a key of a config is."""
+    if topic:
+        print(SCHEMA.describe(topic))
+        return
+    program = provenance.program()
+    _, _, usage = (__doc__ or '').partition('\n\n')
+    names = textwrap.indent(textwrap.fill(', '.join(recipes.names()), 98), '  ')
+    # In one piece, so that a reader who stops early, such as `head`, causes no error.
+    print(
+        f'{usage.replace("python launch.py", program)}\n'
+        f'Flags:\n{FLAGS.module_help(sys.modules[__name__])}\n'
+        f'Recipes, --config=NAME:\n\n{names}\n\n'
+        f'Sections of the config and keys outside of them, --config.SECTION.KEY=VALUE:\n\n'
+        f'{SCHEMA.overview()}\n\n'
+        f'{program} --help=train.batch_size explains a key, --help=train a whole section.'
+    )
+
+
+def _split(argv: list[str]) -> tuple[list[str], list[str]]:
+    """Parts the changes of a config from the rest of a command line.
+
+    Returns:
+      The rest, and the changes: each one word, `--config.KEY=VALUE` also for two words.
+
+    Raises:
+      ValueError: for a key that there is not; names the nearest.
+    """
+    rest, overrides = [], []
+    arguments = iter(argv)
+    for argument in arguments:
+        match = _OVERRIDE.fullmatch(argument)
+        if not match:
+            rest.append(argument)
+            continue
+        name, value = match.groups()
+        if problem := SCHEMA.wrong_name(name, '--config.'):
+            raise ValueError(f'{argument}: {problem}')
+        is_switch = name in SCHEMA.keys and isinstance(SCHEMA.keys[name].default, bool)
+        if value is None and not is_switch:
+            argument += f'={next(arguments, "")}'
+        overrides.append(f'--{argument.lstrip("-")}')
+    return rest, overrides
+
+
+def _apply(config: ConfigDict, overrides: list[str]) -> dict[str, Any]:
+    """Changes a config as the command line says.
+
+    Args:
+      config: Is changed in place.
+      overrides: Words such as `--config.train.batch_size=32`.
+
+    Returns:
+      The values of the keys that are changed, by their names with dots.
+
+    Raises:
+      ValueError: for a value of the wrong type; says what it may be.
+    """
+    values = flags.FlagValues()
+    argv = ['', *overrides]
+    try:
+        config_flags.DEFINE_config_dict('config', config, flag_values=values, sys_argv=argv)
+        values(argv)
+    except (AttributeError, KeyError):
+        # `_split` knows all keys, so this is an entry of a value that is a dict.
+        words = [
+            word
+            for word in overrides
+            if word.split('=')[0].removeprefix('--config.') not in SCHEMA.keys
+        ]
+        raise ValueError(
+            f'{words[0]}: the config has no such entry; give the whole dict, as in '
+            '--config.data.parameters="{\'NAME\': 1}"'
+        ) from None
+    except (TypeError, ValueError, flags.Error) as error:
+        message = ' '.join(str(error).split())
+        if match := re.match(r'flag (--config\.([^=]+)=.*?): ', message):
+            message = f'{match[1]}: {SCHEMA.explain(match[2])}'
+        raise ValueError(message) from None
+    return config_flags.get_override_values(values['config'])
