@@ -5,6 +5,7 @@ import faulthandler
 import functools
 import os
 from collections.abc import Callable, Mapping
+from concurrent import futures
 from typing import Any
 
 import jax
@@ -195,20 +196,58 @@ def shard_batch(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     return {name: put(x) for name, x in batch.items()}
 
 
-def compile_train_step(step: Callable[[Any, Any], tuple[Any, Any]]) -> Callable:
+@functools.cache
+def _compilers() -> futures.Executor:
+    # Half of a compilation takes one core only.
+    return futures.ThreadPoolExecutor(os.cpu_count(), thread_name_prefix='compile')
+
+
+class Program:
+    """A mapped step, compiled when it is first called, or in a thread before.
+
+    Args:
+      mapped: What `jax.pmap` returns.
+    """
+
+    def __init__(self, mapped: Any):
+        self._mapped = mapped
+        self._ahead: futures.Future | None = None
+
+    def compile_ahead(self, *arguments: Any) -> None:
+        """Begins to compile for such arguments, which are not consumed; nothing the second time.
+
+        Args:
+          *arguments: Arrays, or jax.ShapeDtypeStruct with the sharding that they will have.
+        """
+        # Several processes give it other arrays than those that they are called with.
+        if self._ahead is None and jax.process_count() == 1:
+            self._ahead = _compilers().submit(lambda: self._mapped.lower(*arguments).compile())
+
+    def __call__(self, *arguments: Any) -> Any:
+        """Takes the step."""
+        if self._ahead is not None:
+            self._ahead.result()  # JAX finds it, as long as it is kept, and does not compile again.
+        return self._mapped(*arguments)
+
+    def lower(self, *arguments: Any) -> Any:
+        """What JAX makes of it for such arguments."""
+        return self._mapped.lower(*arguments)
+
+
+def compile_train_step(step: Callable[[Any, Any], tuple[Any, Any]]) -> Program:
     """Compiles a per-device `step(state, batch) -> (state, metrics)`; the old state is consumed.
 
     The step must bring state and metrics to agreement itself (psum over AXIS): what comes back is
     one device's copy of each.
     """
-    return jax.pmap(
-        step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0
+    return Program(
+        jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=(None, None), donate_argnums=0)
     )
 
 
-def compile_eval_step(step: Callable[[Any, Any], Any]) -> Callable:
+def compile_eval_step(step: Callable[[Any, Any], Any]) -> Program:
     """Compiles a per-device `step(state, batch) -> rows` whose outputs are per example."""
-    return jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=0)
+    return Program(jax.pmap(step, axis_name=AXIS, in_axes=(None, 0), out_axes=0))
 
 
 def gather_rows(batches: list[dict[str, jax.Array]]) -> dict[str, np.ndarray]:

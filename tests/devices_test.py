@@ -1,3 +1,5 @@
+import threading
+
 import jax
 import numpy as np
 import pytest
@@ -27,6 +29,48 @@ def test_train_step_reduces_over_devices_and_consumes_the_state():
     assert float(new) == 1 + 2 * jax.device_count()
     assert float(metrics['seen']) == 1
     assert state.is_deleted()
+
+
+def test_what_was_compiled_ahead_is_not_compiled_again():
+    compiled = []
+
+    def listen(event: str, duration_secs: float, **details: str | int) -> None:
+        if event.endswith('backend_compile_duration'):
+            compiled.append(threading.current_thread())
+
+    step = devices.compile_train_step(lambda state, b: (state + b['x'].sum(), {'seen': state}))
+    state = devices.replicate(np.ones(3, np.float32))
+    like = jax.ShapeDtypeStruct(state.shape, state.dtype, sharding=devices.replicated())
+    batch = devices.shard_batch({'x': np.ones(2 * jax.device_count(), np.float32)})
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        step.compile_ahead(like, batch)
+        state, _ = step(state, batch)
+        step.compile_ahead(state, batch)
+        step(state, batch)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    assert len(compiled) == 1
+    assert compiled[0] is not threading.current_thread()
+
+
+def test_programs_are_compiled_side_by_side():
+    both = threading.Barrier(2, timeout=60)
+
+    class Mapped:
+        def lower(self) -> 'Mapped':
+            return self
+
+        def compile(self) -> None:
+            both.wait()  # For the other, which none could do alone.
+
+        def __call__(self) -> str:
+            return 'taken'
+
+    programs = [devices.Program(Mapped()) for _ in range(2)]
+    for program in programs:
+        program.compile_ahead()
+    assert [program() for program in programs] == ['taken', 'taken']
 
 
 def test_replicate_copies():

@@ -6,6 +6,7 @@ import pathlib
 import time
 from typing import Any
 
+import jax
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
@@ -52,6 +53,19 @@ def create_train_iterator(builder: tfds.core.DatasetBuilder, config: ConfigDict)
         prefetch=config.data.prefetch,
         cache_bytes=config.data.cache_bytes,
     )
+
+
+def compile_ahead(learner: Learner, state: Any, config: ConfigDict, step: int) -> None:
+    """Begins to compile what a run will need, while its state is made and its images are read."""
+
+    def blank(batch_size: int, place: str) -> dict[str, Any]:
+        share = batch_size // devices.process_count()
+        return devices.shard_batch(
+            input_pipeline.blank_batch(share, config.data.resize_size, place)
+        )
+
+    batches = blank(config.train.batch_size, 'position'), blank(config.evaluate.batch_size, 'index')
+    learner.compile_ahead(state, *batches, step)
 
 
 def report_nonfinite(learner: Learner, state: Any, known: set[int], workdir: pathlib.Path) -> None:
@@ -126,7 +140,6 @@ def train_and_evaluate(
     learning_rate_fn = create_learning_rate_fn(config.optimizer, num_steps)
     tx = create_optimizer(config.optimizer, learning_rate_fn, config.finetune)
     learner = learners.create(config, tx)
-    state = learner.create_state()
     iterator = create_train_iterator(builder, config)
 
     with contextlib.ExitStack() as stack:
@@ -136,13 +149,17 @@ def train_and_evaluate(
         saved = stack.enter_context(checkpoints.Checkpoints(workdir))
         start_step = 0
         sources: list[dict[str, Any]] = []
-        target = checkpoints.abstract(state, devices.replicated())
+        target = checkpoints.abstract(learner.abstract_state(), devices.replicated())
+        next_step = max(saved.steps(), default=0) + 1
+        # On GPUs compiling times kernels, which must have the device to themselves.
+        if next_step <= num_steps and devices.on_cpu():
+            compile_ahead(learner, target, config, next_step)
         if restored := recovery.restore_latest(saved, target):
             start_step, state, data_state = restored
             iterator.set_state(data_state)
             _LOG.info('%s: continuing after step %d of %d', workdir, start_step, num_steps)
         else:
-            state, sources = initialization.start(config, state)
+            state, sources = initialization.start(config, learner.create_state())
             _LOG.info('%s', learner.overview(state))
             state = devices.replicate(state)
         # Only now: what was refused above leaves a workdir as it was.
@@ -161,6 +178,8 @@ def train_and_evaluate(
         stack.enter_context(contextlib.closing(batches))
         pending: list[Any] = []
         frozen: set[int] = set()
+        # In one program: by itself each operation would be compiled for its own.
+        learning_rate = jax.jit(learning_rate_fn)
         clock = time.monotonic()
         for step in range(start_step + 1, num_steps + 1):
             if config.finetune.freeze_steps and step == config.finetune.freeze_steps + 1:
@@ -182,7 +201,7 @@ def train_and_evaluate(
             if log or save:
                 row = learner.summarize(pending, state)
                 report_nonfinite(learner, state, frozen, workdir)
-                row['train/learning_rate'] = float(learning_rate_fn(step - 1))
+                row['train/learning_rate'] = float(learning_rate(step - 1))
                 images = len(pending) * config.train.batch_size
                 row['train/images_per_second'] = images / (time.monotonic() - clock)
                 writers.write(step, row)

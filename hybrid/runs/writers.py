@@ -11,8 +11,6 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import TextIO
 
-import tensorboardX
-
 from hybrid import files
 
 _LOG = logging.getLogger(__name__)
@@ -140,6 +138,9 @@ class Writers:
         self._active = active
         if not active:
             return
+        # It imports PyTorch where that is installed: by now there are programs being compiled.
+        import tensorboardX
+
         truncate_metrics(workdir / METRICS, start_step)
         self._file = (workdir / METRICS).open('a')
         # TensorBoard then hides what was written beyond start_step before the run was killed.

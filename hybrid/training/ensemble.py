@@ -8,10 +8,8 @@ all in which its keys differ from a single model's: member 0 is what a run of it
 
 import dataclasses
 import functools
-import os
 import sys
 from collections.abc import Callable, Mapping
-from concurrent import futures
 from typing import Any
 
 import jax
@@ -99,14 +97,13 @@ class Ensemble:
         self._train_steps: dict[str, Any] = {}
         self._predict_steps: dict[str, Any] = {}
         self._eval_steps: dict[str, Any] = {}
-        self._compiled: set[str] = set()
         for group in self.groups:
             try:
                 model = create_model(group.config.model, axis_name=devices.AXIS)
             except ValueError as error:
                 raise ValueError(f'config.ensemble.groups.{group.name}: {error}') from None
             self._models[group.name] = model
-            self._train_steps[group.name] = learner.compile_train_step(
+            self._train_steps[group.name] = learner.compile_train_steps(
                 group.config, tx, functools.partial(map_members, at_once=at_once)
             )
             for steps, create_step in (
@@ -116,18 +113,6 @@ class Ensemble:
                 steps[group.name] = devices.compile_eval_step(
                     map_eval_members(create_step(model, group.config), at_once)
                 )
-
-    def _of_groups(self, kind: str, calls: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
-        """What the programs of one kind return, for each group.
-
-        The first call of each compiles it, which takes one core: then all are called side by side.
-        Not with several devices, on each of which collectives must come in the same order.
-        """
-        if kind in self._compiled or devices.device_count() > 1:
-            return {name: call() for name, call in calls.items()}
-        self._compiled.add(kind)
-        with futures.ThreadPoolExecutor(min(len(calls), os.cpu_count() or 1)) as pool:
-            return dict(zip(calls, pool.map(lambda call: call(), calls.values()), strict=True))
 
     def create_state(self) -> dict[str, TrainState]:
         """See `Learner`."""
@@ -147,6 +132,19 @@ class Ensemble:
             for group in self.groups
         }
 
+    def compile_ahead(
+        self,
+        state: dict[str, TrainState],
+        batch: Mapping[str, jax.Array],
+        eval_batch: Mapping[str, jax.Array],
+        number: int,
+    ) -> None:
+        """See `Learner`."""
+        for name, steps in self._train_steps.items():
+            steps(number).compile_ahead(state[name], batch)
+        for name, step in self._eval_steps.items():
+            step.compile_ahead(state[name].eval_variables, eval_batch)
+
     def overview(self, state: dict[str, TrainState]) -> str:
         """See `Learner`."""
         lines = []
@@ -165,13 +163,10 @@ class Ensemble:
         self, state: dict[str, TrainState], batch: Mapping[str, jax.Array], number: int = 1
     ) -> tuple[dict[str, TrainState], dict[str, Any]]:
         """See `Learner`; the metrics are a dict of the groups'."""
-        pairs = self._of_groups(
-            'train',
-            {
-                name: functools.partial(step, state[name], batch, number)
-                for name, step in self._train_steps.items()
-            },
-        )
+        steps = {name: steps(number) for name, steps in self._train_steps.items()}
+        for name, step in steps.items():
+            step.compile_ahead(state[name], batch)  # Side by side.
+        pairs = {name: step(state[name], batch) for name, step in steps.items()}
         return (
             {name: new for name, (new, _) in pairs.items()},
             {name: metrics for name, (_, metrics) in pairs.items()},
@@ -206,26 +201,24 @@ class Ensemble:
         self, variables: dict[str, Any], batch: Mapping[str, jax.Array]
     ) -> dict[str, jax.Array]:
         """See `Learner`."""
-        return self._rows('predict', self._predict_steps, variables, batch)
+        return self._rows(self._predict_steps, variables, batch)
 
     def eval_step(
         self, variables: dict[str, Any], batch: Mapping[str, jax.Array]
     ) -> dict[str, jax.Array]:
         """See `Learner`."""
-        return self._rows('evaluate', self._eval_steps, variables, batch)
+        return self._rows(self._eval_steps, variables, batch)
 
     def _rows(
         self,
-        kind: str,
-        steps: Mapping[str, Callable],
+        steps: Mapping[str, devices.Program],
         variables: dict[str, Any],
         batch: Mapping[str, jax.Array],
     ) -> dict[str, jax.Array]:
         """Puts the members of all groups side by side, in the columns that all groups have."""
-        calls = {
-            name: functools.partial(step, variables[name], batch) for name, step in steps.items()
-        }
-        rows = list(self._of_groups(kind, calls).values())
+        for name, step in steps.items():
+            step.compile_ahead(variables[name], batch)
+        rows = [step(variables[name], batch) for name, step in steps.items()]
         index = rows[0]['index']
         return {
             name: index if name == 'index' else jnp.concatenate([r[name] for r in rows], axis=-1)

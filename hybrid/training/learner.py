@@ -39,6 +39,22 @@ class Learner(Protocol):
     def abstract_state(self) -> Any:
         """The shapes and types of that, as jax.ShapeDtypeStruct."""
 
+    def compile_ahead(
+        self,
+        state: Any,
+        batch: Mapping[str, jax.Array],
+        eval_batch: Mapping[str, jax.Array],
+        number: int,
+    ) -> None:
+        """Begins to compile, in threads, the training step of that number, and the evaluation's.
+
+        Args:
+          state: As `abstract_state`, with the sharding of the arrays.
+          batch: Of training, as the step will get it; its numbers do not matter.
+          eval_batch: Of evaluation.
+          number: As of `train_step`.
+        """
+
     def overview(self, state: Any) -> str:
         """The parameters as a table."""
 
@@ -75,12 +91,12 @@ class Learner(Protocol):
         """The same with the labels in the batch: rows of `eval_step.create_eval_step`."""
 
 
-def compile_train_step(
+def compile_train_steps(
     config: ConfigDict,
     tx: optax.GradientTransformation,
     lift: Callable[[Callable], Callable] = lambda step: step,
-) -> Callable:
-    """Compiles the training step of a model: `step(state, batch, number) -> (state, metrics)`.
+) -> Callable[[int], devices.Program]:
+    """Compiles the training steps of a model: number to `step(state, batch) -> (state, metrics)`.
 
     Args:
       config: Of the run.
@@ -88,12 +104,12 @@ def compile_train_step(
       lift: Makes a step of several members out of that of one.
 
     Returns:
-      A function that takes one program while stages are frozen, in which nothing of theirs is
+      A function that gives one program while stages are frozen, in which nothing of theirs is
       differentiated, and another one afterwards.
     """
     finetune = config.finetune
 
-    def compile_one(frozen_stages: int) -> Callable:
+    def compile_one(frozen_stages: int) -> devices.Program:
         model = create_model(
             config.model,
             axis_name=devices.AXIS,
@@ -104,11 +120,7 @@ def compile_train_step(
 
     first = compile_one(finetuning.frozen_stages(finetune))
     later = compile_one(0) if finetune.freeze_steps else first
-
-    def step(state: Any, batch: Mapping[str, jax.Array], number: int = 1) -> tuple[Any, Any]:
-        return (first if number <= finetune.freeze_steps else later)(state, batch)
-
-    return step
+    return lambda number: first if number <= finetune.freeze_steps else later
 
 
 @dataclasses.dataclass
@@ -157,14 +169,31 @@ class SingleModel:
         self._finetune = config.finetune
         self.create_state = lambda: create_train_state(model, tx, config)
         self.abstract_state = lambda: abstract_train_state(model, tx, config)
-        self.train_step = compile_train_step(config, tx)
         self.predict_step = devices.compile_eval_step(create_predict_step(model, config))
         self.eval_step = devices.compile_eval_step(create_eval_step(model, config))
+        self._train_steps = compile_train_steps(config, tx)
+
+    def compile_ahead(
+        self,
+        state: TrainState,
+        batch: Mapping[str, jax.Array],
+        eval_batch: Mapping[str, jax.Array],
+        number: int,
+    ) -> None:
+        """See `Learner`."""
+        self._train_steps(number).compile_ahead(state, batch)
+        self.eval_step.compile_ahead(state.eval_variables, eval_batch)
 
     def overview(self, state: TrainState) -> str:
         """See `Learner`."""
         table = parameter_table(state.params, self._finetune)
         return f'{num_params(state.params):,} parameters\n{table}'
+
+    def train_step(
+        self, state: TrainState, batch: Mapping[str, jax.Array], number: int = 1
+    ) -> tuple[TrainState, Any]:
+        """See `Learner`."""
+        return self._train_steps(number)(state, batch)
 
     def summarize(self, metrics: list[Any], state: TrainState) -> dict[str, float]:
         """See `Learner`."""

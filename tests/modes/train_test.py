@@ -108,6 +108,23 @@ def test_few_steps_are_on_their_way_when_a_signal_comes(config, tmp_path, monkey
     assert waited == [3, 4, 5]
 
 
+def test_each_step_is_compiled_once(config, tmp_path):
+    names = []
+
+    def listen(event: str, duration_secs: float, **details: str | int) -> None:
+        if event.endswith('backend_compile_duration'):
+            names.append(str(details['fun_name']))
+
+    config.train.num_steps = 2
+    jax.monitoring.register_event_duration_secs_listener(listen)
+    try:
+        train.train_and_evaluate(config, tmp_path)
+    finally:
+        jax.monitoring.unregister_event_duration_listener(listen)
+    # Ahead, for batches as they come then: training and evaluation.
+    assert [name for name in names if '_fun' in name] == ['jit(_fun)'] * 2
+
+
 @pytest.mark.slow  # two trainings; workdir_test.py and checkpoints_test.py have the refusals alone
 def test_a_refused_overwrite_leaves_the_workdir_as_it_was(config, tmp_path):
     config.train.num_steps = 3

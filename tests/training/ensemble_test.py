@@ -1,7 +1,6 @@
 import dataclasses
 import functools
 import sys
-import threading
 
 import jax
 import numpy as np
@@ -252,17 +251,3 @@ def test_apart_and_together_again(config):
     assert [int(s.member) for s in apart] == [0, 1, 2]
     again = ensemble.stack_members(apart, made.groups)
     jax.tree.map(np.testing.assert_array_equal, again, state)
-
-
-def test_groups_are_compiled_side_by_side_and_then_run_in_turn(config, monkeypatch):
-    config.ensemble.groups = {'a': {}, 'b': {}}
-    members = ensemble.Ensemble(config, optax.identity())
-    monkeypatch.setattr(devices, 'device_count', lambda: 1)
-    both, calling = threading.Barrier(2, timeout=60), threading.current_thread()
-    # Each waits for the other, which none could do alone.
-    assert sorted(members._of_groups('train', dict.fromkeys('ab', both.wait)).values()) == [0, 1]
-    which_thread = dict.fromkeys('ab', threading.current_thread)
-    assert set(members._of_groups('train', which_thread).values()) == {calling}
-    # On several devices collectives must come in the same order everywhere.
-    monkeypatch.setattr(devices, 'device_count', lambda: 4)
-    assert set(members._of_groups('evaluate', which_thread).values()) == {calling}
