@@ -72,8 +72,9 @@ _KEYS = (
         'The network sees a crop with this side, in pixels, out of the resized face; in evaluation '
         'the crop is centred.'),
     Key('data.normalization', 'imagenet', choices=_NORMALIZATIONS, help=
-        "How pixels are scaled: 'unit' to 0..1, 'standardize' to mean 0 and deviation 1 in each "
-        "image, 'imagenet' by the mean and deviation of each channel over ImageNet."),
+        "How pixels are scaled: 'unit' to 0..1, 'symmetric' to -1..1, 'standardize' to mean 0 and "
+        "deviation 1 in each image, 'imagenet' by the mean and deviation of each channel over "
+        'ImageNet.'),
     Key('data.num_threads', 4, at_least=1, at_most=1024, help=
         'The threads of each process that read and decode images.'),
     Key('data.prefetch', 2, at_least=1, at_most=1024, help=
@@ -99,7 +100,7 @@ _KEYS = (
     Key('model.kernels', 'auto', choices=('auto', 'hybrid.ops.convolution:KERNELS'), help=
         "What computes convolutions on CPUs. 'auto' is the fastest on this machine; "
         'hybrid/ops/kernels.py and hybrid/ops/convolution.py describe them.'),
-    Key('model.encoder.name', 'resnet18', choices=('hybrid.models.resnet:ENCODERS',), help=
+    Key('model.encoder.name', 'resnet18', choices=('hybrid.models.encoders:ENCODERS',), help=
         'The architecture of the encoder.'),
     Key('model.encoder.width', 64, at_least=1, help='The channels of the first stage.'),
     Key('model.encoder.bottleneck_stride', '3x3',
@@ -112,10 +113,11 @@ _KEYS = (
     Key('model.encoder.zero_init_residual', True, help=
         'Whether each residual block starts as the identity.'),
     Key('model.encoder.pretrained', '', help=
-        'What the encoder starts from: a .safetensors or .npz file with the weights of a ResNet, '
-        'named as torchvision and timm do, or hf://OWNER/NAME[@REVISION][/FILE] on the Hugging '
-        "Face hub; '' initialises it. Several, separated by commas, go to the members of an "
-        'ensemble by turns.'),
+        'What the encoder starts from: a .safetensors or .npz file of weights, or '
+        'hf://OWNER/NAME[@REVISION][/FILE] on the Hugging Face hub. A ResNet reads the names of '
+        'torchvision and timm, an EfficientNet-Lite those of efficientnet_lite_pytorch '
+        "(tools/convert_efficientnet_lite.py). '' initialises it. Several, "
+        'separated by commas, go to the members of an ensemble by turns.'),
     Key('model.encoder.allow_missing', (), help=
         "Blocks that the file may lack, and that then keep their initialisation, such as 'layer4' "
         "or 'layer4.1'. Give the flag once for each."),
@@ -165,7 +167,8 @@ _KEYS = (
     Key('finetune.freeze', '', help=
         'The last stage, counted from the image, that does not learn: its parameters and its '
         "statistics of BatchNorm, with which it then runs, stay as they are. '' freezes nothing. "
-        'The stages of a ResNet are stem, layer1, layer2, layer3 and layer4.'),
+        'The stages of a ResNet are stem and layer1 to layer4, those of an EfficientNet-Lite stem, '
+        'stage1 to stage7 and head.'),
     Key('finetune.freeze_steps', 0, at_least=0, help=
         'For how many steps it does not learn; 0 is for good.'),
     Key('finetune.encoder_rate', 1.0, more_than=0, help=
@@ -256,10 +259,11 @@ def check_config(config: ConfigDict) -> None:
         )
     if not config.data.train_split:
         raise ValueError("config.data.train_split='' must name a split")
-    from hybrid.training import finetuning  # It knows the stages of encoders, and imports JAX.
+    from hybrid.training import ensemble, finetuning  # They know encoders, and import JAX.
 
-    finetuning.check(config.finetune)
     _check_groups(config)
+    for group in ensemble.models(config):
+        finetuning.check(group.config)
 
 
 def _check_groups(config: ConfigDict) -> None:

@@ -105,9 +105,9 @@ def tiny_encoder() -> None:
     Each block takes seconds of compiling, and two are of both kinds: with and without a convolution
     in the shortcut. Of 32 px they leave a sequence of 4 x 4 patches, ResNet-18 one patch.
     """
-    from hybrid.models import resnet
+    from hybrid.models import encoders, resnet
 
-    resnet.ENCODERS['tiny'] = ((1, 1), 'basic')
+    encoders.register('tiny', resnet.encoder((1, 1), 'basic'))
 
 
 @pytest.fixture(scope='session')

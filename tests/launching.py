@@ -20,8 +20,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 # Knows the encoder `tiny` of conftest.py, and says at the end whether TensorFlow was imported.
 RUNNER = """
 import atexit, runpy, sys
-from hybrid.models import resnet
-resnet.ENCODERS['tiny'] = ((1, 1), 'basic')
+from hybrid.models import encoders, resnet
+encoders.register('tiny', resnet.encoder((1, 1), 'basic'))
 unwanted = ('tensorflow',)
 loaded = lambda: print('LOADED', [name for name in unwanted if name in sys.modules])
 atexit.register(loaded)

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-NORMALIZATIONS = ('unit', 'standardize', 'imagenet')
+NORMALIZATIONS = ('unit', 'symmetric', 'standardize', 'imagenet')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +61,8 @@ def normalize(images: jax.Array, normalization: str) -> jax.Array:
     """
     if normalization == 'unit':
         return images
+    if normalization == 'symmetric':
+        return 2 * images - 1
     if normalization == 'imagenet':
         return (images - jnp.array(IMAGENET_MEAN)) / jnp.array(IMAGENET_STD)
     if normalization == 'standardize':

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from hybrid.models import heads, recurrent, resnet, sequence
+from hybrid.models import encoders, heads, recurrent, sequence
 from hybrid.models.dropout import Dropout
 from hybrid.ops import kernels
 
@@ -24,14 +24,16 @@ class Hybrid(nn.Module):
       dropout: of the features, keyed per example.
       age_head: features [B, F] -> its outputs, see `heads.Head`.
       gender_head: features [B, F] -> its outputs.
+      frozen_stages: how many of the encoder's stages, from the image on, do not learn.
     """
 
-    encoder: resnet.ResNet
+    encoder: nn.Module
     order: str
     recurrent: nn.Module
     dropout: nn.Module
     age_head: heads.Head
     gender_head: heads.Head
+    frozen_stages: int = 0
 
     def __call__(
         self, images: jax.Array, *, train: bool, dropout_keys: jax.Array | None = None
@@ -65,24 +67,18 @@ def create_model(
     Args:
       config_model: `config.model`, as `default_config.check_config` allows it.
       axis_name: mapped axis over which BatchNorm is synced in training; None outside `pmap`.
-      frozen_stages: see `resnet.ResNet`.
-      frozen_statistics: see `resnet.ResNet`.
+      frozen_stages: how many of the encoder's stages, from the image on, do not learn.
+      frozen_statistics: see `encoders.create_module`.
 
     Returns:
-      A module with the variable collections 'params' and 'batch_stats'.
+      A module with the variable collection 'params' and those of its encoder.
     """
     c = config_model
     dtype = DTYPES[c.dtype]
     of_head = heads.create_heads(c.head)
-    stage_sizes, block = resnet.ENCODERS[c.encoder.name]
     return Hybrid(
-        encoder=resnet.ResNet(
-            stage_sizes=stage_sizes,
-            block=block,
-            width=c.encoder.width,
-            bottleneck_stride=c.encoder.bottleneck_stride,
-            stem=c.encoder.stem,
-            zero_init_residual=c.encoder.zero_init_residual,
+        encoder=encoders.create_module(
+            c.encoder,
             dtype=dtype,
             axis_name=axis_name,
             frozen_stages=frozen_stages,
@@ -100,4 +96,5 @@ def create_model(
         dropout=Dropout(c.head.dropout),
         age_head=of_head['age'],
         gender_head=of_head['gender'],
+        frozen_stages=frozen_stages,
     )

@@ -1,17 +1,21 @@
-"""ResNet encoder: image to feature map, layer by layer as torchvision has it.
+"""The encoders resnet18 to resnet101: image to feature map, layer by layer as torchvision does it.
 
 Padding is explicit and symmetric, and modules carry torchvision's names (`layer1.0.conv1` is
-`layer1_0/conv1`), so that weights trained there fit exactly.
+`layer1_0/conv1`), so weights that were trained there or in timm fit exactly.
 """
 
 import functools
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
+from ml_collections import ConfigDict
 
+from hybrid.models import encoders
 from hybrid.ops import convolution, normalization, pooling
 
 # Name -> (blocks per stage, kind of block).
@@ -33,8 +37,8 @@ STEMS: dict[str, tuple[int, int, bool]] = {
 # their ports) or the 3x3 (v1.5, torchvision's and timm's weights).
 BOTTLENECK_STRIDES = ('1x1', '3x3')
 
-# Parts of an encoder, from the image on, as `stage_of` numbers them.
-STAGES = ('stem', 'layer1', 'layer2', 'layer3', 'layer4')
+# Stage, from the image on -> its modules.
+STAGES = {'stem': 'conv1|bn1', **{f'layer{n}': rf'layer{n}_\d+' for n in range(1, 5)}}
 
 Conv = functools.partial(
     convolution.Conv, kernel_init=nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
@@ -65,11 +69,6 @@ def conv(
         kernels=kernels,
         name=name,
     )
-
-
-def stage_of(module: str) -> int:
-    """In which of the STAGES a module is: 0 for `conv1` and `bn1`, 3 for `layer3_1`."""
-    return int(module[len('layer')]) if module.startswith('layer') else 0
 
 
 class BasicBlock(nn.Module):
@@ -150,12 +149,7 @@ class ResNet(nn.Module):
       stem: 'imagenet' (7x7 stride 2, max-pool), 'medium' (3x3 stride 2) or 'small' (3x3 stride 1).
       zero_init_residual: start each block as the identity (Goyal et al.,
         https://arxiv.org/abs/1706.02677).
-      dtype: of the computation; parameters and BatchNorm statistics are float32.
-      axis_name: mapped axis over which BatchNorm statistics are averaged in training.
-      frozen_stages: so many of the STAGES, from the stem on, normalise by the running statistics in
-        training too, and leave them as they are.
-      frozen_statistics: all of them do.
-      kernels: what convolutions take on CPUs, see `convolution`.
+      dtype, axis_name, frozen_stages, frozen_statistics, kernels: see `encoders.create_module`.
     """
 
     stage_sizes: Sequence[int]
@@ -204,3 +198,76 @@ class ResNet(nn.Module):
                     name=f'layer{stage + 1}_{index}',
                 )(x, train=follows_batch(stage + 1))
         return x
+
+
+_SHORTCUT = {'downsample_conv': 'downsample.0', 'downsample_bn': 'downsample.1'}
+
+
+def torch_name(path: Sequence[str]) -> str:
+    """The name that torchvision and timm have for a variable of a ResNet.
+
+    Args:
+      path: Such as ('params', 'layer2_0', 'downsample_conv', 'kernel').
+
+    Returns:
+      Such as 'layer2.0.downsample.0.weight'.
+    """
+    _, *modules, leaf = path
+    names = [_SHORTCUT.get(name, name.replace('_', '.')) for name in modules]
+    return '.'.join([*names, encoders.TORCH_LEAVES[leaf]])
+
+
+def _guess(names: Collection[str]) -> str:
+    """The encoder that has as many blocks as there are in a file of these names."""
+    blocks = {m.groups() for n in names if (m := re.match(r'layer([1-4])\.(\d+)\.conv1', n))}
+    sizes = tuple(sum(stage == str(number) for stage, _ in blocks) for number in range(1, 5))
+    kind = 'bottleneck' if 'layer1.0.conv3.weight' in names else 'basic'
+    return next((name for name, encoder in ENCODERS.items() if encoder == (sizes, kind)), '')
+
+
+_WEIGHTS = encoders.Weights(
+    described="torchvision's of a ResNet (conv1.weight, layer1.0.conv1.weight, ...)",
+    tensor_name=torch_name,
+    # Such as of timm's resnet18d, of an SE-ResNet, of an anti-aliased one.
+    part_of_encoder=r'(conv1|bn1|norm1|stem|maxpool|layer\d+)\.',
+    needs={'width': 64, 'stem': 'imagenet'},
+    guess=_guess,
+)
+
+
+def encoder(stage_sizes: Sequence[int], block: str) -> encoders.Encoder:
+    """Describes a ResNet with so many blocks of a kind, 'basic' or 'bottleneck', in its stages."""
+
+    def create(settings: ConfigDict, **keywords: Any) -> ResNet:
+        for key, choices in (('bottleneck_stride', BOTTLENECK_STRIDES), ('stem', tuple(STEMS))):
+            if settings[key] not in choices:
+                encoders.refuse(key, settings[key], f'must be one of {", ".join(choices)}')
+        if settings.width < 1:
+            encoders.refuse('width', settings.width, 'must be at least 1')
+        return ResNet(
+            stage_sizes=stage_sizes,
+            block=block,
+            width=settings.width,
+            bottleneck_stride=settings.bottleneck_stride,
+            stem=settings.stem,
+            zero_init_residual=settings.zero_init_residual,
+            **keywords,
+        )
+
+    return encoders.Encoder(
+        create=create,
+        stages=STAGES,
+        keys={
+            'width': 64,
+            'bottleneck_stride': '3x3',
+            'stem': 'imagenet',
+            'zero_init_residual': True,
+        },
+        meaning=('bottleneck_stride', 'stem'),
+        collections=(encoders.BATCH_STATS,),
+        weights=_WEIGHTS,
+    )
+
+
+for _name, _described in ENCODERS.items():
+    encoders.register(_name, encoder(*_described))

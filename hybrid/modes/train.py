@@ -22,7 +22,7 @@ from hybrid.scores import plots
 from hybrid.scores.validation import selection_scores, validation_metrics
 from hybrid.training import learners
 from hybrid.training.learner import Learner
-from hybrid.training.optimizer import create_learning_rate_fn, create_optimizer
+from hybrid.training.optimizer import create_learning_rate_fn
 from hybrid.weights import initialization
 
 _LOG = logging.getLogger(__name__)
@@ -138,8 +138,7 @@ def train_and_evaluate(
         return step * config.train.batch_size // num_examples
 
     learning_rate_fn = create_learning_rate_fn(config.optimizer, num_steps)
-    tx = create_optimizer(config.optimizer, learning_rate_fn, config.finetune)
-    learner = learners.create(config, tx)
+    learner = learners.create(config, learning_rate_fn)
     iterator = create_train_iterator(builder, config)
 
     with contextlib.ExitStack() as stack:

@@ -15,7 +15,7 @@ from hybrid.default_config import check_config
 from hybrid.runs import checkpoints, workdir
 from hybrid.training import learners
 from hybrid.training.learner import Learner
-from hybrid.training.optimizer import create_learning_rate_fn, create_optimizer
+from hybrid.training.optimizer import create_learning_rate_fn
 
 _LOG = logging.getLogger(__name__)
 
@@ -99,8 +99,7 @@ def restore(
     """
     check_config(config)
     learning_rate_fn = create_learning_rate_fn(config.optimizer, 1)
-    tx = create_optimizer(config.optimizer, learning_rate_fn, config.finetune)
-    learner = learners.create(config, tx)
+    learner = learners.create(config, learning_rate_fn)
     target = learner.abstract_state()
     with checkpoints.Checkpoints(folder, read_only=True) as saved:
         step = saved.step(checkpoint)

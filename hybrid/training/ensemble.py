@@ -22,8 +22,9 @@ from ml_collections import ConfigDict
 from hybrid import devices
 from hybrid.models.network import create_model
 from hybrid.ops import kernels
-from hybrid.training import learner, train_step
+from hybrid.training import finetuning, learner, train_step
 from hybrid.training.eval_step import create_eval_step, create_predict_step
+from hybrid.training.optimizer import create_optimizer
 from hybrid.training.train_state import (
     TrainState,
     abstract_train_state,
@@ -68,6 +69,11 @@ def create_groups(config: ConfigDict) -> list[Group]:
     return groups
 
 
+def models(config: ConfigDict) -> list[Group]:
+    """The groups of an ensemble; for a single model one group, whose name is ''."""
+    return create_groups(config) if is_ensemble(config) else [Group('', (0,), config)]
+
+
 def _with_model(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
     """The config of a single model that differs from `config.model` in some keys."""
     config = config.copy_and_resolve_references()
@@ -83,17 +89,17 @@ class Ensemble:
 
     Args:
       config: Of the run.
-      tx: The optimiser, of every member.
+      learning_rate_fn: Step to learning rate, of every member.
     """
 
     is_ensemble: bool = True
 
-    def __init__(self, config: ConfigDict, tx: optax.GradientTransformation):
+    def __init__(self, config: ConfigDict, learning_rate_fn: optax.Schedule):
         self.groups = create_groups(config)
         self.members = tuple(number for group in self.groups for number in group.members)
-        self._tx = tx
         at_once = resolve_at_once(config.ensemble.at_once, config.model)
         self._models: dict[str, Any] = {}
+        self._txs: dict[str, optax.GradientTransformation] = {}
         self._train_steps: dict[str, Any] = {}
         self._predict_steps: dict[str, Any] = {}
         self._eval_steps: dict[str, Any] = {}
@@ -102,7 +108,9 @@ class Ensemble:
                 model = create_model(group.config.model, axis_name=devices.AXIS)
             except ValueError as error:
                 raise ValueError(f'config.ensemble.groups.{group.name}: {error}') from None
-            self._models[group.name] = model
+            finetune = finetuning.create(group.config)
+            tx = create_optimizer(group.config.optimizer, learning_rate_fn, finetune)
+            self._models[group.name], self._txs[group.name] = model, tx
             self._train_steps[group.name] = learner.compile_train_steps(
                 group.config, tx, functools.partial(map_members, at_once=at_once)
             )
@@ -118,7 +126,7 @@ class Ensemble:
         """See `Learner`."""
         return {
             group.name: create_stacked_train_state(
-                self._models[group.name], self._tx, group.config, group.members
+                self._models[group.name], self._txs[group.name], group.config, group.members
             )
             for group in self.groups
         }
@@ -127,7 +135,10 @@ class Ensemble:
         """See `Learner`."""
         return {
             group.name: abstract_train_state(
-                self._models[group.name], self._tx, group.config, len(group.members)
+                self._models[group.name],
+                self._txs[group.name],
+                group.config,
+                len(group.members),
             )
             for group in self.groups
         }
@@ -153,7 +164,7 @@ class Ensemble:
             params = jax.tree.map(
                 lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), state[group.name].params
             )
-            table = learner.parameter_table(params, group.config.finetune)
+            table = learner.parameter_table(params, finetuning.create(group.config))
             names = ', '.join(map(str, group.members))
             each = f'{num_params(params):,} parameters each'
             lines.append(f'{group.name}, member {names}: {each}\n{table}')

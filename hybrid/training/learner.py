@@ -14,6 +14,7 @@ from hybrid import devices
 from hybrid.models.network import create_model
 from hybrid.training import finetuning, train_step
 from hybrid.training.eval_step import create_eval_step, create_predict_step
+from hybrid.training.optimizer import create_optimizer
 from hybrid.training.train_state import (
     TrainState,
     abstract_train_state,
@@ -107,20 +108,21 @@ def compile_train_steps(
       A function that gives one program while stages are frozen, in which nothing of theirs is
       differentiated, and another one afterwards.
     """
-    finetune = config.finetune
+    steps = config.finetune.freeze_steps
 
     def compile_one(frozen_stages: int) -> devices.Program:
         model = create_model(
             config.model,
             axis_name=devices.AXIS,
             frozen_stages=frozen_stages,
-            frozen_statistics=finetune.batch_norm == 'frozen',
+            frozen_statistics=config.finetune.batch_norm == 'frozen',
         )
         return devices.compile_train_step(lift(train_step.create_train_step(model, tx, config)))
 
-    first = compile_one(finetuning.frozen_stages(finetune))
-    later = compile_one(0) if finetune.freeze_steps else first
-    return lambda number: first if number <= finetune.freeze_steps else later
+    first = compile_one(finetuning.create(config).frozen_stages)
+    later = compile_one(0) if steps else first
+
+    return lambda number: first if number <= steps else later
 
 
 @dataclasses.dataclass
@@ -132,12 +134,12 @@ class _Row:
     rate: str
 
 
-def parameter_table(params: Any, finetune: ConfigDict) -> str:
+def parameter_table(params: Any, finetune: finetuning.Finetuning) -> str:
     """The parameters as a table, with the rates at which they learn unless all are 1."""
     note = ''
-    if finetune.batch_norm == 'frozen':
+    if finetune.config.batch_norm == 'frozen':
         note = '\nBatchNorm runs by its statistics, which are frozen'
-    if not finetuning.changes_updates(finetune):
+    if not finetune.changes_updates:
         table = parameter_overview.get_parameter_overview(params, include_stats=False)
         return table + note
     rows = [
@@ -146,7 +148,7 @@ def parameter_table(params: Any, finetune: ConfigDict) -> str:
             x.shape,
             str(x.dtype),
             int(np.prod(x.shape)),
-            finetuning.describe(finetune, finetuning.stage_of(path)),
+            finetune.describe(finetune.stage_of(path)),
         )
         for path, x in jax.tree_util.tree_flatten_with_path(params)[0]
     ]
@@ -158,15 +160,16 @@ class SingleModel:
 
     Args:
       config: Of the run.
-      tx: The optimiser.
+      learning_rate_fn: Step to learning rate.
     """
 
     members: tuple[int, ...] = (0,)
     is_ensemble: bool = False
 
-    def __init__(self, config: ConfigDict, tx: optax.GradientTransformation):
+    def __init__(self, config: ConfigDict, learning_rate_fn: optax.Schedule):
         model = create_model(config.model, axis_name=devices.AXIS)
-        self._finetune = config.finetune
+        self._finetune = finetuning.create(config)
+        tx = create_optimizer(config.optimizer, learning_rate_fn, self._finetune)
         self.create_state = lambda: create_train_state(model, tx, config)
         self.abstract_state = lambda: abstract_train_state(model, tx, config)
         self.predict_step = devices.compile_eval_step(create_predict_step(model, config))

@@ -7,10 +7,15 @@ from hybrid.training.ensemble import Ensemble, is_ensemble
 from hybrid.training.learner import Learner, SingleModel
 
 
-def create(config: ConfigDict, tx: optax.GradientTransformation) -> Learner:
+def create(config: ConfigDict, learning_rate_fn: optax.Schedule) -> Learner:
     """Creates what a config describes: one model, or an ensemble.
+
+    Args:
+      config: Of the run.
+      learning_rate_fn: Gives the learning rate of a step.
 
     Raises:
       ValueError: for what is wrong with `config.ensemble` or a model, naming the key.
     """
-    return Ensemble(config, tx) if is_ensemble(config) else SingleModel(config, tx)
+    create_learner = Ensemble if is_ensemble(config) else SingleModel
+    return create_learner(config, learning_rate_fn)

@@ -55,7 +55,9 @@ def _clip(max_norm: float) -> optax.GradientTransformation:
 
 
 def create_optimizer(
-    config: ConfigDict, learning_rate_fn: optax.Schedule, finetune: ConfigDict | None = None
+    config: ConfigDict,
+    learning_rate_fn: optax.Schedule,
+    finetune: finetuning.Finetuning | None = None,
 ) -> optax.GradientTransformation:
     """Clipping, then AdamW or SGD with Nesterov momentum, both with decoupled weight decay.
 
@@ -71,7 +73,7 @@ def create_optimizer(
     clip = _clip(config.gradient_clip) if config.gradient_clip else optax.identity()
     decay = optax.add_decayed_weights(config.weight_decay, decay_mask)
     scale = optax.scale_by_learning_rate(learning_rate_fn)
-    if finetune is None or not finetuning.changes_updates(finetune):
+    if finetune is None or not finetune.changes_updates:
         return optax.chain(clip, update, decay, scale)
-    update = finetuning.learn(finetune, optax.chain(update, decay))
-    return optax.chain(finetuning.hold(finetune), clip, update, scale)
+    update = finetune.learn(optax.chain(update, decay))
+    return optax.chain(finetune.hold(), clip, update, scale)

@@ -11,6 +11,8 @@ from flax import linen as nn
 from flax import struct
 from ml_collections import ConfigDict
 
+from hybrid.models import encoders
+
 # What a key is for; part of its derivation, so that purposes never share a key.
 INITIALIZATION, AUGMENTATION, DROPOUT = range(3)
 
@@ -20,12 +22,12 @@ class TrainState:
     """State of one model, or of several with a leading axis [K] in every array.
 
     Attributes:
-      step: int32, finished steps.
-      member: int32, number of this model in an ensemble; 0 for a model trained alone.
-      params: Parameters, float32.
-      batch_stats: Running statistics of the BatchNorms.
+      step: int32, how many steps are finished.
+      member: int32, the number of this model in an ensemble; 0 for a model trained alone.
+      params: The parameters, float32.
+      batch_stats: The running statistics of all BatchNorms; an empty dict if there is none.
       opt_state: The optimiser's state.
-      ema: Moving averages of `params` and `batch_stats`, None if off.
+      ema: Moving averages of `params` and `batch_stats`; None if they are switched off.
       nonfinite_step: int32, the first step whose loss or gradient was not finite; -1 while there is
         none. From that step on nothing else changes any more.
     """
@@ -67,7 +69,7 @@ def create_train_state(
     Args:
       model: The network.
       tx: The optimiser.
-      config: For the seed, the size of the images and whether parameters are averaged.
+      config: Gives the seed, the size of the images, and whether parameters are averaged.
       member: Number in an ensemble: every member starts from its own initialisation.
     """
     initialize = _compile(_create_initialize(model, tx, config))
@@ -114,11 +116,13 @@ def _create_initialize(
 ) -> Callable:
     # Seed and member are arguments, so that others do not compile anew.
     size, average = config.data.image_size, config.optimizer.ema_decay > 0
+    encoder = encoders.get(config.model.encoder.name)
 
     def initialize(seed: jax.Array, member: jax.Array) -> TrainState:
         key = create_key(seed, 0, member, INITIALIZATION)
         variables = model.init(key, jnp.zeros((1, size, size, 3)), train=False)
-        params, batch_stats = variables['params'], variables['batch_stats']
+        encoder.check_collections(variables)
+        params, batch_stats = variables['params'], variables.get('batch_stats', {})
         averages = {'params': params, 'batch_stats': batch_stats}
         return TrainState(
             step=jnp.int32(0),

@@ -34,7 +34,7 @@ def create_train_step(
     of_heads = heads.create_heads(config.model.head, config.loss)
     weights = {name: config.loss[f'{name}_weight'] for name in of_heads}
     ema_decay, seed = config.optimizer.ema_decay, config.seed
-    frozen_stages = model.encoder.frozen_stages
+    finetune = finetuning.create(config)
 
     def train_step(state, batch):
         def keys(purpose):
@@ -46,7 +46,7 @@ def create_train_step(
         images = augment.augment(images, keys(AUGMENTATION), size, ranges)
         images = augment.normalize(images, normalization)
         dropout_keys = keys(DROPOUT)
-        learning, frozen = finetuning.split(state.params, frozen_stages)
+        learning, frozen = finetune.split(state.params, model.frozen_stages)
 
         def loss_fn(learning):
             params = finetuning.merge(learning, frozen)
@@ -65,7 +65,8 @@ def create_train_step(
                 values |= {f'{name}_loss': loss, f'{name}_loss_mask': mask}
                 # This device's share: known labels differ in number between devices.
                 total += weights[name] * masked_mean(loss, mask, devices.AXIS)
-            return total, (outputs, updates['batch_stats'], values)
+            # An encoder without BatchNorm has none.
+            return total, (outputs, updates.get('batch_stats', {}), values)
 
         (loss, aux), grads = jax.value_and_grad(loss_fn, has_aux=True)(learning)
         outputs, batch_stats, values = aux

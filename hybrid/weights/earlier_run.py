@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from hybrid.models import encoders
 from hybrid.runs import checkpoints, workdir
 from hybrid.runs.address import Address, parse
 from hybrid.training import ensemble
@@ -17,11 +18,8 @@ from hybrid.training import ensemble
 _LOG = logging.getLogger(__name__)
 
 PARTS = ('all', 'encoder')
-# What gives the same parameters another meaning, of the encoder and of all else.
-_OF_ENCODER = (
-    *('data.normalization', 'model.encoder.name', 'model.encoder.bottleneck_stride'),
-    'model.encoder.stem',
-)
+# Keys that give the same parameters another meaning: of all encoders, and of all but the encoder.
+_OF_ENCODER = ('data.normalization', 'model.encoder.name')
 _OF_REST = (
     *('model.sequence.order', 'model.recurrent.cell', 'model.recurrent.reduce'),
     *('model.head.age_offset', 'model.head.age_scale'),
@@ -88,9 +86,8 @@ def read(address: Address, config: ConfigDict) -> EarlierRun:
         step = _step(saved, address)
         states = saved.variables(step)
     _warn_of_splits(folder, earlier, config)
-    if ensemble.is_ensemble(earlier):
-        return EarlierRun(address, step, ensemble.create_groups(earlier), states)
-    return EarlierRun(address, step, [ensemble.Group('', (0,), earlier)], {'': states})
+    states = states if ensemble.is_ensemble(earlier) else {'': states}
+    return EarlierRun(address, step, ensemble.models(earlier), states)
 
 
 def _warn_of_splits(folder: pathlib.Path, earlier: ConfigDict, config: ConfigDict) -> None:
@@ -170,9 +167,13 @@ def take(
     where = f'{folder}, step {run.step}'
     loaded, kept, new = [], [], {}
     for collection in ('params', 'batch_stats'):
-        wanted, there = variables[collection], source[collection]
+        # A checkpoint leaves out a collection that is empty.
+        wanted, there = variables[collection], source.get(collection, {})
         if parts == 'encoder':
-            wanted, there = ({'encoder': tree['encoder']} for tree in (wanted, there))
+            wanted, there = (
+                {name: x for name, x in tree.items() if name == 'encoder'}
+                for tree in (wanted, there)
+            )
             kept += _names({collection: {**variables[collection], 'encoder': {}}})
         _check_arrays(where, {collection: there}, {collection: wanted}, parts)
         loaded += _names({collection: wanted})
@@ -214,7 +215,9 @@ def _check_arrays(where: str, there: Any, wanted: Any, parts: str) -> None:
 
 def _check_settings(where: str, there: ConfigDict, here: ConfigDict, parts: str) -> None:
     old, new = (workdir.flatten(config.to_dict()) for config in (there, here))
-    for key in _OF_ENCODER if parts == 'encoder' else (*_OF_ENCODER, *_OF_REST):
+    meaning = encoders.get(here.model.encoder.name).meaning
+    keys = (*_OF_ENCODER, *(f'model.encoder.{key}' for key in meaning))
+    for key in keys if parts == 'encoder' else (*keys, *_OF_REST):
         if old[key] != new[key]:
             raise ValueError(
                 f'{where}: its parameters are for config.{key}={old[key]!r}, which is '

@@ -15,7 +15,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hybrid import devices
-from hybrid.models import resnet
+from hybrid.models import encoders
 from hybrid.training import ensemble, finetuning
 from hybrid.training.train_state import TrainState
 from hybrid.weights import earlier_run, hub, pretrained, tensor_files
@@ -42,13 +42,13 @@ def check(config: ConfigDict) -> None:
             f'config.init_from_parts={config.init_from_parts!r} without config.init_from, the run '
             'whose parameters are meant'
         )
-    models = _models(config)
-    anything = any(_split(of_model.model.encoder.pretrained) for _, _, of_model in models)
-    count = sum(len(members) for _, members, _ in models)
+    models = ensemble.models(config)
+    anything = any(_split(group.config.model.encoder.pretrained) for group in models)
+    count = sum(len(group.members) for group in models)
     if len(runs) > count:
         raise ValueError(f'config.init_from={config.init_from!r} are {len(runs)}, for {count}')
-    for name, members, of_model in models:
-        encoder = of_model.model.encoder
+    for group in models:
+        encoder = group.config.model.encoder
         sources = _split(encoder.pretrained)
         if encoder.pretrained and not sources:
             raise ValueError(
@@ -64,10 +64,9 @@ def check(config: ConfigDict) -> None:
             # Files that all models name are for the members of all.
             own = encoder.pretrained != config.model.encoder.pretrained
             try:
-                _check_files(of_model, sources, len(members) if own else count)
+                _check_files(group.config, sources, len(group.members) if own else count)
             except (FileNotFoundError, ValueError) as error:
-                group = f'config.ensemble.groups.{name}: ' if config.ensemble.groups else ''
-                raise type(error)(f'{group}{error}') from None
+                raise type(error)(f'{_key(group, config)}{error}') from None
         elif encoder.allow_missing and not anything:
             raise ValueError(
                 f'config.model.encoder.allow_missing={tuple(encoder.allow_missing)} without '
@@ -78,11 +77,14 @@ def check(config: ConfigDict) -> None:
 def _check_files(config: ConfigDict, sources: Sequence[str], members: int) -> None:
     encoder = config.model.encoder
     key = f'config.model.encoder.pretrained={encoder.pretrained!r}'
-    for name, wanted in (('width', 64), ('stem', 'imagenet')):
+    weights = encoders.get(encoder.name).weights
+    if weights is None:
+        raise ValueError(f'{key}: {encoder.name} reads no pretrained weights; leave it empty')
+    for name, wanted in weights.needs.items():
         if encoder[name] != wanted:
             raise ValueError(
                 f'{key} needs config.model.encoder.{name}={wanted!r}, not {encoder[name]!r}: '
-                'pretrained ResNets have no other'
+                f'pretrained weights of {encoder.name} have no other'
             )
     if config.data.normalization != encoder.pretrained_normalization:
         raise ValueError(
@@ -118,37 +120,40 @@ def start(config: ConfigDict, state: Any) -> tuple[Any, list[dict[str, Any]]]:
     Raises:
       ValueError: when something is damaged or does not fit.
     """
-    models = _models(config)
+    models = ensemble.models(config)
     runs = [earlier_run.read(earlier_run.parse(text), config) for text in _split(config.init_from)]
-    everybody = [number for _, members, _ in models for number in members]
+    everybody = [number for group in models for number in group.members]
     records: list[dict[str, Any]] = []
     states = state if ensemble.is_ensemble(config) else {'': state}
     started = dict(states)
-    for name, members, of_model in models:
+    for group in models:
+        of_model = group.config
         try:
             common = of_model.model.encoder.pretrained == config.model.encoder.pretrained
             load = _from_runs(runs, everybody, of_model) if runs else _from_files(of_model, common)
             if load:
-                started[name] = _start_members(states[name], members, load, records, bool(name))
+                started[group.name] = _start_members(states[group.name], group, load, records)
         except ValueError as error:
-            group = f'config.ensemble.groups.{name}: ' if config.ensemble.groups else ''
-            raise ValueError(f'{group}{error}') from None
+            raise ValueError(f'{_key(group, config)}{error}') from None
     for entry in records:
         _LOG.info('%s', _summary(entry))
-    _warn_of_random(config.finetune, everybody, records)
+    for group in models:
+        _warn_of_random(group, records)
+    _warn_of_equal(records)
     return (started if ensemble.is_ensemble(config) else started['']), records
 
 
-def _warn_of_random(
-    finetune: ConfigDict, everybody: Sequence[int], records: Sequence[dict[str, Any]]
-) -> None:
-    """Points out what learns less than it seems: frozen random numbers, members that are equal."""
-    stages = resnet.STAGES[: finetuning.frozen_stages(finetune)]
-    if finetune.batch_norm == 'frozen':
-        stages = resnet.STAGES
-    key = f'config.finetune.freeze={finetune.freeze!r}, batch_norm={finetune.batch_norm!r}'
-    rest = sorted(set(everybody) - {number for entry in records for number in entry['members']})
-    if stages and rest:
+def _warn_of_random(group: ensemble.Group, records: Sequence[dict[str, Any]]) -> None:
+    """Points out where fine-tuning freezes random numbers."""
+    finetune = finetuning.create(group.config)
+    stages = list(finetune.encoder.stages)
+    freezes = finetune.config.batch_norm == 'frozen' and bool(finetune.encoder.collections)
+    frozen = stages if freezes else stages[: finetune.frozen_stages]
+    key = f'config.finetune.freeze={finetune.config.freeze!r}, batch_norm='
+    key += repr(finetune.config.batch_norm)
+    started = {number for entry in records for number in entry['members']}
+    rest = [number for number in group.members if number not in started]
+    if frozen and rest:
         _LOG.warning(
             '%s freezes what is random: for member %s neither config.model.encoder.pretrained nor '
             'config.init_from is set',
@@ -156,16 +161,20 @@ def _warn_of_random(
             ', '.join(map(str, rest)),
         )
     for entry in records:
-        if 'sha256' in entry:
-            blocks = {_block(name) for name in entry['missing'] if _stage(name) in stages}
-            if blocks:
-                _LOG.warning(
-                    '%s freezes what is random: %s lacks %s',
-                    key,
-                    entry['source'],
-                    ', '.join(sorted(blocks)),
-                )
-        elif entry['parts'] == 'all' and len(entry['members']) > 1:
+        incomplete = [stage for stage in frozen if stage in entry.get('incomplete_stages', ())]
+        if incomplete and set(entry['members']) & set(group.members):
+            _LOG.warning(
+                '%s freezes what is random: %s lacks tensors of %s',
+                key,
+                entry['source'],
+                ', '.join(incomplete),
+            )
+
+
+def _warn_of_equal(records: Sequence[dict[str, Any]]) -> None:
+    """Points out members that start as one network."""
+    for entry in records:
+        if entry.get('parts') == 'all' and len(entry['members']) > 1:
             _LOG.warning(
                 '%s: members %s start as one network, heads too; '
                 "config.init_from_parts='encoder' gives each heads of its own",
@@ -174,16 +183,9 @@ def _warn_of_random(
             )
 
 
-def _stage(name: str) -> str:
-    """The stage of a tensor by torchvision's name."""
-    return 'stem' if name.startswith(('conv1.', 'bn1.')) else name.split('.')[0]
-
-
-def _models(config: ConfigDict) -> list[tuple[str, tuple[int, ...], ConfigDict]]:
-    """(name of the group, its members, config) of every model."""
-    if not ensemble.is_ensemble(config):
-        return [('', (0,), config)]
-    return [(group.name, group.members, group.config) for group in ensemble.create_groups(config)]
+def _key(group: ensemble.Group, config: ConfigDict) -> str:
+    """What an error about a group begins with; nothing where the config names no groups."""
+    return f'config.ensemble.groups.{group.name}: ' if config.ensemble.groups else ''
 
 
 def _split(text: str) -> list[str]:
@@ -221,13 +223,15 @@ def _from_files(config: ConfigDict, common: bool) -> Load | None:
     def load(variables: Any, member: int, place: int) -> tuple[Any, dict[str, Any]]:
         turn = member if common else place
         source, path, tensors, sha256 = files[turn % len(files)]
-        initial = {name: tree['encoder'] for name, tree in variables.items()}
+        initial = {name: tree['encoder'] for name, tree in variables.items() if 'encoder' in tree}
         try:
-            new, report = pretrained.convert(tensors, initial, encoder.allow_missing)
+            new, report = pretrained.convert(
+                tensors, initial, encoders.get(encoder.name), encoder.allow_missing
+            )
         except ValueError as error:
             raise ValueError(f'{path}: {error}') from None
         record = {'source': source, 'sha256': sha256, 'encoder': encoder.name}
-        variables = {name: {**tree, 'encoder': new[name]} for name, tree in variables.items()}
+        variables = variables | {n: {**variables[n], 'encoder': tree} for n, tree in new.items()}
         return variables, record | dataclasses.asdict(report)
 
     return load
@@ -247,17 +251,14 @@ def _from_runs(
 
 
 def _start_members(
-    state: TrainState,
-    members: Sequence[int],
-    load: Load,
-    records: list[dict[str, Any]],
-    stacked: bool,
+    state: TrainState, group: ensemble.Group, load: Load, records: list[dict[str, Any]]
 ) -> TrainState:
     """Loads one model, or the members of a group, whose arrays have a leading axis."""
+    stacked = bool(group.name)
     variables = {'params': state.params, 'batch_stats': state.batch_stats}
     variables = jax.device_get(variables)
     loaded = []
-    for place, member in enumerate(members):
+    for place, member in enumerate(group.members):
         initial = jax.tree.map(lambda x, k=place: x[k], variables) if stacked else variables
         new, record = load(initial, member, place)
         loaded.append(new)

@@ -1,12 +1,11 @@
-"""Weights of torchvision's and timm's ResNets into the encoder's variables.
+"""Weights in a file of named tensors, as PyTorch has them, into the variables of an encoder.
 
-With them the encoder computes what PyTorch computes from images of the same normalisation: padding
-is explicit, `model.encoder.bottleneck_stride` says where a stage's stride is, and BatchNorm adds
-1e-5 to the variance.
-PyTorch's BatchNorm momentum of 0.1 is Flax's 0.9. One convention differs: in training PyTorch moves
-the running variance towards the unbiased variance of the batch, Flax towards the biased one, which
-is 1 / n smaller with n values a channel (0.2 % in the last stage at 96 px and batch 64). It matters
-little, and not at all to what was loaded.
+The encoder says which names it reads (`encoders.Weights`). With them it computes what PyTorch
+computes from images of the same normalisation. PyTorch's BatchNorm momentum of 0.1 is Flax's 0.9.
+One convention differs: in training PyTorch moves the running variance towards the unbiased variance
+of the batch, Flax towards the biased one, which is 1 / n smaller with n values a channel (0.2 % in
+the last stage of a ResNet at 96 px and batch 64). It matters little, and not at all to what was
+loaded.
 """
 
 import dataclasses
@@ -20,19 +19,7 @@ import jax
 import numpy as np
 
 from hybrid.data import augment
-from hybrid.models import resnet
-
-_LEAVES = {
-    'kernel': 'weight',
-    'scale': 'weight',
-    'bias': 'bias',
-    'mean': 'running_mean',
-    'var': 'running_var',
-}
-_SHORTCUT = {'downsample_conv': 'downsample.0', 'downsample_bn': 'downsample.1'}
-# A tensor of such a name takes part in the encoder's output. One that is not wanted means that the
-# file is of another network, such as timm's resnet18d or an SE-ResNet.
-_OF_ENCODER = re.compile(r'(conv1|bn1|norm1|stem|maxpool|layer\d+)\.')
+from hybrid.models import encoders
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,67 +29,64 @@ class Report:
     Attributes:
       loaded: Names of tensors that were taken over.
       missing: Names of tensors of the encoder that are not there and keep their initialisation.
+      incomplete_stages: The stages that these are part of.
       unused: Names of tensors that have no place in the encoder.
     """
 
     loaded: list[str]
     missing: list[str]
+    incomplete_stages: list[str]
     unused: list[str]
 
 
-def torch_name(path: Sequence[str]) -> str:
-    """The name that torchvision has for a variable of the encoder.
-
-    Args:
-      path: Such as ('params', 'layer2_0', 'downsample_conv', 'kernel').
-
-    Returns:
-      Such as 'layer2.0.downsample.0.weight'.
-    """
-    _, *modules, leaf = path
-    names = [_SHORTCUT.get(name, name.replace('_', '.')) for name in modules]
-    return '.'.join([*names, _LEAVES[leaf]])
-
-
 def convert(
-    tensors: Mapping[str, np.ndarray], variables: Any, allow_missing: Sequence[str] = ()
+    tensors: Mapping[str, np.ndarray],
+    variables: Any,
+    encoder: encoders.Encoder,
+    allow_missing: Sequence[str] = (),
 ) -> tuple[Any, Report]:
-    """Takes tensors of PyTorch's over into the encoder's variables.
+    """Takes tensors over into the variables of an encoder.
 
     Args:
-      tensors: By torchvision's names, all of them maybe with a prefix such as `module.`; kernels
-        are [N, C, kh, kw].
-      variables: `params` and `batch_stats` of the encoder, initialised.
-      allow_missing: Prefixes of names that may be missing, such as 'layer4' or 'layer4.0', maybe
-        several with commas between; 'stem' is the first convolution and its BatchNorm.
+      tensors: By the names of `encoder.weights`, all of them maybe with a prefix such as `module.`;
+        kernels are [N, C, kh, kw].
+      variables: The collections of the encoder, initialised.
+      encoder: The encoder.
+      allow_missing: What may be missing: stages, or the beginning of names, such as 'layer4' or
+        'layer4.0'; maybe several in one text with commas between.
 
     Returns:
       The variables, float32 NumPy arrays, and a report.
 
     Raises:
-      ValueError: when a tensor is missing or not finite, has another shape, or belongs to another
-        architecture; or when a prefix names nothing.
+      ValueError: when the encoder reads no weights; when a tensor is missing or not finite, has
+        another shape, or belongs to another architecture; or when `allow_missing` names nothing.
     """
+    weights = encoder.weights
+    if weights is None:
+        raise ValueError('this encoder reads no pretrained weights')
     allow_missing = [block.strip() for text in allow_missing for block in text.split(',')]
     allow_missing = list(filter(None, allow_missing))
     paths, structure = jax.tree_util.tree_flatten_with_path(variables)
-    names = [torch_name([key.key for key in path]) for path, _ in paths]
-    _check_prefixes(allow_missing, names)
-    prefix = _find_prefix(tensors, names)
+    names = [weights.tensor_name([key.key for key in path]) for path, _ in paths]
+    stages = [list(encoder.stages)[encoder.stage_of(path[1].key)] for path, _ in paths]
+    stage_of = dict(zip(names, stages, strict=True))
+    _check_blocks(allow_missing, stage_of, encoder)
+    prefix = _find_prefix(tensors, names, weights)
     found = {n.removeprefix(prefix): n for n in tensors if n.startswith(prefix)}
+    guess = weights.guess(found)
+    hint = f' (its blocks are those of {guess})' if guess else ''
     # First what says most about the file: it may be of another network altogether.
-    unexpected = [n for n in found if n not in names and _OF_ENCODER.match(n)]
+    unexpected = [n for n in found if n not in names and re.match(weights.part_of_encoder, n)]
     unexpected = [n for n in unexpected if not n.endswith('.num_batches_tracked')]
     if unexpected:
-        raise ValueError(
-            f'the file has {_listed(unexpected)}, which this encoder has not{_guess(found)}'
-        )
+        raise ValueError(f'the file has {_listed(unexpected)}, which this encoder has not{hint}')
     missing = [name for name in names if name not in found]
-    bad = [name for name in missing if not any(_is_in(name, block) for block in allow_missing)]
+    bad = [n for n in missing if not any(_is_in(n, stage_of[n], b) for b in allow_missing)]
     if bad:
         raise ValueError(
-            f'the file lacks {_listed(bad)}{_guess(found)}; what may keep its initialisation is '
-            'named in config.model.encoder.allow_missing'
+            f'the file lacks {_listed(bad)}{hint}; what may keep its initialisation is named in '
+            'config.model.encoder.allow_missing'
         )
     leaves = [
         _leaf(found[name], tensors[found[name]], leaf.shape, path[-1].key)
@@ -112,7 +96,8 @@ def convert(
     ]
     loaded = [found[name] for name in names if name in found]
     unused = sorted(tensors.keys() - set(loaded))
-    return jax.tree.unflatten(structure, leaves), Report(loaded, missing, unused)
+    incomplete = [stage for stage in encoder.stages if stage in {stage_of[n] for n in missing}]
+    return jax.tree.unflatten(structure, leaves), Report(loaded, missing, incomplete, unused)
 
 
 def _leaf(name: str, tensor: np.ndarray, shape: tuple[int, ...], kind: str) -> np.ndarray:
@@ -139,23 +124,26 @@ def _leaf(name: str, tensor: np.ndarray, shape: tuple[int, ...], kind: str) -> n
     return tensor
 
 
-def _check_prefixes(allow_missing: Sequence[str], names: Sequence[str]) -> None:
+def _check_blocks(
+    allow_missing: Sequence[str], stage_of: Mapping[str, str], encoder: encoders.Encoder
+) -> None:
     for block in allow_missing:
-        if not any(_is_in(name, block) for name in names):
+        if not any(_is_in(name, stage, block) for name, stage in stage_of.items()):
             raise ValueError(
-                f'config.model.encoder.allow_missing names {block!r}, with which nothing of the '
-                'encoder begins; stem, layer1 .. layer4 and such as layer4.0 do'
+                f'config.model.encoder.allow_missing names {block!r}, which is no part of the '
+                f'encoder; its stages are {", ".join(encoder.stages)}, and the '
+                f'name of a tensor up to a dot, such as {min(stage_of).rpartition(".")[0]}, will do'
             )
 
 
-def _is_in(name: str, block: str) -> bool:
-    """Whether a tensor is of a block, 'stem' or the beginning of its name up to a dot."""
-    if block == 'stem':
-        return _is_in(name, 'conv1') or _is_in(name, 'bn1')
-    return name.startswith(f'{block}.') or name == block
+def _is_in(name: str, stage: str, block: str) -> bool:
+    """Whether a tensor is of a block: of its stage, or with it at the beginning up to a dot."""
+    return block in (stage, name) or name.startswith(f'{block}.')
 
 
-def _find_prefix(tensors: Mapping[str, np.ndarray], names: Sequence[str]) -> str:
+def _find_prefix(
+    tensors: Mapping[str, np.ndarray], names: Sequence[str], weights: encoders.Weights
+) -> str:
     """What stands before the encoder's names in the file, such as '' or 'module.'."""
     counts: dict[str, int] = {}
     wanted = set(names)
@@ -167,14 +155,15 @@ def _find_prefix(tensors: Mapping[str, np.ndarray], names: Sequence[str]) -> str
                 counts[prefix] = counts.get(prefix, 0) + 1
     if not counts:
         raise ValueError(
-            "the file has no tensor under torchvision's names of a ResNet (conv1.weight, "
-            f'layer1.0.conv1.weight, ...); it has {_listed(sorted(tensors)) or "none at all"}'
+            f'the file has no tensor under a name that this encoder reads, {weights.described}; it '
+            f'has {_listed(sorted(tensors)) or "none at all"}'
         )
     most = max(counts.values())
     best = sorted(prefix for prefix, count in counts.items() if count == most)
     if len(best) > 1:
         raise ValueError(
-            f'the file has several networks, {best[0]}conv1... and {best[1]}conv1...; leave one'
+            f'the file has several networks, whose tensors begin with {best[0]!r} and {best[1]!r}; '
+            'leave one'
         )
     return best[0]
 
@@ -182,15 +171,6 @@ def _find_prefix(tensors: Mapping[str, np.ndarray], names: Sequence[str]) -> str
 def _listed(names: Sequence[str]) -> str:
     more = f' and {len(names) - 3} more' if len(names) > 3 else ''
     return ', '.join(names[:3]) + more
-
-
-def _guess(names: Mapping[str, Any]) -> str:
-    """Says which encoder the names would fit, if it is one of ours."""
-    blocks = {m.groups() for n in names if (m := re.match(r'layer([1-4])\.(\d+)\.conv1', n))}
-    sizes = tuple(sum(stage == str(number) for stage, _ in blocks) for number in range(1, 5))
-    kind = 'bottleneck' if 'layer1.0.conv3.weight' in names else 'basic'
-    known = [name for name, encoder in resnet.ENCODERS.items() if encoder == (sizes, kind)]
-    return f' (its blocks are those of {known[0]})' if known else ''
 
 
 def check_description(path: pathlib.Path, encoder: str, normalization: str) -> None:
@@ -220,6 +200,7 @@ def check_description(path: pathlib.Path, encoder: str, normalization: str) -> N
     known = {
         'imagenet': (augment.IMAGENET_MEAN, augment.IMAGENET_STD),
         'unit': ((0, 0, 0), (1, 1, 1)),
+        'symmetric': ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
     }
     fitting = [k for k, wanted in known.items() if np.allclose((mean, std), wanted, atol=1e-3)]
     if normalization not in fitting:

@@ -18,7 +18,6 @@ from hybrid.runs import workdir
 from hybrid.scores.rows import read_predictions
 from hybrid.training import learners
 from hybrid.training.eval_step import create_eval_step, create_predict_step
-from hybrid.training.optimizer import create_learning_rate_fn, create_optimizer
 
 NAN = float('nan')
 FEATURES = np.random.default_rng(0).normal(size=(5, 8)).astype(np.float32)
@@ -317,7 +316,6 @@ def test_flip_averaging_is_of_probabilities(tiny_config, count):
 def test_members_of_different_heads_have_the_columns_that_all_of_them_predict(tiny_config):
     config = tiny_config
     dex = {'model': {'head': {'age': 'dex'}}}
-    tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 20))
     rng = np.random.default_rng(0)
     batch = devices.shard_batch(
         {
@@ -328,7 +326,7 @@ def test_members_of_different_heads_have_the_columns_that_all_of_them_predict(ti
     widths: dict[str, Any] = {}
     for name, groups in {'mixed': {'a': dex, 'b': {}}, 'alone': {'a': dex}}.items():
         config.ensemble.groups = groups
-        learner = learners.create(config, tx)
+        learner = learners.create(config, lambda step: 0.1)
         variables = learner.eval_variables(devices.replicate(learner.create_state()))
         rows = devices.gather_rows([learner.predict_step(variables, batch)])
         widths[name] = rows.get('age_width')

@@ -2,7 +2,7 @@
 
 import pytest
 
-from hybrid.models import resnet
+from hybrid.models import encoders, resnet
 from hybrid.modes import stacking
 from hybrid.runs import trained, workdir
 from tests.weights.earlier_run_test import create_config, filled, save
@@ -10,7 +10,7 @@ from tests.weights.earlier_run_test import create_config, filled, save
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch):
-    monkeypatch.setattr(resnet, 'ENCODERS', {'resnet18': ((1,), 'basic')})
+    monkeypatch.setitem(encoders.ENCODERS, 'resnet18', resnet.encoder((1,), 'basic'))
 
 
 def test_runs_that_began_with_other_weights_are_one_group(tmp_path):

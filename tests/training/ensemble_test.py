@@ -38,7 +38,8 @@ class Steps:
     """The step of one model and that of three, on a number of devices."""
 
     def __init__(self, config, count, at_once=MEMBERS):
-        self.tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 20))
+        self.learning_rate_fn = create_learning_rate_fn(config.optimizer, 20)
+        self.tx = create_optimizer(config.optimizer, self.learning_rate_fn)
         self.model = create_model(config.model)
         self.devices = jax.devices()[:count]
         self.sharding = NamedSharding(Mesh(np.array(self.devices), ('batch',)), PartitionSpec())
@@ -196,26 +197,26 @@ def test_groups_number_their_members_in_the_order_of_names(config):
 
 
 def test_one_model_two_of_it_and_groups(config):
-    tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 20))
-    assert isinstance(learners.create(config, tx), learner.SingleModel)
+    learning_rate_fn = create_learning_rate_fn(config.optimizer, 20)
+    assert isinstance(learners.create(config, learning_rate_fn), learner.SingleModel)
     config.ensemble.size = 2
-    made = learners.create(config, tx)
+    made = learners.create(config, learning_rate_fn)
     assert (made.is_ensemble, made.members) == (True, (0, 1))
     config.ensemble.size = 1
-    assert learners.create(mixed(config), tx).members == (0, 1, 2)
+    assert learners.create(mixed(config), learning_rate_fn).members == (0, 1, 2)
 
 
 @pytest.mark.long
 def test_a_mixed_ensemble_trains_its_groups_as_models_of_their_own(config):
-    tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 20))
-    made = ensemble.Ensemble(mixed(config), tx)
+    learning_rate_fn = create_learning_rate_fn(config.optimizer, 20)
+    made = ensemble.Ensemble(mixed(config), learning_rate_fn)
     state = devices.replicate(made.create_state())
     apart = [ensemble.take_member(jax.device_get(state), made.groups, n) for n in range(3)]
     batch = devices.shard_batch(make_batches(config, 1)[0])
     state, metrics = made.train_step(state, batch)
     row = made.summarize([metrics], state)
     # The other group's step is compared with that of single models above.
-    alone = learner.SingleModel(made.groups[0].config, tx)
+    alone = learner.SingleModel(made.groups[0].config, learning_rate_fn)
     own, metrics = alone.train_step(devices.replicate(apart[0]), batch)
     for name, value in alone.summarize([metrics], own).items():
         key = name.replace('train/', 'train/member_0/')
@@ -229,7 +230,7 @@ def test_a_mixed_ensemble_trains_its_groups_as_models_of_their_own(config):
 def test_frozen_members_do_not_count_in_averages(config, steps):
     config.ensemble.size = MEMBERS
     steps = steps(1)
-    made = ensemble.Ensemble(config, steps.tx)
+    made = ensemble.Ensemble(config, steps.learning_rate_fn)
     state = jax.tree.map(np.array, steps.initial)
     state.params['age_head']['output']['kernel'][2] = np.nan
     batch = steps.shard(make_batches(config, 1)[0])
@@ -244,8 +245,8 @@ def test_frozen_members_do_not_count_in_averages(config, steps):
 
 
 def test_apart_and_together_again(config):
-    tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 20))
-    made = ensemble.Ensemble(mixed(config), tx)
+    learning_rate_fn = create_learning_rate_fn(config.optimizer, 20)
+    made = ensemble.Ensemble(mixed(config), learning_rate_fn)
     state = jax.device_get(made.create_state())
     apart = [ensemble.take_member(state, made.groups, number) for number in made.members]
     assert [int(s.member) for s in apart] == [0, 1, 2]

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from hybrid import default_config, devices
-from hybrid.models import resnet
+from hybrid.models import encoders, resnet
 from hybrid.models.network import create_model
 from hybrid.modes import train
 from hybrid.runs import checkpoints
@@ -36,7 +36,7 @@ def config():
 @pytest.fixture
 def small_config(tiny_config, monkeypatch):
     """The less there is, the less has to be compiled."""
-    monkeypatch.setitem(resnet.ENCODERS, 'resnet18', ((1,), 'basic'))
+    monkeypatch.setitem(encoders.ENCODERS, 'resnet18', resnet.encoder((1,), 'basic'))
     tiny_config.model.encoder.name = 'resnet18'
     tiny_config.model.recurrent.cell = 'none'
     tiny_config.augment.enabled = False
@@ -44,7 +44,7 @@ def small_config(tiny_config, monkeypatch):
 
 
 def create(config, rate=1.0):
-    return create_optimizer(config.optimizer, lambda step: rate, config.finetune)
+    return create_optimizer(config.optimizer, lambda step: rate, finetuning.create(config))
 
 
 def gradients(seed):
@@ -132,16 +132,16 @@ def test_what_is_frozen_for_some_steps_then_begins_as_at_a_first_step(config):
 
 
 def test_the_overview_says_what_learns_and_how_fast(config):
-    table = learner.parameter_table(PARAMS, config.finetune)
+    table = learner.parameter_table(PARAMS, finetuning.create(config))
     assert 'Rate' not in table
     assert 'frozen' not in table
     config.finetune.batch_norm = 'frozen'
-    table = learner.parameter_table(PARAMS, config.finetune)
+    table = learner.parameter_table(PARAMS, finetuning.create(config))
     assert table.splitlines()[-1] == 'BatchNorm runs by its statistics, which are frozen'
     config.finetune.freeze, config.finetune.layer_decay = 'stem', 0.5
 
     def rates():
-        lines = learner.parameter_table(PARAMS, config.finetune).splitlines()
+        lines = learner.parameter_table(PARAMS, finetuning.create(config)).splitlines()
         cells = [[cell.strip() for cell in line.split('|')[1:-1]] for line in lines if '|' in line]
         assert cells[0] == ['Name', 'Shape', 'Dtype', 'Size', 'Rate']
         return {cell[0].split('/')[-2]: cell[-1] for cell in cells[1:]}
@@ -162,18 +162,19 @@ def test_the_overview_says_what_learns_and_how_fast(config):
     ],
 )
 def test_wrong_values_name_the_key(config, key, value, message):
-    finetuning.check(config.finetune)
+    finetuning.check(config)
     config.finetune[key] = value
     with pytest.raises(ValueError, match=message):
-        finetuning.check(config.finetune)
+        finetuning.check(config)
 
 
-def test_parameters_are_parted_and_joined():
-    learning, frozen = finetuning.split(PARAMS, 2)
+def test_parameters_are_parted_and_joined(config):
+    finetune = finetuning.create(config)
+    learning, frozen = finetune.split(PARAMS, 2)
     assert sorted(frozen) == ['bn1', 'conv1', 'layer1_0']
     assert sorted(learning['encoder']) == ['layer2_0', 'layer3_1', 'layer4_0']
     jax.tree.map(np.testing.assert_array_equal, finetuning.merge(learning, frozen), PARAMS)
-    assert finetuning.split(PARAMS, 0) == (PARAMS, {})
+    assert finetune.split(PARAMS, 0) == (PARAMS, {})
 
 
 def test_frozen_batch_norms_run_by_their_statistics_and_keep_them():
@@ -220,13 +221,12 @@ def test_a_step_leaves_frozen_stages_as_they_are(small_config):
 def test_members_are_frozen_for_some_steps_and_their_state_is_saved(
     small_config, tmp_path, monkeypatch
 ):
-    monkeypatch.setitem(resnet.ENCODERS, 'resnet18', ((), 'basic'))
+    monkeypatch.setitem(encoders.ENCODERS, 'resnet18', resnet.encoder((), 'basic'))
     small_config.ensemble.size = 2
     small_config.finetune.freeze, small_config.finetune.freeze_steps = 'stem', 1
     small_config.optimizer.schedule, small_config.optimizer.warmup = 'constant', 0.0
     learning_rate_fn = create_learning_rate_fn(small_config.optimizer, 4)
-    tx = create_optimizer(small_config.optimizer, learning_rate_fn, small_config.finetune)
-    members = ensemble.Ensemble(small_config, tx)
+    members = ensemble.Ensemble(small_config, learning_rate_fn)
     state = create_state(small_config)
     state['members'].step[:], state['members'].nonfinite_step[:] = 0, -1
     for count in jax.tree.leaves(state['members'].opt_state):
@@ -305,10 +305,9 @@ def test_frozen_stages_cost_no_backward_pass(small_config):
     counts = []
     for freeze in ('', 'layer1'):
         small_config.finetune.freeze = freeze
-        model = create_model(
-            small_config.model, frozen_stages=finetuning.frozen_stages(small_config.finetune)
-        )
-        tx = create_optimizer(small_config.optimizer, lambda step: 1.0, small_config.finetune)
+        finetune = finetuning.create(small_config)
+        model = create_model(small_config.model, frozen_stages=finetune.frozen_stages)
+        tx = create_optimizer(small_config.optimizer, lambda step: 1.0, finetune)
         state = abstract_train_state(model, tx, small_config)
         step = create_train_step(model, tx, small_config)
         counts.append(count(step, state, batch, out_axes=(None, None)))

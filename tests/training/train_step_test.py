@@ -71,9 +71,9 @@ class Runner:
 
     def __init__(self, config, count):
         learning_rate_fn = create_learning_rate_fn(config.optimizer, 20)
-        self.tx = create_optimizer(config.optimizer, learning_rate_fn, config.finetune)
-        frozen = finetuning.frozen_stages(config.finetune)
-        self.model = create_model(config.model, frozen_stages=frozen)
+        finetune = finetuning.create(config)
+        self.tx = create_optimizer(config.optimizer, learning_rate_fn, finetune)
+        self.model = create_model(config.model, frozen_stages=finetune.frozen_stages)
         self.devices = jax.devices()[:count]
         self.sharding = NamedSharding(Mesh(np.array(self.devices), ('batch',)), PartitionSpec())
         self.step = jax.pmap(

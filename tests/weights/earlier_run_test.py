@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hybrid import default_config, devices
-from hybrid.models import resnet
+from hybrid.models import encoders, resnet
 from hybrid.runs import checkpoints, workdir
 from hybrid.weights import earlier_run, initialization
 from tests.weights.initialization_test import create_state
@@ -50,9 +50,9 @@ def everywhere(value):
 @pytest.fixture(scope='module', autouse=True)
 def small():
     """Encoders of one stage, for speed."""
-    encoders = {'resnet18': ((1,), 'basic'), 'resnet34': ((2,), 'basic')}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(resnet, 'ENCODERS', encoders)
+        for name, sizes in (('resnet18', (1,)), ('resnet34', (2,))):
+            patch.setitem(encoders.ENCODERS, name, resnet.encoder(sizes, 'basic'))
         yield
 
 
