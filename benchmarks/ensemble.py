@@ -4,11 +4,11 @@ r"""Measures the training step of an ensemble in three forms, in member-images/s
   python benchmarks/ensemble.py --members=1,2,4,8 --image_size=128 --dtype=bfloat16 \
       --batch_size=64
 
-`vmapped` and `mapped` are the step that trains an ensemble: it takes all members side by side, or
-one at a time (`config.ensemble.at_once`). `sequential` are K steps of one model each. All three
-train on one batch, in turns. `ratio` is vmapped over sequential, so it is above 1 if the vmapped
-step is faster; `mapped ratio` likewise. Peak memory is measured over a few steps, in a process of
-its own for each form; it includes states and program.
+`vmapped` and `apart` are the step that trains an ensemble: it takes all members side by side, or
+one at a time (`config.ensemble.at_once`). `sequential` are K steps of one model each, of which each
+is waited for. All three train on one batch, in turns. `ratio` is vmapped over sequential, so it is
+above 1 if the vmapped step is faster; `apart ratio` likewise. Peak memory is measured over a few
+steps, in a process of its own for each form; it includes states and program.
 """
 
 import argparse
@@ -26,40 +26,39 @@ from report import Step, Table, alternate, create_parser, numbers, words
 
 from hybrid import devices
 from hybrid.models.network import create_model
-from hybrid.training import ensemble, train_state, train_step
+from hybrid.training import ensemble, learner, train_state
 from hybrid.training.optimizer import create_learning_rate_fn, create_optimizer
 
-FORMS = ('vmapped', 'sequential', 'mapped')
+FORMS = ('vmapped', 'sequential', 'apart')
 
 
 def create_step(form: str, config: ConfigDict, members: int) -> Step:
     """Compiles a training step of all members, on one fixed batch."""
-    model = create_model(config.model, axis_name=devices.AXIS)
-    tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 1000))
-    of_one = train_step.create_train_step(model, tx, config)
+    learning_rate_fn = create_learning_rate_fn(config.optimizer, 1000)
     batch = create_batch(config)
     if form == 'sequential':
+        one = learner.SingleModel(config, learning_rate_fn)
+        model = create_model(config.model, axis_name=devices.AXIS)
+        tx = create_optimizer(config.optimizer, learning_rate_fn)
         states = [
             devices.replicate(train_state.create_train_state(model, tx, config, member))
             for member in range(members)
         ]
-        step = devices.compile_train_step(of_one)
 
         def train_in_turn() -> None:
-            last = []
             for member in range(members):
-                states[member], metrics = step(states[member], batch)
-                last.append(metrics)
-            jax.block_until_ready(last)
+                states[member], metrics = one.train_step(states[member], batch)
+                jax.block_until_ready(metrics)
 
         return train_in_turn
-    at_once = 1 if form == 'mapped' else members
-    step = devices.compile_train_step(ensemble.map_members(of_one, at_once))
-    stacked = train_state.create_stacked_train_state(model, tx, config, range(members))
-    box = [devices.replicate(stacked)]
+    config = config.copy_and_resolve_references()
+    config.ensemble.size = members
+    config.ensemble.at_once = 1 if form == 'apart' else members
+    of_all = ensemble.Ensemble(config, learning_rate_fn)
+    box = [of_all.place(devices.replicate(of_all.create_state()))]
 
     def train() -> None:
-        box[0], metrics = step(box[0], batch)
+        box[0], metrics = of_all.train_step(box[0], batch)
         jax.block_until_ready(metrics)
 
     return train
@@ -104,7 +103,7 @@ def main() -> None:
         print(measure_peak(options.peak, configs[0], options.members[0]))
         return
     forms = options.forms
-    ratios = {'ratio': 'vmapped', 'mapped ratio': 'mapped'}
+    ratios = {'ratio': 'vmapped', 'apart ratio': 'apart'}
     memory = [] if options.no_memory else [f'{form} GB' for form in forms]
     unit = f'member-images/s, batch {options.batch_size}'
     table = Table([*forms, *ratios, *memory], unit)

@@ -17,11 +17,11 @@ from typing import Any
 
 import jax
 import numpy as np
-from jax_hybrid import create_steps, load_config, settle
+from jax_hybrid import create_steps, settle
 from ml_collections import ConfigDict
 from report import CHECKOUT, Step, Table, create_parser
 
-from hybrid import devices
+from hybrid import devices, recipes
 from hybrid.data import input_pipeline, prepared
 from hybrid.modes import train
 
@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument('--data_dir', default='', help='config.data.data_dir')
     parser.add_argument('--block', type=int, default=16, help='batches drawn in a round')
     options = parser.parse_args()
-    config = load_config(options.config)
+    config = recipes.get_config(options.config)
     config.data.manual_dir = options.manual_dir or config.data.manual_dir
     config.data.data_dir = options.data_dir or config.data.data_dir
     settle(config)

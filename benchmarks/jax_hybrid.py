@@ -2,15 +2,12 @@
 
 import argparse
 import itertools
-import pathlib
-import runpy
-import sys
 from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
-from report import CHECKOUT, Step, numbers, words
+from report import Step, numbers, words
 
 from hybrid import default_config, devices
 from hybrid.models.network import create_model
@@ -18,14 +15,6 @@ from hybrid.ops import kernels
 from hybrid.training import train_state, train_step
 from hybrid.training.eval_step import create_eval_step
 from hybrid.training.optimizer import create_learning_rate_fn, create_optimizer
-
-
-def load_config(path: str | pathlib.Path) -> ConfigDict:
-    """Returns what `get_config()` of a config file returns."""
-    # Config files import each other from `configs`, a folder that is not installed.
-    if str(CHECKOUT) not in sys.path:
-        sys.path.insert(0, str(CHECKOUT))
-    return runpy.run_path(str(path))['get_config']()
 
 
 def add_model_flags(parser: argparse.ArgumentParser, image_size: str) -> None:

@@ -32,8 +32,6 @@ import time
 from typing import Any
 
 import numpy as np
-from jax_hybrid import load_config
-from report import CHECKOUT
 
 try:
     import torch
@@ -44,6 +42,7 @@ try:
 except ImportError as error:
     sys.exit(f"error: {error}; install the extra: python -m pip install -e '.[torch]'")
 
+from hybrid import recipes
 from hybrid.data import augment, input_pipeline, prepared
 from hybrid.runs import workdir
 from hybrid.scores import joining, metrics, report
@@ -166,7 +165,7 @@ def main() -> None:
     if (options.workdir / 'evaluation').exists():
         sys.exit(f'error: {options.workdir} holds an evaluation; name another --workdir')
     torch.manual_seed(options.seed)
-    config = load_config(CHECKOUT / 'configs' / 'utkface_resnet18_imagenet.py')
+    config = recipes.get_config('utkface_resnet18_imagenet')
     config.data.manual_dir = options.manual_dir
     builder = prepared.create_prepared_builder(config)
     network = Network(options.weights).to(memory_format=torch.channels_last)

@@ -157,9 +157,9 @@ _KEYS = (
         '{"recurrent": {"cell": "gru"}}}}. Members are numbered through the groups in the order of '
         'their names; ensemble.size stays 1.'),
     Key('ensemble.at_once', 0, at_least=0, help=
-        'How many members of a group are stepped side by side (vmap); the others wait their turn '
-        '(lax.map), which takes less memory. 0 takes what is faster: all on GPUs and TPUs; on CPUs '
-        'one, or four with native bfloat16.'),
+        'How many members of a group are stepped side by side (vmap); the others wait their turn, '
+        'which takes less memory. 0 takes what is faster: all on GPUs and TPUs, one on CPUs (in '
+        'evaluation with native bfloat16 four).'),
     Key('ensemble.weights', 'uniform', choices=('hybrid.scores.combination:WEIGHTINGS',), help=
         "How members are weighted: 'uniform', or 'validation', which fits weights (none negative, "
         'sum 1) on the validation split.'),

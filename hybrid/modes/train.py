@@ -103,7 +103,7 @@ def train_and_evaluate(
       overwrite_config: Whether to continue although the workdir holds another config.
 
     Returns:
-      The final state, on every device.
+      The final state, on every device, in the form that steps take.
 
     Raises:
       ValueError: for what is wrong with the config or the workdir.
@@ -155,17 +155,19 @@ def train_and_evaluate(
             compile_ahead(learner, target, config, next_step)
         if restored := recovery.restore_latest(saved, target):
             start_step, state, data_state = restored
+            del restored  # Would be kept beside what `place` makes of it.
             iterator.set_state(data_state)
             _LOG.info('%s: continuing after step %d of %d', workdir, start_step, num_steps)
         else:
             state, sources = initialization.start(config, learner.create_state())
             _LOG.info('%s', learner.overview(state))
             state = devices.replicate(state)
+        state = learner.place(state)
         # Only now: what was refused above leaves a workdir as it was.
         if main:
             workdir_lib.save_config(workdir, config)
             workdir_lib.save_dataset(workdir, record)
-            if not restored:
+            if not start_step:
                 workdir_lib.save_sources(workdir, sources)
             stack.enter_context(provenance.session(workdir, start_step, config.model.kernels))
         interruption = stack.enter_context(Interruption())
@@ -208,8 +210,11 @@ def train_and_evaluate(
                 pending = []
             chosen_by: dict[int | None, float] = {}
             if validate and data.validation_split:
-                model = trained.describe(config, workdir, learner, state, 'last', step)
-                rows, members = predictions.predict_members([model], builder, data.validation_split)
+                rows, members = predictions.predict_members(
+                    [trained.describe(config, workdir, learner, state, 'last', step)],
+                    builder,
+                    data.validation_split,
+                )
                 labels = columns[data.validation_split]
                 scores = validation_metrics(rows, labels, config, members)
                 validation = {f'validation/{name}': value for name, value in scores.items()}
@@ -217,7 +222,7 @@ def train_and_evaluate(
                 progress.show(step, validation)
                 chosen_by = selection_scores(scores, labels, members)
             if save:
-                saved.save(step, state, data_state, config.to_dict(), chosen_by)
+                saved.save(step, learner.to_save(state), data_state, config.to_dict(), chosen_by)
             if log or save:
                 clock = time.monotonic()
             if stop:

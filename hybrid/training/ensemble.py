@@ -1,9 +1,13 @@
 """Ensembles: members of one architecture are one vmapped program, all train on the same batches.
 
 A group is a number of members with the same model. Its state is a TrainState with a leading axis of
-members, its step `pmap(vmap(train_step))`, or `lax.map` for `vmap` where that is faster; the state
-of an ensemble is a dict of them. Members are numbered through the groups, and a member's number is
-all in which its keys differ from a single model's: member 0 is what a run of its own would be.
+members, its step `pmap(vmap(train_step))`; the state of an ensemble is a dict of them. Where one
+member trains at a time, as on CPUs, the state of a group is a tuple of TrainStates, for each of
+which the step of one model is called: a `lax.map` would copy each out of stacked arrays and into
+them again, which costs up to a tenth of the speed. Files always hold the stacked form.
+
+Members are numbered through the groups, and a member's number is all in which its keys differ from
+a single model's: member 0 is what a run of its own would be.
 """
 
 import dataclasses
@@ -31,6 +35,9 @@ from hybrid.training.train_state import (
     create_stacked_train_state,
     num_params,
 )
+
+# Of an ensemble in training: for each group the stacked state of its members, or theirs apart.
+State = Mapping[str, TrainState | tuple[TrainState, ...]]
 
 # The name of the only group of an ensemble whose members all have `config.model`.
 ONLY = 'members'
@@ -97,7 +104,8 @@ class Ensemble:
     def __init__(self, config: ConfigDict, learning_rate_fn: optax.Schedule):
         self.groups = create_groups(config)
         self.members = tuple(number for group in self.groups for number in group.members)
-        at_once = resolve_at_once(config.ensemble.at_once, config.model)
+        at_once, evaluated = resolve_at_once(config.ensemble.at_once, config.model)
+        self._apart = at_once == 1
         self._models: dict[str, Any] = {}
         self._txs: dict[str, optax.GradientTransformation] = {}
         self._train_steps: dict[str, Any] = {}
@@ -111,15 +119,16 @@ class Ensemble:
             finetune = finetuning.create(group.config)
             tx = create_optimizer(group.config.optimizer, learning_rate_fn, finetune)
             self._models[group.name], self._txs[group.name] = model, tx
+            lift = functools.partial(map_members, at_once=at_once)
             self._train_steps[group.name] = learner.compile_train_steps(
-                group.config, tx, functools.partial(map_members, at_once=at_once)
+                group.config, tx, *(() if self._apart else (lift,))
             )
             for steps, create_step in (
                 (self._predict_steps, create_predict_step),
                 (self._eval_steps, create_eval_step),
             ):
                 steps[group.name] = devices.compile_eval_step(
-                    map_eval_members(create_step(model, group.config), at_once)
+                    map_eval_members(create_step(model, group.config), evaluated)
                 )
 
     def create_state(self) -> dict[str, TrainState]:
@@ -152,9 +161,31 @@ class Ensemble:
     ) -> None:
         """See `Learner`."""
         for name, steps in self._train_steps.items():
-            steps(number).compile_ahead(state[name], batch)
+            of_group: Any = state[name]
+            if self._apart:
+                of_group = jax.tree.map(
+                    lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=x.sharding),
+                    of_group,
+                )
+            steps(number).compile_ahead(of_group, batch)
         for name, step in self._eval_steps.items():
             step.compile_ahead(state[name].eval_variables, eval_batch)
+
+    def place(self, state: dict[str, TrainState]) -> State:
+        """See `Learner`."""
+        if not self._apart:
+            return state
+        state = jax.tree.map(np.asarray, state)  # Views, where the device is a CPU.
+        return {
+            group.name: tuple(
+                devices.replicate(take_member(state, [group], number)) for number in group.members
+            )
+            for group in self.groups
+        }
+
+    def to_save(self, state: State) -> dict[str, TrainState]:
+        """See `Learner`."""
+        return {name: _together(of_group) for name, of_group in state.items()}
 
     def overview(self, state: dict[str, TrainState]) -> str:
         """See `Learner`."""
@@ -171,23 +202,24 @@ class Ensemble:
         return '\n'.join(lines)
 
     def train_step(
-        self, state: dict[str, TrainState], batch: Mapping[str, jax.Array], number: int = 1
-    ) -> tuple[dict[str, TrainState], dict[str, Any]]:
+        self, state: State, batch: Mapping[str, jax.Array], number: int = 1
+    ) -> tuple[State, dict[str, Any]]:
         """See `Learner`; the metrics are a dict of the groups'."""
         steps = {name: steps(number) for name, steps in self._train_steps.items()}
         for name, step in steps.items():
-            step.compile_ahead(state[name], batch)  # Side by side.
-        pairs = {name: step(state[name], batch) for name, step in steps.items()}
+            step.compile_ahead(_first(state[name]), batch)  # Side by side.
+        pairs = {name: _step_members(step, state[name], batch) for name, step in steps.items()}
         return (
             {name: new for name, (new, _) in pairs.items()},
             {name: metrics for name, (_, metrics) in pairs.items()},
         )
 
-    def summarize(
-        self, metrics: list[dict[str, Any]], state: dict[str, TrainState]
-    ) -> dict[str, float]:
+    def summarize(self, metrics: list[dict[str, Any]], state: State) -> dict[str, float]:
         """See `Learner`: `train/<name>` averages the members that go on, each has its own too."""
-        of_groups = [train_step.average([m[group.name] for m in metrics]) for group in self.groups]
+        fetched = jax.device_get(metrics)
+        of_groups = [
+            train_step.average([_together(m[group.name]) for m in fetched]) for group in self.groups
+        ]
         frozen = self.nonfinite_steps(state) >= 0
         row: dict[str, float] = {}
         for name in of_groups[0]:
@@ -199,14 +231,17 @@ class Ensemble:
                 row[f'train/member_{number}/{name}'] = float(value)
         return row
 
-    def nonfinite_steps(self, state: dict[str, TrainState]) -> np.ndarray:
+    def nonfinite_steps(self, state: State) -> np.ndarray:
         """See `Learner`."""
-        steps = jax.device_get([state[group.name].nonfinite_step for group in self.groups])
-        return np.concatenate(steps)
+        of_groups = [_each(state[group.name], 'nonfinite_step') for group in self.groups]
+        return np.concatenate([_together(s) for s in jax.device_get(of_groups)])
 
-    def eval_variables(self, state: dict[str, TrainState]) -> dict[str, Any]:
+    def eval_variables(self, state: State) -> dict[str, Any]:
         """See `Learner`."""
-        return {group.name: state[group.name].eval_variables for group in self.groups}
+        return {
+            group.name: _together(_each(state[group.name], 'eval_variables'))
+            for group in self.groups
+        }
 
     def predict_step(
         self, variables: dict[str, Any], batch: Mapping[str, jax.Array]
@@ -238,23 +273,57 @@ class Ensemble:
         }
 
 
-def resolve_at_once(at_once: int, model: ConfigDict) -> int:
+def resolve_at_once(at_once: int, model: ConfigDict) -> tuple[int, int]:
     """`config.ensemble.at_once` with its default, 0, made out for the devices at hand.
 
     Side by side is what fills a GPU. A CPU's cores are full with one member, whose activations stay
-    in the caches when the others wait; but in bfloat16, with half of the activations, waiting costs
-    more, since each member's state is copied out and in again (`benchmarks/ensemble.py`).
+    in the caches when the others wait (`benchmarks/ensemble.py`). Evaluation has stacked parameters
+    everywhere: in bfloat16 to cut out each member's costs more there than is won.
 
     Args:
       at_once: `config.ensemble.at_once`.
       model: `config.model`.
+
+    Returns:
+      How many members are trained, and how many evaluated, side by side.
     """
     if at_once:
-        return at_once
+        return at_once, at_once
     if not devices.on_cpu():
-        return sys.maxsize
+        return sys.maxsize, sys.maxsize
     native = kernels.resolve(model.kernels, model.dtype) == 'onednn' and model.dtype == 'bfloat16'
-    return 4 if native else 1  # So many were measured, and each is compiled for itself.
+    return 1, 4 if native else 1  # So many were measured, and each is compiled for itself.
+
+
+def _step_members(step: Callable, of_group: Any, batch: Mapping[str, jax.Array]) -> Any:
+    """Takes a step of the members of a group: at once, or one after another if they are apart."""
+    if not isinstance(of_group, tuple):
+        return step(of_group, batch)
+    pairs = [step(state, batch) for state in of_group]
+    return tuple(new for new, _ in pairs), tuple(metrics for _, metrics in pairs)
+
+
+def _first(of_group: Any) -> Any:
+    """What a group's program takes first: the stacked state, or that of one member."""
+    return of_group[0] if isinstance(of_group, tuple) else of_group
+
+
+def _each(of_group: TrainState | tuple[TrainState, ...], name: str) -> Any:
+    """An attribute of a group's stacked state, or of each that is apart."""
+    if isinstance(of_group, tuple):
+        return tuple(getattr(state, name) for state in of_group)
+    return getattr(of_group, name)
+
+
+def _together(of_group: Any) -> Any:
+    """A tuple of members' trees as one with a leading axis; anything else is so already."""
+
+    def stack(*x: Any) -> Any:
+        # By NumPy, which has nothing to compile.
+        stacked = np.stack(x)
+        return jax.device_put(stacked, x[0].sharding) if isinstance(x[0], jax.Array) else stacked
+
+    return jax.tree.map(stack, *of_group) if isinstance(of_group, tuple) else of_group
 
 
 def map_members(step: Callable, at_once: int = sys.maxsize) -> Callable:

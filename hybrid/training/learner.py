@@ -35,7 +35,7 @@ class Learner(Protocol):
     is_ensemble: bool
 
     def create_state(self) -> Any:
-        """A tree of arrays: the state before the first step."""
+        """A tree of arrays, as checkpoints hold it: the state before the first step."""
 
     def abstract_state(self) -> Any:
         """The shapes and types of that, as jax.ShapeDtypeStruct."""
@@ -56,8 +56,14 @@ class Learner(Protocol):
           number: As of `train_step`.
         """
 
+    def place(self, state: Any) -> Any:
+        """What is on every device, as checkpoints hold it, in the form that `train_step` takes."""
+
+    def to_save(self, state: Any) -> Any:
+        """The other way round."""
+
     def overview(self, state: Any) -> str:
-        """The parameters as a table."""
+        """The parameters as a table, of a state as checkpoints hold it."""
 
     def train_step(
         self, state: Any, batch: Mapping[str, jax.Array], number: int = 1
@@ -71,7 +77,10 @@ class Learner(Protocol):
         """What the metrics of several steps come to, as a row of metrics.jsonl."""
 
     def nonfinite_steps(self, state: Any) -> np.ndarray:
-        """The first step of each member that was not finite, int [K]; -1 where there is none."""
+        """The first step of each member that was not finite, int [K]; -1 where there is none.
+
+        Of a state in either form, as `eval_variables`.
+        """
 
     def eval_variables(self, state: Any) -> Any:
         """What `predict_step` and `eval_step` take."""
@@ -186,6 +195,12 @@ class SingleModel:
         """See `Learner`."""
         self._train_steps(number).compile_ahead(state, batch)
         self.eval_step.compile_ahead(state.eval_variables, eval_batch)
+
+    def place(self, state: TrainState) -> TrainState:
+        """See `Learner`."""
+        return state
+
+    to_save = place
 
     def overview(self, state: TrainState) -> str:
         """See `Learner`."""

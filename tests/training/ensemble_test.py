@@ -143,18 +143,56 @@ def test_members_that_wait_their_turn_get_what_they_get_side_by_side():
 
 def test_at_once_is_all_but_on_cpus(config, monkeypatch):
     model = config.model
-    for kernels, dtype, all_at_once in (
-        ('portable', 'float32', False),
-        ('onednn', 'float32', False),
-        ('portable', 'bfloat16', False),
-        ('onednn', 'bfloat16', True),
+    for kernels, dtype, evaluated in (
+        ('portable', 'float32', 1),
+        ('onednn', 'float32', 1),
+        ('portable', 'bfloat16', 1),
+        ('onednn', 'bfloat16', 4),
     ):
         model.kernels, model.dtype = kernels, dtype
-        assert ensemble.resolve_at_once(3, model) == 3
-        assert ensemble.resolve_at_once(0, model) == (4 if all_at_once else 1)
+        assert ensemble.resolve_at_once(3, model) == (3, 3)
+        assert ensemble.resolve_at_once(0, model) == (1, evaluated)
     model.kernels, model.dtype = 'auto', 'float32'
     monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
-    assert ensemble.resolve_at_once(0, model) == sys.maxsize
+    assert ensemble.resolve_at_once(0, model) == (sys.maxsize, sys.maxsize)
+
+
+def test_members_that_wait_their_turn_are_models_of_their_own_bit_for_bit(config):
+    """On all devices; one of them is not finite from the first step on."""
+    learning_rate_fn = create_learning_rate_fn(config.optimizer, 20)
+    alone = learner.SingleModel(config, learning_rate_fn)
+    config = config.copy_and_resolve_references()
+    config.ensemble.size, config.ensemble.at_once = MEMBERS, 1
+    made = ensemble.Ensemble(config, learning_rate_fn)
+    start = jax.tree.map(np.array, made.create_state())
+    start[ensemble.ONLY].params['age_head']['output']['kernel'][1] = np.inf
+    state = made.place(devices.replicate(start))
+    jax.tree.map(np.testing.assert_array_equal, made.to_save(state), start)
+    singles = [devices.replicate(ensemble.take_member(start, made.groups, n)) for n in made.members]
+    pending: list = []
+    own: list[list] = [[] for _ in singles]
+    for batch in make_batches(config, 3):
+        batch = devices.shard_batch(batch)
+        state, metrics = made.train_step(state, batch)
+        pending.append(metrics)
+        for number, single in enumerate(singles):
+            singles[number], metrics = alone.train_step(single, batch)
+            own[number].append(metrics)
+    row = made.summarize(pending, state)
+    saved = made.to_save(state)
+    for number, single in enumerate(singles):
+        for name, value in alone.summarize(own[number], single).items():
+            expected = np.nan if number == 1 else value
+            np.testing.assert_equal(row[name.replace('/', f'/member_{number}/')], expected)
+        member = ensemble.take_member(saved, made.groups, number)
+        jax.tree.map(np.testing.assert_array_equal, member, single)
+    # Files hold what they hold of members side by side; both forms are evaluated alike.
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), saved)
+    assert shapes == made.abstract_state()
+    for form in (state, saved):
+        assert made.nonfinite_steps(form).tolist() == [-1, 0, -1]
+    variables = [made.eval_variables(form) for form in (state, saved)]
+    jax.tree.map(np.testing.assert_array_equal, *variables)
 
 
 def test_a_member_that_is_not_finite_is_frozen_and_the_others_go_on(config, steps):
@@ -210,10 +248,10 @@ def test_one_model_two_of_it_and_groups(config):
 def test_a_mixed_ensemble_trains_its_groups_as_models_of_their_own(config):
     learning_rate_fn = create_learning_rate_fn(config.optimizer, 20)
     made = ensemble.Ensemble(mixed(config), learning_rate_fn)
-    state = devices.replicate(made.create_state())
-    apart = [ensemble.take_member(jax.device_get(state), made.groups, n) for n in range(3)]
+    start = devices.replicate(made.create_state())
+    apart = [ensemble.take_member(jax.device_get(start), made.groups, n) for n in range(3)]
     batch = devices.shard_batch(make_batches(config, 1)[0])
-    state, metrics = made.train_step(state, batch)
+    state, metrics = made.train_step(made.place(start), batch)
     row = made.summarize([metrics], state)
     # The other group's step is compared with that of single models above.
     alone = learner.SingleModel(made.groups[0].config, learning_rate_fn)
@@ -221,7 +259,7 @@ def test_a_mixed_ensemble_trains_its_groups_as_models_of_their_own(config):
     for name, value in alone.summarize([metrics], own).items():
         key = name.replace('train/', 'train/member_0/')
         assert row[key] == pytest.approx(value, rel=1e-5), key
-    ours = ensemble.take_member(jax.device_get(state), made.groups, 0)
+    ours = ensemble.take_member(jax.device_get(made.to_save(state)), made.groups, 0)
     assert distance(ours.params, jax.device_get(own.params)) < 1e-5
     losses = [row[f'train/member_{n}/loss'] for n in range(3)]
     assert row['train/loss'] == pytest.approx(np.mean(losses), rel=1e-6)
