@@ -22,8 +22,8 @@ from PIL import Image
 from report import CHECKOUT, Table, alternate, create_parser, numbers, words
 
 from hybrid import default_config
-from hybrid.modes import predict
 from hybrid.runs import trained, workdir
+from hybrid.runs.predictor import Predictor
 
 
 def create_config(folder: pathlib.Path, dtype: str) -> ConfigDict:
@@ -36,8 +36,9 @@ def create_config(folder: pathlib.Path, dtype: str) -> ConfigDict:
 def measure_predictor(config: ConfigDict, folder: pathlib.Path, rounds: int) -> dict[str, float]:
     """Measures the predictor behind --mode=predict, without reading files, in faces a second."""
     models = trained.restore_all([config], [folder], 'last')
-    predictor = predict.create_predictor(models, first=1)
-    most, (size,) = predict.batch_sizes(config.evaluate.batch_size)[-1], predict.face_sizes(models)
+    predictor = Predictor(models)
+    most, (size,) = predictor.most, predictor.face_sizes
+    predictor.prepare(1)
     faces = np.random.default_rng(0).integers(0, 256, (most, size, size, 3), dtype=np.uint8)
     one, many = alternate([lambda: predictor([faces[:1]]), lambda: predictor([faces])], rounds)
     return {'one at a time': 1 / one, 'batches': most / many, 'batch': most}

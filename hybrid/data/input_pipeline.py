@@ -17,6 +17,8 @@ import grain
 import numpy as np
 import tensorflow_datasets as tfds
 
+from hybrid.datasets.images import resize
+
 # One thread a decoder: several decoders run side by side.
 cv2.setNumThreads(0)
 
@@ -78,19 +80,6 @@ def check_disjoint(columns: Mapping[str, Mapping[str, np.ndarray]]) -> None:
                 f'{str(shared[0])!r}; change config.data.train_split, validation_split or '
                 "test_split ('' for none)"
             )
-
-
-def resize(image: np.ndarray, size: int) -> np.ndarray:
-    """Brings uint8 [H, W, 3] to [size, size, 3]: the middle square, resized."""
-    height, width = image.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    image = image[top : top + side, left : left + side]
-    if side == size:
-        return np.ascontiguousarray(image)
-    # Averaging over the area avoids aliasing when shrinking, but is nearest-neighbour when growing.
-    interpolation = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
-    return cv2.resize(image, (size, size), interpolation=interpolation)
 
 
 class Examples:

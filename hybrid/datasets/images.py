@@ -1,9 +1,10 @@
-"""Decodes, checks, converts and hashes images."""
+"""Decodes, checks, converts, resizes and hashes images."""
 
 import io
 from collections.abc import Collection
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from PIL import ExifTags, Image
 
@@ -118,3 +119,16 @@ def to_rgb(image: Image.Image) -> np.ndarray:
         white = Image.new('RGBA', image.size, 'white')
         image = Image.alpha_composite(white, image)
     return np.asarray(image.convert('RGB'))
+
+
+def resize(image: np.ndarray, size: int) -> np.ndarray:
+    """Brings uint8 [H, W, 3] to [size, size, 3]: the middle square, resized."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    image = image[top : top + side, left : left + side]
+    if side == size:
+        return np.ascontiguousarray(image)
+    # Averaging over the area avoids aliasing when shrinking, but is nearest-neighbour when growing.
+    interpolation = cv2.INTER_AREA if side > size else cv2.INTER_LINEAR
+    return cv2.resize(image, (size, size), interpolation=interpolation)

@@ -6,22 +6,16 @@ the order is made of the examples' ids before their images are read, so that a
 in memory the images of one shard.
 """
 
-import collections
 import hashlib
-import itertools
-import os
-from collections import abc
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent import futures
 from typing import Any, NamedTuple
 
 from hybrid.datasets import quarantine
 from hybrid.datasets.image_sources import RefusedError
 from hybrid.datasets.progress import ProgressBar
+from hybrid.datasets.threads import map_in_threads
 
 SHARD_BYTES = 64 * 2**20
-# Images ahead of the one that is written, for each thread.
-AHEAD = 8
 
 Example = dict[str, Any]
 Generator = Callable[[], Iterator[tuple[str, Example]]]
@@ -39,27 +33,6 @@ class Item(NamedTuple):
     id: str
     size: int
     row: int
-
-
-def map_in_threads(
-    function: Callable[[Any], Any], values: Iterable[Any]
-) -> abc.Generator[Any, None, None]:
-    """`map` by as many threads as there are CPUs, in order, with a bounded number of results."""
-    threads = os.cpu_count() or 1
-    queue: collections.deque[futures.Future] = collections.deque()
-    pending = iter(values)
-    with futures.ThreadPoolExecutor(threads, thread_name_prefix='images') as pool:
-        try:
-            for value in itertools.islice(pending, threads * AHEAD):
-                queue.append(pool.submit(function, value))
-            while queue:
-                result = queue.popleft().result()
-                for value in itertools.islice(pending, 1):
-                    queue.append(pool.submit(function, value))
-                yield result
-        finally:
-            for future in queue:
-                future.cancel()
 
 
 def shuffle(split: str, items: Iterable[Item]) -> list[Item]:

@@ -12,8 +12,9 @@ from ml_collections import ConfigDict
 
 from hybrid import devices, files
 from hybrid.data import prepared
-from hybrid.datasets import images, near_duplicates, shards
+from hybrid.datasets import images, near_duplicates
 from hybrid.datasets.progress import ProgressBar
+from hybrid.datasets.threads import map_in_threads
 from hybrid.scores import metrics, outcomes, plots
 
 # What two examples may have in common, and what the report calls it.
@@ -46,7 +47,7 @@ def read_examples(builder: tfds.core.DatasetBuilder) -> Columns:
             places = range(start, min(start + _BATCH, len(source)))
             return [(split, *describe(example)) for example in source.__getitems__(list(places))]
 
-        batches = shards.map_in_threads(read, range(0, len(source), _BATCH))
+        batches = map_in_threads(read, range(0, len(source), _BATCH))
         with ProgressBar(total=len(source), desc=f'hashing {split}', unit=' images') as bar:
             for batch in batches:
                 rows += batch

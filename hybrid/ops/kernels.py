@@ -104,6 +104,30 @@ def settle(config: ConfigDict, recorded: str = 'auto') -> None:
         os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} --{_FLAG}=true'.strip()
 
 
+def settle_late(config: ConfigDict, recorded: str = 'auto') -> None:
+    """Does what `settle` does where JAX was imported before: too late to switch anything on in XLA.
+
+    Unless oneDNN was switched on earlier, the kernels are 'portable', and that is no error.
+
+    Args:
+      config: The run's config, which is changed.
+      recorded: What the run was trained with before, if it is continued.
+    """
+    wanted = config.model.kernels
+    if wanted == 'auto':
+        wanted = recorded if recorded != 'auto' else resolve('auto', config.model.dtype)
+    if wanted == 'onednn' and not _user_says():
+        wanted = 'portable'
+        if recorded == 'onednn':
+            _LOG.warning(
+                'this training began with config.model.kernels=onednn, which has to be switched on '
+                'before JAX is imported; it goes on with portable, and its results will differ in '
+                'their last bits'
+            )
+    with config.unlocked():
+        config.model.kernels = wanted
+
+
 def resolve(kernels: str, dtype: str) -> str:
     """The kernels of a model: 'auto' is what was switched on before JAX started, if that is fast.
 

@@ -2,7 +2,7 @@
 
 import pathlib
 import threading
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -30,6 +30,13 @@ class Face(NamedTuple):
     score: float
 
 
+class Detector(Protocol):
+    """What finds faces; several threads may call it at once."""
+
+    def detect(self, image: np.ndarray) -> list[Face]:
+        """Finds all faces of uint8 [H, W, 3], RGB, from left to right."""
+
+
 class FaceDetector:
     """YuNet (Wu et al. 2023, "YuNet: A tiny millisecond-level face detector").
 
@@ -53,9 +60,9 @@ class FaceDetector:
         self._path = pathlib.Path(model).expanduser()
         if not self._path.is_file():
             raise FileNotFoundError(
-                f'config.detect.model={model}: no such file. --detect needs {MODEL_FILE} of OpenCV '
-                'Zoo (MIT licence; project opencv_zoo, in models/face_detection_yunet); put it '
-                'there, or name its place with --config.detect.model=FILE'
+                f'config.detect.model={model}: no such file. Detection needs {MODEL_FILE} of '
+                'OpenCV Zoo (MIT licence; project opencv_zoo, in models/face_detection_yunet); put '
+                'it there, or name its place: --config.detect.model=FILE, in Python detector=FILE'
             )
         self._threshold = threshold
         self._max_size = max_size

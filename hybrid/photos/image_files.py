@@ -3,6 +3,7 @@
 import os
 import pathlib
 import stat
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -15,6 +16,11 @@ EXTENSIONS = (
     *('.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.png', '.gif', '.webp', '.avif', '.heic', '.heif'),
     *('.tif', '.tiff', '.bmp', '.dib', '.jp2', '.j2k', '.ppm', '.pgm', '.pbm', '.pnm'),
 )
+
+
+# A path; a Pillow image; or uint8 [H, W], [H, W, 1], [H, W, 3] (RGB) or [H, W, 4] (RGBA), as a
+# NumPy array or what can be seen as one.
+ImageLike = str | os.PathLike | Image.Image | np.ndarray
 
 
 def find_images(
@@ -81,6 +87,53 @@ def read_image(path: pathlib.Path) -> np.ndarray:
             return np.ascontiguousarray(to_rgb(upright(image)))
     except Exception as error:  # Pillow raises all kinds of them on a damaged file.
         raise ValueError(_reason(error)) from error
+
+
+def file_name(image: ImageLike) -> str | None:
+    """The path of an image that is a file; None for pixels."""
+    return os.fspath(image) if isinstance(image, str | os.PathLike) else None
+
+
+def read_pixels(image: ImageLike) -> np.ndarray:
+    """Reads an image, whatever kind it is; files as `read_image` reads them, the others likewise.
+
+    Returns:
+      uint8 [H, W, 3], RGB. An array that is so already is not copied.
+
+    Raises:
+      ValueError: when a file cannot be read, or an array is of another shape or type.
+      TypeError: when it is no kind of image.
+    """
+    check_kind(image)
+    if isinstance(image, str | os.PathLike):
+        return read_image(pathlib.Path(image).expanduser())
+    if isinstance(image, Image.Image):
+        try:
+            return np.ascontiguousarray(to_rgb(upright(image)))
+        except Exception as error:  # The file behind it is decoded only now.
+            raise ValueError(_reason(error)) from error
+    return _array_pixels(image)
+
+
+def check_kind(image: Any) -> None:
+    """Raises TypeError for what is no `ImageLike`."""
+    if not isinstance(image, str | os.PathLike | Image.Image) and not hasattr(image, '__array__'):
+        raise TypeError(f'{type(image).__name__} is not a path, a Pillow image or an array')
+
+
+def _array_pixels(image: np.ndarray) -> np.ndarray:
+    pixels = np.asarray(image)
+    if pixels.dtype != np.uint8:
+        raise ValueError(f'an array of {pixels.dtype}; images are uint8, from 0 to 255')
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or not pixels.size:
+        raise ValueError(
+            f'an array of shape {np.shape(image)}; an image is [H, W], [H, W, 3] or [H, W, 4]'
+        )
+    if pixels.shape[2] == 4:
+        pixels = to_rgb(Image.fromarray(pixels))
+    return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
 def _check_file(path: pathlib.Path) -> None:

@@ -22,8 +22,12 @@ class Address:
     member: int | None = None
 
 
-def parse(text: str) -> Address:
+def parse(text: str, key: str = 'config.init_from') -> Address:
     """Reads `DIR[@best|@last|@STEP][#MEMBER]`, or `DIR/checkpoints/STEP[#MEMBER]`.
+
+    Args:
+      text: The address.
+      key: What it was given as, for errors.
 
     Raises:
       FileNotFoundError: when there is no such workdir.
@@ -38,7 +42,7 @@ def parse(text: str) -> Address:
         address = dataclasses.replace(address, folder=folder.parent.parent, checkpoint=folder.name)
     if not (address.folder / workdir.CONFIG).is_file():
         raise FileNotFoundError(
-            f'config.init_from={text!r}: {address.folder} is not the folder of a training; it is '
+            f'{key}={text!r}: {address.folder} is not the folder of a training; it is '
             'written DIR, DIR@best, DIR@last or DIR@STEP, and with #NUMBER for a member'
         )
     return address

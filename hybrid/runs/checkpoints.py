@@ -122,20 +122,33 @@ class Checkpoints:
         return sorted(self._manager.all_steps()) if self._manager else []
 
     def step(self, which: str) -> int:
-        """Returns the step of the `best` or the `last` checkpoint.
+        """Returns the step of a checkpoint.
+
+        Args:
+          which: 'best', 'last', or a step, such as '400'; '' is the best one, or the last where
+            none was validated.
 
         Raises:
-          ValueError: for another word than those two.
+          ValueError: for any other word.
           FileNotFoundError: when there is no such checkpoint.
         """
-        if which not in ('best', 'last'):
+        if which not in ('best', 'last', '') and not which.isdecimal():
             raise ValueError(f'--checkpoint={which} is not one of best, last')
         if not self.steps():
             raise FileNotFoundError(f'{self.folder}: no checkpoint there; has the run saved one?')
         assert self._manager is not None
+        if which.isdecimal():
+            if int(which) in self.steps():
+                return int(which)
+            steps = ', '.join(map(str, self.steps()))
+            raise FileNotFoundError(
+                f'{self.folder}: no checkpoint of step {which}; there are {steps}'
+            )
         if which == 'last':
             return self.steps()[-1]
         step = self._manager.best_step()
+        if step is None and not which:
+            return self.steps()[-1]
         if step is None:
             raise FileNotFoundError(
                 f'{self.folder}: no checkpoint was validated yet; take --checkpoint=last'

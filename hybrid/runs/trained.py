@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from hybrid import devices
 from hybrid.default_config import check_config
 from hybrid.runs import checkpoints, workdir
-from hybrid.training import learners
+from hybrid.training import ensemble, learners
 from hybrid.training.learner import Learner
 from hybrid.training.optimizer import create_learning_rate_fn
 
@@ -33,6 +33,7 @@ class Trained:
       step: The number of steps after which the checkpoint was saved.
       frozen: Numbers of the members that became not finite in training, and do not count.
       scores: What validation said of each member at this step; the lower, the better.
+      member: Its number in the ensemble, if this is one member that was taken out of it.
     """
 
     folder: pathlib.Path
@@ -43,12 +44,14 @@ class Trained:
     step: int
     frozen: tuple[int, ...] = ()
     scores: Mapping[int, float] = dataclasses.field(default_factory=dict)
+    member: int | None = None
 
     @property
     def source(self) -> dict[str, Any]:
         """Says where predictions come from, as evaluation.json does."""
         frozen = {'frozen_members': list(self.frozen)} if self.frozen else {}
-        return {'checkpoint': self.checkpoint, 'step': self.step, **frozen}
+        member = {} if self.member is None else {'member': self.member}
+        return {'checkpoint': self.checkpoint, 'step': self.step, **frozen, **member}
 
 
 def sources(models: Sequence[Trained]) -> dict[str, Any]:
@@ -86,7 +89,7 @@ def restore(
     Args:
       config: The config of the workdir.
       folder: The workdir.
-      checkpoint: `best` (on validation) or `last`.
+      checkpoint: `best` (on validation), `last` or a step, see `Checkpoints.step`.
       to_evaluate: Whether to leave out the optimiser's state, which takes twice the memory of the
         rest.
 
@@ -109,12 +112,46 @@ def restore(
         else:
             state, _ = saved.restore(step, target)
         scores = saved.scores(step)
+    checkpoint = checkpoint or ('best' if scores else 'last')
     _LOG.info('%s: %s checkpoint, step %d', folder, checkpoint, step)
     model = describe(config, folder, learner, state, checkpoint, step, scores)
     if model.frozen:
         numbers = ', '.join(map(str, model.frozen))
         _LOG.warning('%s: left out, not finite in training: member %s', folder, numbers)
     return model, state
+
+
+def take_member(model: Trained, state: Any, number: int) -> Trained:
+    """Takes one member out of an ensemble, as a model of its own.
+
+    Args:
+      model: The ensemble, from `restore`.
+      state: Its state, from there too.
+      number: The member's number.
+
+    Raises:
+      ValueError: when it is no ensemble, has no such member, or the member was not finite.
+    """
+    if not model.learner.is_ensemble:
+        raise ValueError(f'{model.folder} is a single model: leave #{number} out')
+    if number not in model.learner.members:
+        numbers = ', '.join(map(str, model.learner.members))
+        raise ValueError(f'{model.folder} has no member {number}; there are {numbers}')
+    if number in model.frozen:
+        raise ValueError(
+            f'{model.folder}: member {number} was not finite in training; take another one'
+        )
+    groups = ensemble.create_groups(model.config)
+    config = next(group.config for group in groups if number in group.members)
+    learning_rate_fn = create_learning_rate_fn(config.optimizer, 1)
+    tx = create_optimizer(config.optimizer, learning_rate_fn, config.finetune)
+    learner = learners.create(config, tx)
+    variables = learner.eval_variables(
+        devices.replicate(ensemble.take_member(state, groups, number))
+    )
+    scores = {0: model.scores[number]} if number in model.scores else {}
+    model = dataclasses.replace(model, config=config, learner=learner, variables=variables)
+    return dataclasses.replace(model, frozen=(), scores=scores, member=number)
 
 
 def describe(

@@ -35,7 +35,7 @@ def check(text: str) -> None:
     address = parse(text)
     try:
         with checkpoints.Checkpoints(address.folder, read_only=True) as saved:
-            _step(saved, address)
+            saved.step(address.checkpoint)
     except FileNotFoundError as error:
         reason = str(error).replace('--checkpoint=last', f'{address.folder}@last')
         raise FileNotFoundError(f'config.init_from={text!r}: {reason}') from None
@@ -83,7 +83,7 @@ def read(address: Address, config: ConfigDict) -> EarlierRun:
         defaults.data.parameters = ConfigDict()
     earlier = workdir.load_config(folder, defaults)
     with checkpoints.Checkpoints(folder, read_only=True) as saved:
-        step = _step(saved, address)
+        step = saved.step(address.checkpoint)
         states = saved.variables(step)
     _warn_of_splits(folder, earlier, config)
     states = states if ensemble.is_ensemble(earlier) else {'': states}
@@ -103,22 +103,6 @@ def _warn_of_splits(folder: pathlib.Path, earlier: ConfigDict, config: ConfigDic
             folder,
             there.dataset.split('/')[0],
         )
-
-
-def _step(saved: checkpoints.Checkpoints, address: Address) -> int:
-    if address.checkpoint.isdecimal():
-        if (step := int(address.checkpoint)) in saved.steps():
-            return step
-        steps = ', '.join(map(str, saved.steps())) or 'none'
-        raise FileNotFoundError(
-            f'{address.folder}: no checkpoint of step {address.checkpoint}; there are {steps}'
-        )
-    if address.checkpoint:
-        return saved.step(address.checkpoint)
-    try:
-        return saved.step('best')
-    except FileNotFoundError:
-        return saved.step('last')
 
 
 def take(

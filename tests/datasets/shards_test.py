@@ -1,7 +1,4 @@
-import itertools
-import os
 import threading
-import time
 
 import pytest
 
@@ -11,36 +8,6 @@ from hybrid.datasets.image_sources import RefusedError
 
 def threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith('images')]
-
-
-def test_threads_keep_the_order_and_stay_a_bounded_way_ahead():
-    taken = []
-
-    def values():
-        for k in range(500):
-            taken.append(k)
-            yield k
-
-    def double(k):
-        time.sleep(0.001 * (k % 3))
-        return 2 * k
-
-    results = shards.map_in_threads(double, values())
-    for k, result in enumerate(results):
-        assert result == 2 * k
-        assert len(taken) <= k + 1 + shards.AHEAD * (os.cpu_count() or 1)
-
-
-def test_an_error_in_a_thread_is_raised_and_ends_the_others():
-    def fail(k):
-        if k == 20:
-            raise ValueError('twenty')
-        return k
-
-    results = shards.map_in_threads(fail, itertools.count())
-    with pytest.raises(ValueError, match='twenty'):
-        list(results)
-    assert threads() == []
 
 
 def test_order_is_of_the_ids_and_shards_are_cut_by_size(monkeypatch):

@@ -1,29 +1,31 @@
 import csv
-import dataclasses
 import io
 import json
 import os
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from hybrid import devices
-from hybrid.data import input_pipeline
-from hybrid.models.network import create_model
 from hybrid.modes import predict
 from hybrid.photos import detection, image_files
-from hybrid.runs import checkpoints, predictions, trained, workdir
-from hybrid.training.optimizer import create_learning_rate_fn, create_optimizer
-from hybrid.training.train_state import create_train_state
+from hybrid.photos.faces import NO_FACE
+from hybrid.runs import predictions, trained
+from hybrid.runs.predictor import Predictor
+from tests import random_workdir
 from tests.launching import launch
+from tests.random_workdir import face
 
 # In one process of pytest, which makes the workdir once.
 pytestmark = pytest.mark.xdist_group('predict')
+
+COLUMNS = (
+    *('path', 'face', 'x', 'y', 'width', 'height', 'detection_score'),
+    *('age', 'gender', 'female_probability', 'error'),
+)
 
 
 @pytest.fixture(scope='module')
@@ -34,29 +36,7 @@ def config(create_tiny_config):
 @pytest.fixture(scope='module')
 def run(config, tmp_path_factory):
     """A workdir whose model is random, and says something else of every face."""
-    folder = tmp_path_factory.mktemp('run')
-    workdir.save_config(folder, config)
-    model = create_model(config.model, axis_name=devices.AXIS)
-    tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 1))
-    state = create_train_state(model, tx, config)
-    rng = np.random.default_rng(0)
-    params = jax.tree.map(lambda x: x + 0.3 * rng.normal(size=x.shape), state.params)
-    params = jax.tree.map(lambda x: np.asarray(x, np.float32), params)
-    saved = checkpoints.Checkpoints(folder)
-    saved.save(
-        1,
-        devices.replicate(dataclasses.replace(state, params=params)),
-        {},
-        config.to_dict(),
-        {None: 1.0},
-    )
-    saved.close()
-    return folder
-
-
-def face(seed=0, size=(40, 40)):
-    noise = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
-    return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+    return random_workdir.create(config, tmp_path_factory.mktemp('run'))
 
 
 def read_csv(path):
@@ -136,7 +116,7 @@ def test_bad_files_get_their_error_and_stop_nothing(config, run, tmp_path, capsy
     for name, reason in errors.items():
         assert reason in failed[name], name
     for row in rows:
-        assert tuple(row) == predict.COLUMNS
+        assert tuple(row) == COLUMNS
         assert (row['age'] is None) == (row['face'] is None) == (row['error'] is not None)
     output = capsys.readouterr().out
     assert '60 files, 50 faces, 10 errors; ' in output
@@ -177,7 +157,7 @@ def test_detected_faces_get_a_row_each(config, run, tmp_path, monkeypatch):
     predict.predict(
         [config], [run], 'best', str(folder), str(out), detect=True, drawings=str(drawn)
     )
-    rows = [row for row in read_csv(out) if row['error'] in ('', predict.NO_FACE)]
+    rows = [row for row in read_csv(out) if row['error'] in ('', NO_FACE)]
     found = [(str(Path(row['path']).relative_to(folder)), row['face']) for row in rows]
     assert found == [
         *(('a.png', '0'), ('a.png', '1'), ('b.jpg', '')),
@@ -189,7 +169,7 @@ def test_detected_faces_get_a_row_each(config, run, tmp_path, monkeypatch):
     assert box == [(0, 11, 247, 250), (300, 11, 250, 250)]
     assert rows[0]['detection_score'] == '0.8765'
     assert rows[0]['age'] != rows[1]['age']
-    assert rows[2]['error'] == predict.NO_FACE
+    assert rows[2]['error'] == NO_FACE
     assert rows[2]['age'] == rows[2]['x'] == ''
     assert rows[-1]['x'] == '350'
 
@@ -217,92 +197,12 @@ def test_photographs(config, run, shared_data, tmp_path):
     assert float(read_csv(out)[0]['age']) == pytest.approx(float(rows[3]['age']), rel=1e-5)
 
 
-@pytest.mark.parametrize('count', [0, 1, 3, 4, 5, 12])
-def test_batches_are_whole_and_the_order_stays(count):
-    batches = []
-
-    def predictor(images):
-        ages, genders = images
-        batches.append(len(ages))
-        return {
-            'predicted_age': ages[:, 0, 0, 0] + np.float32(0.1),
-            'female_probability': genders[:, 2, 2, 1] / np.float32(100),
-        }
-
-    faces: list[tuple[predict.Row, predict.Face | None]] = []
-    for k in range(count):
-        images = tuple(np.full((size, size, 3), 5 * k, np.uint8) for size in (2, 3))
-        faces.append(({'path': f'{k}', 'face': 0}, images))
-        faces.append(({'path': f'{k} bad', 'error': 'bad'}, None))
-    rows = list(predict.predict_rows(iter(faces), predictor, 4))
-    assert [row['path'] for row in rows] == [x for k in range(count) for x in (f'{k}', f'{k} bad')]
-    assert [row.get('age') for row in rows[::2]] == [round(5 * k + 0.1, 1) for k in range(count)]
-    assert [row.get('female_probability') for row in rows[::2]] == [k / 20 for k in range(count)]
-    genders = ['female' if k > 10 else 'male' for k in range(count)]
-    assert [row['gender'] for row in rows[::2]] == genders
-    assert batches == [4] * (count // 4) + [count % 4] * (count % 4 > 0)
-
-
-def test_sizes_of_batches(monkeypatch):
-    # Tests run on four devices.
-    assert predict.batch_sizes(256) == [4, 32, 128]
-    assert predict.batch_sizes(16) == [4, 16]
-    monkeypatch.setattr(devices, 'on_cpu', lambda: False)
-    assert predict.batch_sizes(256) == [4, 32, 128, 256]
-    with pytest.raises(ValueError, match=r'config\.evaluate\.batch_size=6 cannot be divided'):
-        predict.batch_sizes(6)
-
-
-def test_a_face_is_predicted_alike_in_batches_of_any_size(config, run):
-    model, _ = trained.restore(config, run, 'best', to_evaluate=True)
-    predictor = predict.create_predictor([model], first=1)
-    images = np.stack([np.asarray(face(k).resize((36, 36))) for k in range(13)])
-    together = predictor([images])
-    for count in (1, 3, 4, 5):
-        few = predictor([images[:count]])
-        assert {len(column) for column in few.values()} == {count}
-        for name, column in few.items():
-            np.testing.assert_allclose(column, together[name][:count], rtol=1e-5, atol=1e-5)
-
-
-def test_rows_without_a_face_are_not_held_back():
-    faces = iter([({'path': 'bad', 'error': 'bad'}, None)] * 3)
-    rows = predict.predict_rows(faces, lambda images: pytest.fail('predicted'), 4)
-    assert next(rows)['path'] == 'bad'
-    assert len(list(faces)) == 2
-
-
-def test_a_prediction_that_is_not_finite_is_an_error():
-    columns = {
-        'predicted_age': np.array([np.nan, 30]),
-        'female_probability': np.array([0.5, 0.7]),
-    }
-    faces = [({'path': str(k)}, (np.zeros((2, 2, 3), np.uint8),)) for k in range(2)]
-    first, second = predict.predict_rows(faces, lambda images: columns, 2)
-    assert first == {'path': '0', 'error': 'the model predicts no finite number'}
-    assert second == {'path': '1', 'age': 30, 'female_probability': 0.7, 'gender': 'female'}
-
-
-def test_few_files_are_read_ahead():
-    read = []
-
-    def note(path):
-        read.append(path)
-        return [({'path': int(path.name)}, None)]
-
-    rows = predict.read_ahead((Path(f'{k:02}') for k in range(100)), note, 3)
-    assert [next(rows)[0]['path'] for _ in range(10)] == list(range(10))
-    assert len(read) <= 10 + 2 * 3 + 1
-    rows.close()
-    assert len(read) <= 10 + 2 * 3 + 1
-
-
 def test_names_that_are_no_text_and_lines_that_need_quotes():
     row = {'path': 'a,"\udcff\n', 'face': 0, 'age': 31.25, 'error': None}
-    line = predict.format_row(row, '.csv')
+    line = predict.format_row(row, '.csv', COLUMNS)
     assert next(csv.reader(io.StringIO(line)))[:2] == ['a,"\udcff\n', '0']
-    parsed = json.loads(predict.format_row(row, '.jsonl'))
-    assert parsed == dict.fromkeys(predict.COLUMNS) | row
+    parsed = json.loads(predict.format_row(row, '.jsonl', COLUMNS))
+    assert parsed == dict.fromkeys(COLUMNS) | row
 
 
 def test_a_file_name_that_is_no_text(config, run, tmp_path):
@@ -320,20 +220,15 @@ def test_what_was_done_is_kept_when_something_fails(config, run, tmp_path, monke
     for k in range(40):
         face(k).save(folder / f'{k:02}.png')
     out.write_text('older results')
-    create = predict.create_predictor
+    call, calls = Predictor.__call__, []
 
-    def create_failing(*args):
-        predictor, calls = create(*args), []
+    def fail(predictor, faces):
+        calls.append(1)
+        if len(calls) == 3:
+            raise OSError(28, 'No space left on device')
+        return call(predictor, faces)
 
-        def fail(images):
-            calls.append(1)
-            if len(calls) == 3:
-                raise OSError(28, 'No space left on device')
-            return predictor(images)
-
-        return fail
-
-    monkeypatch.setattr(predict, 'create_predictor', create_failing)
+    monkeypatch.setattr(Predictor, '__call__', fail)
     with pytest.raises(RuntimeError, match=r'No space left.*so far are in .*out\.csv\.partial'):
         predict.predict([config], [run], 'best', str(folder), str(out))
     assert len(read_csv(tmp_path / 'out.csv.partial')) == 31  # The 32nd may have had more faces.
@@ -406,42 +301,3 @@ def test_from_the_command_line(run, tmp_path):
     assert status == 1
     assert err.startswith('error: config.detect.model=')
     assert err.count('\n') == 1
-
-
-def test_of_a_crop_that_is_not_square_the_middle_is_seen(config, tmp_path):
-    image = face(5, (64, 48))
-    image.save(tmp_path / 'x.png')
-    ((row, cuts),) = predict.read_faces(tmp_path / 'x.png', None, [config.data.resize_size, 20])
-    assert (row['width'], row['height']) == (64, 48)
-    assert cuts is not None
-    cut, small = cuts
-    np.testing.assert_array_equal(small, input_pipeline.resize(np.asarray(image), 20))
-    np.testing.assert_array_equal(cut, input_pipeline.resize(np.asarray(image), 36))
-
-
-def test_a_frozen_member_does_not_count(config, tmp_path):
-    class Fixed:
-        """Says the same of every face; member 1 was frozen."""
-
-        members = (0, 1, 2)
-        is_ensemble = True
-
-        def eval_step(self, variables, batch):
-            index = np.asarray(batch['index'])
-            of_members = {
-                'predicted_age': [10.0, np.nan, 30.0],
-                'female_probability': [0.9, np.nan, 0.4],
-            }
-            rows = {k: np.broadcast_to(v, (*index.shape, 3)) for k, v in of_members.items()}
-            return {**rows, 'index': index}
-
-    fixed: Any = Fixed()
-    model = trained.Trained(tmp_path, config, fixed, {}, 'best', 1, frozen=(1,))
-    columns = predict.create_predictor([model])([np.zeros((16, 36, 36, 3), np.uint8)])
-    first = {name: column[0] for name, column in columns.items()}
-    assert first == {
-        'predicted_age': 20,
-        'female_probability': np.float32(0.65),
-        'age_std': 10,
-        'gender_agreement': 0.5,
-    }

@@ -15,6 +15,7 @@ from hybrid.datasets import groups, images, near_duplicates, quarantine, shards,
 from hybrid.datasets.face_csv import table
 from hybrid.datasets.image_sources import Folder, RefusedError
 from hybrid.datasets.progress import ProgressBar
+from hybrid.datasets.threads import map_in_threads
 
 _SOURCE = 'source.json'
 _INSTRUCTIONS = """\
@@ -132,7 +133,7 @@ class Builder(tfds.core.ShardBasedBuilder):
             self._dropped.drop(face.path, reason, f'{where}: {detail}' if detail else where)
 
         usable = []
-        checked = shards.map_in_threads(lambda face: check(source, face, config.min_side), faces)
+        checked = map_in_threads(lambda face: check(source, face, config.min_side), faces)
         for face, result in zip(
             faces, ProgressBar(checked, 'checking', len(faces), unit=' images'), strict=True
         ):

@@ -1,0 +1,275 @@
+"""The door for Python: `hybrid.load`, `train`, `evaluate` and `get_config`.
+
+What is loaded here behaves like a library: it defines no flags, configures no logging, takes no
+signals, prints nothing, and raises what goes wrong. A training and an evaluation print as they do
+on the command line. Every error is a ValueError, OSError, RuntimeError or TypeError that says what
+to do.
+"""
+
+import contextlib
+import logging
+import os
+import pathlib
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import ml_collections
+
+# Nothing here may import JAX: `_settle_kernels` comes first.
+from hybrid.ops import kernels
+
+if TYPE_CHECKING:
+    from hybrid.runs.model import Model
+    from hybrid.runs.trained import Trained
+
+PathLike = str | os.PathLike
+Overrides = Mapping[str, Any]
+
+
+@contextlib.contextmanager
+def _quiet_absl() -> Iterator[None]:
+    """Leaves out what Orbax and TFDS tell through absl of each file, but for errors.
+
+    absl would also configure logging with its first message, if the program has not done so.
+    """
+
+    def is_error(record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.ERROR
+
+    logger, handler = logging.getLogger('absl'), None
+    if not logging.root.handlers:
+        # What Python does by itself with warnings where nothing is configured.
+        handler = logging.StreamHandler()
+        handler.setLevel(logging.WARNING)
+        logging.root.addHandler(handler)
+    logger.addFilter(is_error)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_error)
+        if handler:
+            logging.root.removeHandler(handler)
+
+
+@_quiet_absl()
+def load(
+    workdir: PathLike | Sequence[PathLike],
+    *,
+    checkpoint: str = '',
+    flip_average: bool | None = None,
+    overrides: Overrides | None = None,
+) -> 'Model':
+    """Loads what a training has left in its workdir.
+
+    Call it before anything else imports JAX if you can: then it may switch on in XLA what makes
+    convolutions on CPUs faster. Afterwards it takes what was switched on before.
+
+    Args:
+      workdir: The folder of a training. Several, in a list or separated by commas, are combined as
+        `--mode=evaluate` combines them. `W#2` is member 2 of the ensemble in W; `W@last` and
+        `W@400` are its last checkpoint and the one of step 400.
+      checkpoint: 'best' or 'last', where the address does not say; by default the one that was best
+        on validation, or the last where none was validated.
+      flip_average: Whether to average over the image and its mirror image, which takes twice as
+        long and is a little more accurate; by default as `config.evaluate.flip_average` says.
+      overrides: Other values for keys of the config: {'evaluate.batch_size': 32}.
+
+    Raises:
+      FileNotFoundError: when there is no such workdir, or no such checkpoint in it.
+      ValueError: when it cannot be read, or an override is wrong, or several may not be combined.
+    """
+    overrides = dict(overrides or {})
+    if flip_average is not None:
+        overrides['evaluate.flip_average'] = flip_average
+    models = _restore(workdir, checkpoint, overrides)
+
+    from hybrid.runs.model import Model
+
+    return Model(models)
+
+
+@_quiet_absl()
+def train(
+    config: 'ml_collections.ConfigDict | PathLike',
+    workdir: PathLike | None = None,
+    *,
+    overrides: Overrides | None = None,
+    overwrite_config: bool = False,
+) -> 'Model':
+    """Trains, or continues the training in a workdir, then evaluates, as `--mode=train` does.
+
+    It may run in a notebook, and in any thread. In the main thread an interruption (Ctrl-C, the
+    notebook's stop button, SIGTERM) lets it finish its step and save: the same call goes on from
+    there. A second one ends it at once.
+
+    Args:
+      config: A config, the name of a recipe such as 'quickstart', or the path of a recipe.
+      workdir: Where everything goes; by default `runs/<name of the recipe>`.
+      overrides: Other values for keys of the config: {'train.num_epochs': 2.0}.
+      overwrite_config: Whether to go on although the workdir has another config.
+
+    Returns:
+      The model of the best checkpoint. Its scores are in the workdir's `evaluation/`.
+
+    Raises:
+      ValueError: for what is wrong with the config or the workdir.
+      RuntimeError: when the loss was not finite, or a checkpoint could not be written.
+      KeyboardInterrupt: when it was interrupted; everything is saved.
+    """
+    if isinstance(config, ml_collections.ConfigDict):
+        if workdir is None:
+            raise ValueError('workdir: name the folder of the training')
+        config = config.copy_and_resolve_references()
+    else:
+        name, config = pathlib.Path(config).stem, get_config(config)
+        workdir = workdir or pathlib.Path('runs') / name
+    folder = pathlib.Path(workdir).expanduser()
+    _override(config, overrides or {})
+
+    from hybrid.runs.workdir import recorded_kernels
+
+    late = 'jax' in sys.modules
+    _settle_kernels(config, recorded_kernels(folder))
+
+    from hybrid import devices
+    from hybrid.modes import train as mode
+
+    devices.keep_freed_memory()
+    if config.deterministic and not late:
+        devices.require_determinism()
+    try:
+        mode.train_and_evaluate(config, folder, overwrite_config)
+    except mode.Stopped as stopped:
+        raise KeyboardInterrupt(str(stopped)) from None
+    return load(folder)
+
+
+@_quiet_absl()
+def evaluate(
+    model: 'Model | PathLike | Sequence[PathLike]',
+    split: str = 'test',
+    *,
+    checkpoint: str = '',
+    overrides: Overrides | None = None,
+    output: PathLike | None = None,
+) -> dict[str, Any]:
+    """Evaluates a split of the dataset, as `--mode=evaluate` does, and writes the same files.
+
+    Args:
+      model: From `load` or `train`; or what `load` takes as its workdir.
+      split: The split.
+      checkpoint: As for `load`; not for a model that is loaded.
+      overrides: As for `load`, for instance of `data.dataset` and `data.manual_dir` to evaluate on
+        another dataset; not for a model that is loaded.
+      output: The folder for the results: by default the workdir, a folder in it for a member of an
+        ensemble, and one beside the first workdir for several.
+
+    Returns:
+      The metrics by name: `age/mae` in years, `gender/accuracy` and so on.
+
+    Raises:
+      ValueError: for a split that the dataset does not have, or other examples in it than the
+        training saw; and as `load`.
+    """
+    if isinstance(model, str | os.PathLike | Sequence):
+        models = load(model, checkpoint=checkpoint, overrides=overrides).models
+    elif checkpoint or overrides:
+        raise ValueError('checkpoint and overrides are for `load`: this model is loaded already')
+    else:
+        models = model.models
+
+    from hybrid.data import input_pipeline, prepared
+    from hybrid.modes import evaluate as mode
+    from hybrid.runs import leaks, member_weights
+
+    # Members of an ensemble have a folder of their own in its workdir.
+    folders = [
+        one.folder if one.member is None else one.folder / f'member_{one.member}' for one in models
+    ]
+    folder = (
+        pathlib.Path(output).expanduser() if output else member_weights.combined_folder(folders)
+    )
+    other = any(leaks.is_other(one.config, one.folder) for one in models)
+    config = leaks.without_own_parameters(models[0].config, models[0].folder)
+    builder = prepared.create_prepared_builder(config)
+    input_pipeline.check_split(builder, split)
+    return mode.evaluate_split(models, builder, split, folder, other)
+
+
+def get_config(name: PathLike = 'quickstart') -> ml_collections.ConfigDict:
+    """The config of a recipe, to be changed and trained.
+
+    Args:
+      name: The name of a recipe that comes with the package, or the path of one.
+
+    Raises:
+      FileNotFoundError: when there is no such recipe.
+    """
+    from hybrid import recipes
+
+    return recipes.get_config(name)
+
+
+def _restore(
+    workdir: PathLike | Sequence[PathLike], checkpoint: str, overrides: Overrides
+) -> 'list[Trained]':
+    from hybrid import default_config
+    from hybrid.runs import workdir as workdir_lib
+    from hybrid.runs.address import parse
+
+    addresses = [parse(text, 'workdir') for text in _split_addresses(workdir)]
+    if len(set(addresses)) < len(addresses):
+        raise ValueError(f'workdir={workdir!r} names a model twice')
+    configs = []
+    for address in addresses:
+        config = workdir_lib.load_config(address.folder, default_config.get_config())
+        config.model.kernels = 'auto'  # Those recorded are of the machine that it was trained on.
+        _override(config, overrides)
+        configs.append(config)
+    for config in configs:
+        _settle_kernels(config)
+
+    from hybrid.runs import trained
+
+    models = []
+    for config, address in zip(configs, addresses, strict=True):
+        wanted = address.checkpoint or checkpoint
+        model, state = trained.restore(config, address.folder, wanted, to_evaluate=True)
+        if address.member is not None:
+            model = trained.take_member(model, state, address.member)
+        models.append(model)
+    if len(models) > 1:
+        trained.check_same_splits(models)
+    return models
+
+
+def _split_addresses(workdir: PathLike | Sequence[PathLike]) -> list[str]:
+    """The addresses of one workdir or several; a folder may have a comma in its name."""
+    if isinstance(workdir, str) and not pathlib.Path(workdir).expanduser().is_dir():
+        texts = [part.strip() for part in workdir.split(',')]
+    elif isinstance(workdir, str | os.PathLike):
+        texts = [os.fspath(workdir)]
+    else:
+        texts = [os.fspath(one) for one in workdir]
+    if not texts or not all(texts):
+        raise ValueError(f'workdir={workdir!r}: name the folder of a training, or several')
+    return texts
+
+
+def _override(config: ml_collections.ConfigDict, overrides: Overrides) -> None:
+    """Sets keys of a config; raises ValueError for one that is not there or a value of no use."""
+    for key, value in overrides.items():
+        try:
+            config.update_from_flattened_dict({key: value})
+        except (KeyError, AttributeError, TypeError, ValueError) as error:
+            reason = ' '.join(str(error).strip('"').split())
+            raise ValueError(f'overrides: {key}={value!r}: {reason}') from None
+
+
+def _settle_kernels(config: ml_collections.ConfigDict, recorded: str = 'auto') -> None:
+    """Settles `config.model.kernels` while that is possible: before JAX is imported."""
+    if 'jax' not in sys.modules:
+        kernels.settle(config, recorded)
+    else:
+        kernels.settle_late(config, recorded)

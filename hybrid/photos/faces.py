@@ -1,0 +1,70 @@
+"""The faces of one image: where they are, and their pixels cut out as the training faces were."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from hybrid.datasets.images import resize
+from hybrid.photos import alignment
+from hybrid.photos.detection import Detector
+from hybrid.photos.image_files import ImageLike, file_name, read_pixels
+
+# Where a face is. `path` is the image's file, None for one that came as pixels. `face` counts the
+# faces of an image from the left, from 0. The box is in pixels of the upright image; without
+# detection it is the whole image, and there is no `detection_score` (0..1).
+COLUMNS = ('path', 'face', 'x', 'y', 'width', 'height', 'detection_score')
+NO_FACE = 'no face found'
+
+# Some of `COLUMNS`, and what is predicted of the face, or an `error`.
+Row = dict[str, Any]
+# One face at the size of each model, uint8 [R, R, 3].
+Face = tuple[np.ndarray, ...]
+
+
+def read_faces(
+    image: ImageLike, detector: Detector | None, sizes: Sequence[int]
+) -> list[tuple[Row, Face | None]]:
+    """Reads the faces of one image.
+
+    Args:
+      image: A file or pixels, see `image_files.read_pixels`.
+      detector: Finds the faces of a photograph; None takes the image for a crop of one face.
+      sizes: Side R in pixels that a face should have, for each model.
+
+    Returns:
+      (row, face) for each face; for a photograph without any, one row with `NO_FACE` as its
+      `error`, and None.
+
+    Raises:
+      ValueError: when the image cannot be read, with the reason in one line.
+      TypeError: when it is no kind of image.
+    """
+    start: Row = {'path': file_name(image)}
+    pixels = read_pixels(image)
+    height, width = pixels.shape[:2]
+    if detector is None:
+        whole = {'face': 0, 'x': 0, 'y': 0, 'width': width, 'height': height}
+        return [(start | whole, tuple(resize(pixels, size) for size in sizes))]
+    faces: list[tuple[Row, Face | None]] = []
+    for number, face in enumerate(detector.detect(pixels)):
+        corners = np.concatenate([face.box[:2], face.box[:2] + face.box[2:]])
+        corners = np.clip(np.rint(corners), 0, [width, height, width, height])
+        x, y, right, bottom = (int(value) for value in corners)
+        box = {'face': number, 'x': x, 'y': y, 'width': right - x, 'height': bottom - y}
+        row = start | box | {'detection_score': round(face.score, 4)}
+        cut = tuple(alignment.align_face(pixels, face.landmarks, size) for size in sizes)
+        faces.append((row, cut))
+    return faces or [(start | {'error': NO_FACE}, None)]
+
+
+def read_faces_or_error(
+    image: ImageLike, detector: Detector | None, sizes: Sequence[int]
+) -> list[tuple[Row, Face | None]]:
+    """As `read_faces`, but one image that cannot be read gets a row with its `error`."""
+    try:
+        return read_faces(image, detector, sizes)
+    # Whatever is wrong with one image, the others get their rows.
+    except Exception as error:
+        reason = ' '.join(str(error).split()) or type(error).__name__
+        return [({'path': file_name(image), 'error': reason}, None)]

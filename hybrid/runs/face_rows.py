@@ -1,0 +1,165 @@
+"""Predictions of faces: the rows of `--mode=predict`, and the arrays that a `Model` returns."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hybrid.photos import faces
+from hybrid.photos.faces import Face, Row
+from hybrid.runs.predictor import Predictor
+from hybrid.scores.outcomes import GENDERS, is_female
+
+# Of each face. `age` is in years, `gender` is the likelier one, 'male' or 'female'.
+PREDICTED = ('age', 'gender', 'female_probability')
+# Photographs may have several faces; so many for each are prepared for.
+FACES_IN_A_PHOTOGRAPH = 8
+NOT_FINITE = 'the model predicts no finite number'
+
+
+def columns(predicted: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+    """The columns of a table of predictions.
+
+    Args:
+      predicted: From `Predictor.prepare`. The columns beyond `PREDICTED` that have one number for a
+        face, such as `age_std` (years) and `gender_agreement` of an ensemble, stand before the last
+        column, `error`.
+    """
+    others = [name for name, shape in _others(predicted).items() if not shape]
+    return (*faces.COLUMNS, *PREDICTED, *others, 'error')
+
+
+def _others(predicted: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    known = ('predicted_age', *PREDICTED)
+    return {name: shape for name, shape in predicted.items() if name not in known}
+
+
+def predict_rows(found: Iterable[tuple[Row, Face | None]], predictor: Predictor) -> Iterator[Row]:
+    """Fills in the predictions, `predictor.most` faces at a time; keeps the order.
+
+    Args:
+      found: From `faces.read_faces`.
+      predictor: What predicts.
+
+    Yields:
+      The rows, with what is predicted as Python numbers (and arrays, of what is more than a number
+      for a face); or with an `error` instead of it where the model predicts no finite number.
+    """
+    waiting: list[Row] = []
+    batch: list[tuple[Row, Face]] = []
+
+    def predict() -> None:
+        of_models = zip(*(face for _, face in batch), strict=True)
+        predicted = predictor([np.stack(images) for images in of_models])
+        for place, (row, _) in enumerate(batch):
+            values = {name: column[place] for name, column in predicted.items()}
+            if all(np.isfinite(value).all() for value in values.values()):
+                # By way of text: the shortest number that is this float32.
+                row |= {
+                    name: value if np.ndim(value) else float(str(value))
+                    for name, value in values.items()
+                }
+                row['age'] = row.pop('predicted_age')
+                row['gender'] = GENDERS[int(is_female(row['female_probability']))]
+            else:
+                row['error'] = NOT_FINITE
+        batch.clear()
+
+    for row, face in found:
+        waiting.append(row)
+        if face is not None:
+            batch.append((row, face))
+        if len(batch) == predictor.most:
+            predict()
+        if not batch:
+            yield from waiting
+            waiting.clear()
+    if batch:
+        predict()
+    yield from waiting
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model says of N faces, in the order of the images, within one from left to right.
+
+    Attributes:
+      age: float32 [N], years; NaN where the model predicts no finite number.
+      gender: str [N], 'male' or 'female', whichever is likelier; '' where the model does not say.
+      female_probability: float32 [N].
+      more: What else is predicted, float32 [N, ...] by name, each also an attribute: of an ensemble
+        `age_std`, the standard deviation of its members' ages in years, and `gender_agreement`, the
+        share of members whose own gender is the ensemble's; of a head that predicts distributions
+        of age `age_width`, their standard deviation in years, and `age_probabilities` [N, years].
+      image: int [N], the place among the images that were given, from 0.
+      path: str [N], the image's file; '' for one that came as pixels.
+      face: int [N], the number of the face in its image, from the left, from 0.
+      x, y, width, height: int [N], the face's box in pixels of the upright image; the whole image
+        for crops.
+      detection_score: float32 [N], 0..1; NaN for crops.
+      errors: For each image without a face in these arrays, by its place: why.
+    """
+
+    age: np.ndarray
+    gender: np.ndarray
+    female_probability: np.ndarray
+    more: Mapping[str, np.ndarray]
+    image: np.ndarray
+    path: np.ndarray
+    face: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    width: np.ndarray
+    height: np.ndarray
+    detection_score: np.ndarray
+    errors: Mapping[int, str]
+    _rows: Sequence[Row] = dataclasses.field(repr=False)
+
+    @classmethod
+    def from_rows(
+        cls, rows: Sequence[Row], predicted: Mapping[str, tuple[int, ...]]
+    ) -> 'Predictions':
+        """Makes arrays of rows.
+
+        Args:
+          rows: From `predict_rows`, each also with the place of its `image`.
+          predicted: From `Predictor.prepare`.
+        """
+        names = columns(predicted)
+        found = [row for row in rows if 'face' in row]
+
+        def array(name: str, dtype: Any, missing: Any, shape: tuple[int, ...] = ()) -> np.ndarray:
+            values = [row.get(name) for row in found]
+            values = [np.full(shape, missing) if value is None else value for value in values]
+            return np.array(values, dtype).reshape(-1, *shape)
+
+        return cls(
+            **{name: array(name, np.float32, np.nan) for name in ('age', 'female_probability')},
+            **{name: array(name, np.str_, '') for name in ('gender', 'path')},
+            **{n: array(n, np.int64, 0) for n in ('image', 'face', 'x', 'y', 'width', 'height')},
+            detection_score=array('detection_score', np.float32, np.nan),
+            more={
+                name: array(name, np.float32, np.nan, shape)
+                for name, shape in _others(predicted).items()
+            },
+            errors={row['image']: row['error'] for row in rows if 'face' not in row},
+            _rows=[{name: row.get(name) for name in names} for row in rows],
+        )
+
+    def __len__(self) -> int:
+        return len(self.age)
+
+    def __getattr__(self, name: str) -> np.ndarray:
+        # Only for what is no field; `more` itself is missing while a copy is being made.
+        if name != 'more' and name in self.more:
+            return self.more[name]
+        raise AttributeError(f'{name!r}: this model predicts no such thing')
+
+    def to_rows(self) -> list[dict[str, Any]]:
+        """The rows that `--mode=predict` writes: plain dicts of text, numbers and None.
+
+        There is a row for each face, and one for each image of `errors`, which has an `error`
+        instead of a prediction.
+        """
+        return [dict(row) for row in self._rows]

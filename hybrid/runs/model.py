@@ -1,0 +1,178 @@
+"""A model that is loaded: predicts images of all kinds, from any thread."""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+
+import numpy as np
+from PIL import Image
+
+from hybrid import devices
+from hybrid.datasets.threads import map_in_threads
+from hybrid.photos.detection import Detector, FaceDetector
+from hybrid.photos.faces import read_faces, read_faces_or_error
+from hybrid.photos.image_files import ImageLike, check_kind, file_name
+from hybrid.runs import member_weights
+from hybrid.runs.face_rows import FACES_IN_A_PHOTOGRAPH, Predictions, predict_rows
+from hybrid.runs.predictor import Predictor
+from hybrid.runs.trained import Trained
+
+
+class Model:
+    """A trained model, or several that are combined; `hybrid.load` makes one.
+
+    Several threads may use it at once. They wait for each other while the model computes, not while
+    images are read.
+
+    Args:
+      models: One, or several to be combined.
+
+    Attributes:
+      models: As given.
+      config: The config of the first workdir, with overrides.
+      folders: The workdirs.
+    """
+
+    def __init__(self, models: Sequence[Trained]):
+        self.models = tuple(models)
+        self.config = models[0].config
+        self.folders = [model.folder for model in models]
+        self._predictor: Predictor | None = None
+        self._detectors: dict[str, FaceDetector] = {}
+        self._lock = threading.Lock()
+
+    def __repr__(self) -> str:
+        parts = [
+            f'{model.folder}{"" if model.member is None else f"#{model.member}"} '
+            f'({model.checkpoint} checkpoint, step {model.step})'
+            for model in self.models
+        ]
+        return f'Model({", ".join(parts)})'
+
+    def predict(self, images: ImageLike | Iterable[ImageLike]) -> Predictions:
+        """Predicts age and gender for aligned crops of one face each, such as UTKFace's.
+
+        Of a crop that is not square the middle is taken. It is resized and cropped as the images of
+        the training were. For whole photographs there is `predict_photos`.
+
+        Args:
+          images: One image, or any number: a list, an iterator, or an array [N, H, W, C]. An image
+            is a path; a Pillow image; or uint8 [H, W] (grey), [H, W, 3] (RGB) or [H, W, 4] (RGBA,
+            shown on white). They may be of different kinds and sizes.
+
+        Returns:
+          The predictions, one for each image in their order. One image gives a result of length 1.
+
+        Raises:
+          ValueError: when an image cannot be read, naming its path or its place from 0.
+          TypeError: when something is no kind of image.
+        """
+        predictor = self._get_predictor()
+
+        def read(numbered: tuple[int, ImageLike]) -> list:
+            place, image = numbered
+            with _naming(place, image):
+                return [
+                    (row | {'image': place}, face)
+                    for row, face in read_faces(image, None, predictor.face_sizes)
+                ]
+
+        return self._predict(images, read, 1)
+
+    def predict_photos(
+        self,
+        photos: ImageLike | Iterable[ImageLike],
+        detector: str | os.PathLike | Detector | None = None,
+    ) -> Predictions:
+        """Finds all faces of photographs, and predicts age and gender for each.
+
+        Args:
+          photos: As for `predict`.
+          detector: The file of the face detector YuNet, by default `config.detect.model`; or
+            anything else that is a `hybrid.photos.detection.Detector`.
+
+        Returns:
+          The predictions, one for each face that was found. A photograph that cannot be read, or
+          has no face, stops nothing: its place and the reason are in `errors`, and among
+          `to_rows()`.
+
+        Raises:
+          FileNotFoundError: when the detector's file is not there; says where to get it.
+          TypeError: when something is no kind of image.
+        """
+        predictor = self._get_predictor()
+        finder = self._get_detector(detector)
+
+        def read(numbered: tuple[int, ImageLike]) -> list:
+            place, image = numbered
+            return [
+                (row | {'image': place}, face)
+                for row, face in read_faces_or_error(image, finder, predictor.face_sizes)
+            ]
+
+        return self._predict(photos, read, FACES_IN_A_PHOTOGRAPH)
+
+    def _predict(
+        self, images: ImageLike | Iterable[ImageLike], read: Callable, faces: int
+    ) -> Predictions:
+        predictor = self._get_predictor()
+        several = _several(images)
+        count = len(several) if isinstance(several, Sized) else predictor.most
+        predicted = predictor.prepare(faces * count)
+        of_images = map_in_threads(read, _numbered(several), self.config.data.num_threads, ahead=2)
+        with contextlib.closing(of_images):
+            found = (face for of_image in of_images for face in of_image)
+            return Predictions.from_rows(list(predict_rows(found, predictor)), predicted)
+
+    def _get_predictor(self) -> Predictor:
+        with self._lock:
+            if self._predictor is None:
+                if devices.process_count() > 1:
+                    raise ValueError('prediction runs in one process, not in several together')
+                self._predictor = Predictor(self.models, member_weights.find(self.models))
+            return self._predictor
+
+    def _get_detector(self, detector: str | os.PathLike | Detector | None) -> Detector:
+        if detector is not None and not isinstance(detector, str | os.PathLike):
+            return detector
+        settings = self.config.detect
+        path = settings.model if detector is None else os.fspath(detector)
+        with self._lock:
+            if path not in self._detectors:
+                self._detectors[path] = FaceDetector(path, settings.threshold, settings.max_size)
+            return self._detectors[path]
+
+
+@contextlib.contextmanager
+def _naming(place: int, image: ImageLike) -> Iterator[None]:
+    """Says in an error which of the images it is about."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise type(error)(f'{file_name(image) or f"image {place}"}: {error}') from error
+
+
+def _several(images: ImageLike | Iterable[ImageLike]) -> Iterable[ImageLike]:
+    """A list of one for one image; the images of an array or a collection; else an iterator."""
+    if isinstance(images, str | os.PathLike | Image.Image):
+        return [images]
+    if hasattr(images, '__array__'):
+        array = np.asarray(images)
+        # Of images [N, H, W, C], or of paths; else one image [H, W] or [H, W, C].
+        return list(array) if array.ndim == 4 or array.dtype.kind in 'OU' else [array]
+    if not isinstance(images, Iterable):
+        raise TypeError(f'{type(images).__name__} is no image, and no collection of images')
+    return images
+
+
+def _numbered(images: Iterable[ImageLike]) -> Iterator[tuple[int, ImageLike]]:
+    """Numbers images, which are read later; raises TypeError for what is no image."""
+    for place, image in enumerate(images):
+        with _naming(place, image):
+            check_kind(image)
+        if isinstance(image, Image.Image):
+            # Here, in one thread: the same image may be there twice. What is wrong is told later.
+            with contextlib.suppress(Exception):
+                image.load()
+        yield place, image

@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+
+from hybrid.runs import face_rows
+from hybrid.runs.predictor import Predictor
+
+
+class Fake(Predictor):
+    """Predicts four faces at a time, by a function of images [B, R, R, 3] for each model."""
+
+    def __init__(self, function):
+        self.most, self.function = 4, function
+
+    def __call__(self, faces):
+        return self.function(faces)
+
+
+@pytest.mark.parametrize('count', [0, 1, 3, 4, 5, 12])
+def test_batches_are_whole_and_the_order_stays(count):
+    batches = []
+
+    def predictor(images):
+        ages, genders = images
+        batches.append(len(ages))
+        return {
+            'predicted_age': ages[:, 0, 0, 0] + np.float32(0.1),
+            'female_probability': genders[:, 2, 2, 1] / np.float32(100),
+        }
+
+    faces: list = []
+    for k in range(count):
+        images = tuple(np.full((size, size, 3), 5 * k, np.uint8) for size in (2, 3))
+        faces.append(({'path': f'{k}', 'face': 0}, images))
+        faces.append(({'path': f'{k} bad', 'error': 'bad'}, None))
+    rows = list(face_rows.predict_rows(iter(faces), Fake(predictor)))
+    assert [row['path'] for row in rows] == [x for k in range(count) for x in (f'{k}', f'{k} bad')]
+    assert [row.get('age') for row in rows[::2]] == [round(5 * k + 0.1, 1) for k in range(count)]
+    assert [row.get('female_probability') for row in rows[::2]] == [k / 20 for k in range(count)]
+    genders = ['female' if k > 10 else 'male' for k in range(count)]
+    assert [row['gender'] for row in rows[::2]] == genders
+    assert batches == [4] * (count // 4) + [count % 4] * (count % 4 > 0)
+
+
+def test_rows_without_a_face_are_not_held_back():
+    faces = iter([({'path': 'bad', 'error': 'bad'}, None)] * 3)
+    rows = face_rows.predict_rows(faces, Fake(lambda images: pytest.fail('predicted')))
+    assert next(rows)['path'] == 'bad'
+    assert len(list(faces)) == 2
+
+
+def test_a_prediction_that_is_not_finite_is_an_error():
+    columns = {
+        'predicted_age': np.array([np.nan, 30]),
+        'female_probability': np.array([0.5, 0.7]),
+    }
+    faces = [({'path': str(k)}, (np.zeros((2, 2, 3), np.uint8),)) for k in range(2)]
+    first, second = face_rows.predict_rows(faces, Fake(lambda images: columns))
+    assert first == {'path': '0', 'error': 'the model predicts no finite number'}
+    assert second == {'path': '1', 'age': 30, 'female_probability': 0.7, 'gender': 'female'}

@@ -1,0 +1,63 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from hybrid import devices
+from hybrid.runs import trained
+from hybrid.runs.predictor import Predictor, batch_sizes
+from tests import random_workdir
+from tests.random_workdir import face
+
+
+def test_sizes_of_batches(monkeypatch):
+    # Tests run on four devices.
+    assert batch_sizes(256) == [4, 32, 128]
+    assert batch_sizes(16) == [4, 16]
+    monkeypatch.setattr(devices, 'on_cpu', lambda: False)
+    assert batch_sizes(256) == [4, 32, 128, 256]
+    with pytest.raises(ValueError, match=r'config\.evaluate\.batch_size=6 cannot be divided'):
+        batch_sizes(6)
+
+
+def test_a_face_is_predicted_alike_in_batches_of_any_size(tiny_config, tmp_path):
+    run = random_workdir.create(tiny_config, tmp_path)
+    model, _ = trained.restore(tiny_config, run, 'best', to_evaluate=True)
+    predictor = Predictor([model])
+    assert (predictor.most, predictor.face_sizes) == (16, [36])
+    assert predictor.prepare(1) == {'female_probability': (), 'predicted_age': ()}
+    images = np.stack([np.asarray(face(k).resize((36, 36))) for k in range(13)])
+    together = predictor([images])
+    for count in (1, 3, 4, 5):
+        few = predictor([images[:count]])
+        assert {len(column) for column in few.values()} == {count}
+        for name, column in few.items():
+            np.testing.assert_allclose(column, together[name][:count], rtol=1e-5, atol=1e-5)
+
+
+def test_a_frozen_member_does_not_count(tiny_config, tmp_path):
+    class Fixed:
+        """Says the same of every face; member 1 was frozen."""
+
+        members = (0, 1, 2)
+        is_ensemble = True
+
+        def predict_step(self, variables, batch):
+            index = np.asarray(batch['index'])
+            of_members = {
+                'predicted_age': [10.0, np.nan, 30.0],
+                'female_probability': [0.9, np.nan, 0.4],
+            }
+            rows = {k: np.broadcast_to(v, (*index.shape, 3)) for k, v in of_members.items()}
+            return {**rows, 'index': index}
+
+    fixed: Any = Fixed()
+    model = trained.Trained(tmp_path, tiny_config, fixed, {}, 'best', 1, frozen=(1,))
+    columns = Predictor([model])([np.zeros((16, 36, 36, 3), np.uint8)])
+    first = {name: column[0] for name, column in columns.items()}
+    assert first == {
+        'predicted_age': 20,
+        'female_probability': np.float32(0.65),
+        'age_std': 10,
+        'gender_agreement': 0.5,
+    }
