@@ -18,15 +18,16 @@ if metadata.version('jaxlib').startswith('0.10.'):
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 # Knows the encoder `tiny` of conftest.py, and says at the end whether TensorFlow was imported.
-RUNNER = """
+RUNNER = f"""
 import atexit, runpy, sys
+sys.path.insert(0, {str(ROOT)!r})
 from hybrid.models import encoders, resnet
 encoders.register('tiny', resnet.encoder((1, 1), 'basic'))
 unwanted = ('tensorflow',)
 loaded = lambda: print('LOADED', [name for name in unwanted if name in sys.modules])
 atexit.register(loaded)
 sys.argv[0] = 'launch.py'
-runpy.run_path('launch.py', run_name='__main__')
+runpy.run_path({str(ROOT / 'launch.py')!r}, run_name='__main__')
 """
 
 
@@ -47,7 +48,7 @@ def tiny_flags(data_dir, workdir):
     ]
 
 
-def start(*arguments, devices=1, env=None, stderr=subprocess.PIPE, optimize=False):
+def start(*arguments, devices=1, env=None, stderr=subprocess.PIPE, optimize=False, cwd=ROOT):
     """Starts launch.py on CPU devices, one as users have it unless told otherwise.
 
     With `optimize` XLA compiles as it does for users, else quickly.
@@ -57,7 +58,7 @@ def start(*arguments, devices=1, env=None, stderr=subprocess.PIPE, optimize=Fals
     variables['XLA_FLAGS'] = ' '.join(xla_flags + ([] if optimize else COMPILE_QUICKLY))
     return subprocess.Popen(
         [sys.executable, '-c', RUNNER, *arguments],
-        cwd=ROOT,
+        cwd=cwd,
         env=variables,
         stdout=subprocess.PIPE,
         stderr=stderr,

@@ -9,9 +9,8 @@ r"""Records a finished run as one JSON file in results/, from which the result t
 The file holds what anybody needs to check the figures: command, commit, versions, machine, time,
 config, hashes of the splits' ids and labels, and all metrics of the evaluated splits. It holds no
 example. `--predictions` also copies the predictions for every example (ids, labels, predictions) to
-results/predictions/, so that all scores and differences can be computed again; `--pictures` copies
-the pictures of the test split to results/NAME/. A run that was only tried, to find a recipe, goes
-to results/tried/ with nothing but its validation scores.
+results/predictions/, so that all scores and differences can be computed again. A run that was only
+tried, to find a recipe, goes to results/tried/ with nothing but its validation scores.
 """
 
 import argparse
@@ -30,11 +29,6 @@ from hybrid.runs.writers import METRICS
 from tools.compare import compare_runs
 from tools.kept import RESULTS, clean_command, predictions_path, without_folders
 
-# The files of an evaluation that show no face.
-PICTURES = (
-    *('age_scatter.png', 'age_error_by_band.png', 'confusion_matrix.png', 'subgroups.png'),
-    *('ensemble_curve.png', 'disagreement.png', 'subgroups.csv'),
-)
 # The scores that are kept of a trial.
 TRIED = ('age/mae', 'gender/accuracy')
 
@@ -218,14 +212,6 @@ def record_trial(folder: pathlib.Path, baseline: pathlib.Path | None) -> dict[st
     return without_folders(kept)
 
 
-def copy_pictures(evaluated: pathlib.Path, target: pathlib.Path) -> None:
-    """Copies the pictures of an evaluated split, and its table of subgroups, to a folder."""
-    target.mkdir(parents=True, exist_ok=True)
-    for name in PICTURES:
-        if (evaluated / name).exists():
-            shutil.copyfile(evaluated / name, target / name)
-
-
 def copy_predictions(evaluation: pathlib.Path, splits: Iterable[str], name: str) -> None:
     """Copies the predictions.csv of each split to results/predictions/, under the run's name."""
     for split in splits:
@@ -245,7 +231,6 @@ def main() -> None:
     parser.add_argument('--table', default='', help='the table that shows the run')
     parser.add_argument('--label', required=True, help='what its row is called')
     parser.add_argument('--order', type=int, default=0, help='rows are sorted by this number')
-    parser.add_argument('--pictures', action='store_true', help='also keep those of test')
     parser.add_argument('--predictions', action='store_true', help='also keep those of all splits')
     parser.add_argument('--remark', default='', help='on the machine, such as: shared with others')
     options = parser.parse_args()
@@ -253,8 +238,8 @@ def main() -> None:
         parser.error(f'there is no folder {options.workdir}')
     if not options.tried and not options.table:
         parser.error('give --table, or --tried')
-    if options.tried and (options.pictures or options.predictions):
-        parser.error('of a trial scores alone are kept: leave out --pictures and --predictions')
+    if options.tried and options.predictions:
+        parser.error('of a trial scores alone are kept: leave out --predictions')
     shown = {name: getattr(options, name) for name in ('table', 'label', 'order', 'remark')}
     folder = RESULTS / 'tried' if options.tried else RESULTS
     path = folder / f'{options.name or options.workdir.resolve().name}.json'
@@ -266,8 +251,6 @@ def main() -> None:
             kept = record_combination(options.workdir)
         else:
             kept = record(options.workdir, evaluation)
-        if options.pictures:
-            copy_pictures(evaluation / 'evaluation' / 'test', path.with_suffix(''))
         if options.predictions:
             copy_predictions(evaluation, kept['splits'], path.stem)
     except (ValueError, OSError) as error:

@@ -126,6 +126,32 @@ def scores_table(
     return markdown(COLUMNS, rows())
 
 
+def summary_table(
+    records: Sequence[Record], published: Mapping[str, Mapping[str, str]], split: str = 'test'
+) -> list[str]:
+    """Shows the few rows of README.md: runs, and what others print, whose `summary` labels them."""
+    columns = ('', 'MAE, years', 'error at most 5 years, %', 'gender accuracy, %', 'run')
+
+    def rows() -> Iterator[Sequence[str]]:
+        for record in records:
+            scores = _scores(record, split)
+            if record is records[0]:
+                cells = score_cells(scores, 'constant/')
+                yield 'always the median age and the more frequent gender', *_few(cells), ''
+            run = f'[`{record["commit"]}`](results/{record["name"]}.json)'
+            yield record['summary'], *_few(score_cells(scores)), run
+        for printed in published.values():
+            if 'summary' in printed:
+                few = ('age MAE', 'CS@5', 'gender accuracy')
+                yield printed['summary'], *(printed.get(name, '') for name in few), 'as published'
+
+    return markdown(columns, rows())
+
+
+def _few(cells: Sequence[str]) -> Sequence[str]:
+    return [cells[COLUMNS.index(name) - 1] for name in ('age MAE', 'CS@5', 'gender accuracy')]
+
+
 def has_curve(record: Record) -> bool:
     """Whether a record shows its run's validation curve; another evaluation of a run does not."""
     return bool(record.get('validation_curve')) and 'evaluated' not in record

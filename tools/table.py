@@ -33,7 +33,10 @@ def create_tables(folder: pathlib.Path) -> dict[str, Callable[[], list[str]]]:
     trials.sort(key=lambda trial: trial['order'])
     # What others print, and what nobody has run yet.
     published, not_run = files.get('published', {}), files.get('not_run', {})
+    chosen = [content | {'name': name} for name, content in files.items() if 'summary' in content]
+    chosen.sort(key=lambda record: record['order'])
     tables: dict[str, Callable[[], list[str]]] = {
+        'summary': lambda: rows.summary_table(chosen, published.get('utkface', {})),
         'comparisons': lambda: rows.comparisons_table(files.get('comparisons', {})),
         'members': lambda: rows.members_table([r for r in records if rows.is_ensemble(r)]),
         'curves': lambda: rows.curves_table([r for r in records if r['table'] == 'utkface']),

@@ -144,8 +144,7 @@ def take_member(model: Trained, state: Any, number: int) -> Trained:
     groups = ensemble.create_groups(model.config)
     config = next(group.config for group in groups if number in group.members)
     learning_rate_fn = create_learning_rate_fn(config.optimizer, 1)
-    tx = create_optimizer(config.optimizer, learning_rate_fn, config.finetune)
-    learner = learners.create(config, tx)
+    learner = learners.create(config, learning_rate_fn)
     variables = learner.eval_variables(
         devices.replicate(ensemble.take_member(state, groups, number))
     )

@@ -24,17 +24,6 @@ def test_a_record_holds_where_the_figures_come_from_and_no_machine_key(folder):
     assert 'face 0' not in json.dumps(kept)
 
 
-def test_pictures_are_kept_but_none_of_a_face(folder, tmp_path):
-    test = folder / 'evaluation/test'
-    (test / 'worst.png').write_bytes(b'faces')
-    record.copy_pictures(test, tmp_path / 'a' / 'b')
-    names = {path.name for path in (tmp_path / 'a' / 'b').iterdir()}
-    assert names == {path.name for path in test.iterdir()} - {
-        *('worst.png', 'predictions.csv', 'metrics.json', 'evaluation.json')
-    }
-    assert 'subgroups.csv' in names
-
-
 def test_other_evaluations_are_named_or_refused(folder, tmp_path):
     about = folder / 'evaluation/test/evaluation.json'
     files.write_json(about, {'checkpoint': 'last', 'flip_average': False})
