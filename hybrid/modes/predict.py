@@ -1,4 +1,4 @@
-"""Prediction for image files: aligned face crops as they are, or photographs searched for faces."""
+"""Predicts age and gender for image files: crops of faces, or photographs, whose faces it finds."""
 
 import collections
 import csv
@@ -48,7 +48,7 @@ def check_paths(source: pathlib.Path, output: pathlib.Path, drawings: pathlib.Pa
 
 
 def format_row(row: Row, suffix: str, columns: Sequence[str]) -> str:
-    """The line of a row in a `.csv` or a `.jsonl` file."""
+    """Returns the line that a row becomes in a `.csv` or a `.jsonl` file."""
     if suffix == '.jsonl':
         return json.dumps({name: row.get(name) for name in columns}, allow_nan=False) + '\n'
     line = io.StringIO()
@@ -72,8 +72,8 @@ def draw_predictions(path: str, rows: list[Row], target: pathlib.Path) -> None:
     """Draws the faces of one file; a file that could not be read is passed over.
 
     Args:
-      path: Of the file, which is read again: to keep photographs could take any amount of memory.
-      rows: Of the file.
+      path: The file. It is read again, since to keep photographs could take any amount of memory.
+      rows: The rows of its faces.
       target: The .jpg or .png to write; its folder is made.
 
     Raises:
@@ -103,13 +103,14 @@ def predict(
     detect: bool = False,
     drawings: str = '',
 ) -> None:
-    """`--mode=predict`: predicts age and gender for image files and prints a summary.
+    """Does `--mode=predict`: predicts age and gender for image files, and prints a summary.
 
-    A file that cannot be used gets its error in its row. Should anything else fail, the rows so far
-    are in `<output>.partial`.
+    The row of a file that cannot be read says why. Should anything else fail, the rows that were
+    written so far are in `<output>.partial`.
 
     Args:
-      configs: The workdirs'; of the first are `detect`, the batch size and the number of threads.
+      configs: The configs of the workdirs. The first one says how to detect, how large a batch is,
+        and how many threads read.
       folders: The workdir, or several whose models are combined.
       checkpoint: `best` or `last`.
       source: An image file, or a folder; the folders in it are searched, too.
@@ -118,7 +119,7 @@ def predict(
       drawings: Folder for pictures with boxes and predictions on them; '' for none.
 
     Raises:
-      ValueError, OSError: for what is wrong with paths, workdir or the detector's file.
+      ValueError, OSError: when the paths, the workdir or the detector's file cannot be used.
       RuntimeError: when it was stopped by a signal, or the rows could not be written.
     """
     if not source or not output:

@@ -22,7 +22,7 @@ class Face(NamedTuple):
     Attributes:
       box: [4], left, top, width, height; may reach beyond the photograph.
       landmarks: [5, 2], x and y of eyes, nose tip and mouth corners, from the left of the picture.
-      score: 0..1.
+      score: How certain the detector is, 0..1.
     """
 
     box: np.ndarray
@@ -40,11 +40,11 @@ class Detector(Protocol):
 class FaceDetector:
     """YuNet (Wu et al. 2023, "YuNet: A tiny millisecond-level face detector").
 
-    May be used by several threads.
+    Several threads may use it at once.
 
     Args:
-      model: Path of its ONNX file.
-      threshold: Lowest score of a face.
+      model: The path of its ONNX file.
+      threshold: The lowest score at which something counts as a face.
       max_size: Longest side in pixels at which a photograph is searched; larger ones are shrunk.
 
     Raises:
@@ -123,12 +123,12 @@ class FaceDetector:
 
 
 def create_detector(config: ConfigDict) -> FaceDetector:
-    """The detector of `config.detect`."""
+    """Creates the detector that `config.detect` describes."""
     return FaceDetector(config.model, config.threshold, config.max_size)
 
 
 def _overlap(a: np.ndarray, b: np.ndarray) -> float:
-    """Which share of the smaller of two boxes the other covers."""
+    """Returns the share of the smaller of two boxes that the other one covers."""
     low = np.maximum(a[:2], b[:2])
     high = np.minimum(a[:2] + a[2:], b[:2] + b[2:])
     return float(np.prod(np.clip(high - low, 0, None)) / min(np.prod(a[2:]), np.prod(b[2:])))
