@@ -3,9 +3,8 @@
 On GPUs and TPUs this is XLA's grouped convolution. XLA has no fast form of that for CPUs, where
 `config.model.kernels='xla'` alone takes it. A depthwise convolution has so few products that memory
 is what it waits for, so it is computed here as one sum of shifted inputs, which XLA fuses into one
-pass. On two cores, over the layers of EfficientNet-Lite0 at 96 pixels and batch 32, that was 10 to
-70 times as fast in the forward pass, 45 to 200 times for the gradient of the inputs, and 5 to 95
-times for that of the kernel.
+pass. On two cores a training step of EfficientNet-Lite0 at 96 pixels and batch 32 takes 0.38 s so,
+and 4.4 s with XLA's.
 """
 
 import functools
