@@ -1,7 +1,8 @@
 """TFDS builders of this project: find one by name, set its parameters, prepare it.
 
-A dataset is a folder in TFDS's own layout, `<name>/<name>_dataset_builder.py`; nothing else lists
-it. Only the builder that is asked for is imported, and TensorFlow never is.
+A dataset of this project is a folder in TFDS's own layout, `<name>/<name>_dataset_builder.py`;
+nothing else lists it. `register` makes a builder from elsewhere known. Only the builder that is
+asked for is imported, and TensorFlow never is.
 """
 
 import dataclasses
@@ -20,12 +21,34 @@ from typing import Any
 import tensorflow_datasets as tfds
 
 _LEFT_OVER_SECONDS = 3600
+_REGISTERED: dict[str, type[tfds.core.DatasetBuilder]] = {}
 
 
 def names() -> list[str]:
     """Returns the names of the datasets that `create_builder` knows, sorted."""
     builders = pathlib.Path(__file__).parent.glob('*/*_dataset_builder.py')
-    return sorted(path.parent.name for path in builders)
+    return sorted({*(path.parent.name for path in builders), *_REGISTERED})
+
+
+def register(builder: type[tfds.core.DatasetBuilder]) -> None:
+    """Makes a builder known as `config.data.dataset`, by its TFDS name.
+
+    Its examples have at least the features `image` (uint8 [H, W, 3], given as a file), `age`
+    (float32 years, NaN = unknown), `gender` (ClassLabel of male and female, -1 = unknown), `id`,
+    and `group`, which must not straddle a split.
+
+    Raises:
+      ValueError: when the name is taken.
+    """
+    if builder.name in names():
+        raise ValueError(f'there is a dataset {builder.name!r} already; name yours otherwise')
+    _REGISTERED[builder.name] = builder
+
+
+def _builder_class(name: str) -> Any:
+    if name in _REGISTERED:
+        return _REGISTERED[name]
+    return importlib.import_module(f'{__name__}.{name}.{name}_dataset_builder').Builder
 
 
 def create_builder(
@@ -46,19 +69,22 @@ def create_builder(
     name, _, config_name = dataset.partition('/')
     if name not in names():
         raise ValueError(f'data.dataset={dataset!r}: no dataset {name!r}. {_known(name, names())}')
-    module = importlib.import_module(f'{__name__}.{name}.{name}_dataset_builder')
-    configs = {config.name: config for config in module.Builder.BUILDER_CONFIGS}
-    if getattr(module.Builder, 'ANY_CONFIG_NAME', False) and re.fullmatch(r'\w+', config_name):
-        default = module.Builder.BUILDER_CONFIGS[0]
+    builder = _builder_class(name)
+    configs = {config.name: config for config in builder.BUILDER_CONFIGS}
+    if getattr(builder, 'ANY_CONFIG_NAME', False) and re.fullmatch(r'\w+', config_name):
+        default = builder.BUILDER_CONFIGS[0]
         configs.setdefault(config_name, dataclasses.replace(default, name=config_name))
     if config_name and config_name not in configs:
         raise ValueError(
             f'data.dataset={dataset!r}: {name} has no config {config_name!r}. '
             f'{_known(config_name, configs)}'
         )
-    config = configs[config_name] if config_name else module.Builder.BUILDER_CONFIGS[0]
-    config = override_config(config, parameters or {})
-    return module.Builder(config=config, data_dir=os.path.expanduser(data_dir) or None)
+    folder = os.path.expanduser(data_dir) or None
+    if not configs and not parameters:
+        return builder(data_dir=folder)
+    default = next(iter(configs.values()), tfds.core.BuilderConfig(name=''))
+    config = override_config(configs.get(config_name, default), parameters or {})
+    return builder(config=config, data_dir=folder)
 
 
 def override_config(

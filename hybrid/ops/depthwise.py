@@ -3,8 +3,8 @@
 On GPUs and TPUs this is XLA's grouped convolution. XLA has no fast form of that for CPUs, where
 `config.model.kernels='xla'` alone takes it. A depthwise convolution has so few products that memory
 is what it waits for, so it is computed here as one sum of shifted inputs, which XLA fuses into one
-pass. On two cores a training step of EfficientNet-Lite0 at 96 pixels and batch 32 takes 0.38 s so,
-and 4.4 s with XLA's.
+pass. A training step of EfficientNet-Lite0 at 96 pixels and batch 32 was 11 times as fast as with
+XLA's convolutions (two cores of a busy AMD EPYC, jax 0.12.0.1).
 """
 
 import functools
