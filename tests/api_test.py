@@ -357,8 +357,8 @@ from hybrid.runs import address, workdir
 assert 'jax' not in sys.modules
 
 from absl import flags
-from hybrid.models import resnet
-resnet.ENCODERS['tiny'] = ((1, 1), 'basic')
+from hybrid.models import encoders, resnet
+encoders.register('tiny', resnet.encoder((1, 1), 'basic'))
 numbers = [signal.SIGINT, signal.SIGTERM]
 logger = logging.getLogger('hybrid')
 

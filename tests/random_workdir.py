@@ -10,7 +10,7 @@ from PIL import Image
 from hybrid import devices
 from hybrid.runs import checkpoints, workdir
 from hybrid.training import learners
-from hybrid.training.optimizer import create_learning_rate_fn, create_optimizer
+from hybrid.training.optimizer import create_learning_rate_fn
 
 
 def create(config, folder: pathlib.Path, scores=None) -> pathlib.Path:
@@ -18,8 +18,7 @@ def create(config, folder: pathlib.Path, scores=None) -> pathlib.Path:
     workdir.save_config(folder, config)
     record = {'name': 'synthetic_faces/tiny/1.0.0', 'constant_age': 40.0, 'constant_gender': 0}
     workdir.save_dataset(folder, record | {'splits': {}})
-    tx = create_optimizer(config.optimizer, create_learning_rate_fn(config.optimizer, 1))
-    state = learners.create(config, tx).create_state()
+    state = learners.create(config, create_learning_rate_fn(config.optimizer, 1)).create_state()
     rng = np.random.default_rng(0)
 
     def disturb(x):
