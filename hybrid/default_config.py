@@ -259,10 +259,10 @@ def check_config(config: ConfigDict) -> None:
         )
     if not config.data.train_split:
         raise ValueError("config.data.train_split='' must name a split")
-    from hybrid.training import ensemble, finetuning  # They know encoders, and import JAX.
+    from hybrid.training import finetuning, groups  # They know encoders, and import JAX.
 
     _check_groups(config)
-    for group in ensemble.models(config):
+    for group in groups.all_groups(config):
         finetuning.check(group.config)
 
 

@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from hybrid import devices
 from hybrid.runs import checkpoints, trained, workdir
 from hybrid.training import ensemble
+from hybrid.training.groups import Group, create_groups, is_ensemble
 from hybrid.training.train_state import TrainState
 
 _LOG = logging.getLogger(__name__)
@@ -43,9 +44,9 @@ def unstack(
     """
     if output is None:
         raise ValueError('--mode=unstack needs --output, the folder for the workdirs of members')
-    if not ensemble.is_ensemble(config):
+    if not is_ensemble(config):
         raise ValueError(f'{folder} is one model, not an ensemble')
-    groups = ensemble.create_groups(config)
+    groups = create_groups(config)
     targets = {n: output / f'member_{n}' for group in groups for n in group.members}
     for target in targets.values():
         _check_new(target)
@@ -95,7 +96,7 @@ def stack(
         raise ValueError('--mode=stack needs --workdir=A,B,... and --output, the workdir to make')
     _check_new(output)
     for config, folder in zip(configs, folders, strict=True):
-        if ensemble.is_ensemble(config):
+        if is_ensemble(config):
             raise ValueError(f'{folder} is an ensemble; take it apart first, with --mode=unstack')
     groups, config = _groups(configs, folders)
     restored = [
@@ -130,7 +131,7 @@ def stack(
 
 def _groups(
     configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path]
-) -> tuple[list[ensemble.Group], ConfigDict]:
+) -> tuple[list[Group], ConfigDict]:
     """Makes groups of consecutive workdirs that have the same model, and the ensemble's config."""
     configs = [config.copy_and_resolve_references() for config in configs]
     earlier = [run.strip() for config in configs for run in config.init_from.split(',')]
@@ -166,7 +167,7 @@ def _groups(
             config.ensemble.size = len(plain)
         else:
             config.ensemble.groups = ConfigDict(described)
-    return ensemble.create_groups(config), config
+    return create_groups(config), config
 
 
 def _check_new(folder: pathlib.Path) -> None:

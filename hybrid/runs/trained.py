@@ -14,6 +14,7 @@ from hybrid import devices
 from hybrid.default_config import check_config
 from hybrid.runs import checkpoints, workdir
 from hybrid.training import ensemble, learners
+from hybrid.training.groups import create_groups
 from hybrid.training.learner import Learner
 from hybrid.training.optimizer import create_learning_rate_fn
 
@@ -141,7 +142,7 @@ def take_member(model: Trained, state: Any, number: int) -> Trained:
         raise ValueError(
             f'{model.folder}: member {number} was not finite in training; take another one'
         )
-    groups = ensemble.create_groups(model.config)
+    groups = create_groups(model.config)
     config = next(group.config for group in groups if number in group.members)
     learning_rate_fn = create_learning_rate_fn(config.optimizer, 1)
     learner = learners.create(config, learning_rate_fn)

@@ -3,7 +3,8 @@
 import optax
 from ml_collections import ConfigDict
 
-from hybrid.training.ensemble import Ensemble, is_ensemble
+from hybrid.training.ensemble import Ensemble
+from hybrid.training.groups import is_ensemble
 from hybrid.training.learner import Learner, SingleModel
 
 

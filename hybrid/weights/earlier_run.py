@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from hybrid.models import encoders
 from hybrid.runs import checkpoints, workdir
 from hybrid.runs.address import Address, parse
-from hybrid.training import ensemble
+from hybrid.training.groups import Group, all_groups, is_ensemble
 
 _LOG = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class EarlierRun:
 
     address: Address
     step: int
-    groups: list[ensemble.Group]
+    groups: list[Group]
     states: dict[str, Any]
 
     @property
@@ -86,8 +86,8 @@ def read(address: Address, config: ConfigDict) -> EarlierRun:
         step = saved.step(address.checkpoint)
         states = saved.variables(step)
     _warn_of_splits(folder, earlier, config)
-    states = states if ensemble.is_ensemble(earlier) else {'': states}
-    return EarlierRun(address, step, ensemble.models(earlier), states)
+    states = states if is_ensemble(earlier) else {'': states}
+    return EarlierRun(address, step, all_groups(earlier), states)
 
 
 def _warn_of_splits(folder: pathlib.Path, earlier: ConfigDict, config: ConfigDict) -> None:

@@ -16,7 +16,8 @@ from ml_collections import ConfigDict
 
 from hybrid import devices
 from hybrid.models import encoders
-from hybrid.training import ensemble, finetuning
+from hybrid.training import finetuning
+from hybrid.training.groups import Group, all_groups, is_ensemble
 from hybrid.training.train_state import TrainState
 from hybrid.weights import earlier_run, hub, pretrained, tensor_files
 
@@ -42,7 +43,7 @@ def check(config: ConfigDict) -> None:
             f'config.init_from_parts={config.init_from_parts!r} without config.init_from, the run '
             'whose parameters are meant'
         )
-    models = ensemble.models(config)
+    models = all_groups(config)
     anything = any(_split(group.config.model.encoder.pretrained) for group in models)
     count = sum(len(group.members) for group in models)
     if len(runs) > count:
@@ -120,11 +121,11 @@ def start(config: ConfigDict, state: Any) -> tuple[Any, list[dict[str, Any]]]:
     Raises:
       ValueError: when something is damaged or does not fit.
     """
-    models = ensemble.models(config)
+    models = all_groups(config)
     runs = [earlier_run.read(earlier_run.parse(text), config) for text in _split(config.init_from)]
     everybody = [number for group in models for number in group.members]
     records: list[dict[str, Any]] = []
-    states = state if ensemble.is_ensemble(config) else {'': state}
+    states = state if is_ensemble(config) else {'': state}
     started = dict(states)
     for group in models:
         of_model = group.config
@@ -140,10 +141,10 @@ def start(config: ConfigDict, state: Any) -> tuple[Any, list[dict[str, Any]]]:
     for group in models:
         _warn_of_random(group, records)
     _warn_of_equal(records)
-    return (started if ensemble.is_ensemble(config) else started['']), records
+    return (started if is_ensemble(config) else started['']), records
 
 
-def _warn_of_random(group: ensemble.Group, records: Sequence[dict[str, Any]]) -> None:
+def _warn_of_random(group: Group, records: Sequence[dict[str, Any]]) -> None:
     """Points out where fine-tuning freezes random numbers."""
     finetune = finetuning.create(group.config)
     stages = list(finetune.encoder.stages)
@@ -183,7 +184,7 @@ def _warn_of_equal(records: Sequence[dict[str, Any]]) -> None:
             )
 
 
-def _key(group: ensemble.Group, config: ConfigDict) -> str:
+def _key(group: Group, config: ConfigDict) -> str:
     """What an error about a group begins with; nothing where the config names no groups."""
     return f'config.ensemble.groups.{group.name}: ' if config.ensemble.groups else ''
 
@@ -251,7 +252,7 @@ def _from_runs(
 
 
 def _start_members(
-    state: TrainState, group: ensemble.Group, load: Load, records: list[dict[str, Any]]
+    state: TrainState, group: Group, load: Load, records: list[dict[str, Any]]
 ) -> TrainState:
     """Loads one model, or the members of a group, whose arrays have a leading axis."""
     stacked = bool(group.name)

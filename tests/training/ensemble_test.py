@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from hybrid import devices
 from hybrid.models.network import create_model
 from hybrid.training import ensemble, learner, learners
+from hybrid.training.groups import ONLY, create_groups, is_ensemble
 from hybrid.training.optimizer import create_learning_rate_fn, create_optimizer
 from hybrid.training.train_state import create_stacked_train_state, create_train_state
 from hybrid.training.train_step import average, create_train_step
@@ -165,7 +166,7 @@ def test_members_that_wait_their_turn_are_models_of_their_own_bit_for_bit(config
     config.ensemble.size, config.ensemble.at_once = MEMBERS, 1
     made = ensemble.Ensemble(config, learning_rate_fn)
     start = jax.tree.map(np.array, made.create_state())
-    start[ensemble.ONLY].params['age_head']['output']['kernel'][1] = np.inf
+    start[ONLY].params['age_head']['output']['kernel'][1] = np.inf
     state = made.place(devices.replicate(start))
     jax.tree.map(np.testing.assert_array_equal, made.to_save(state), start)
     singles = [devices.replicate(ensemble.take_member(start, made.groups, n)) for n in made.members]
@@ -224,13 +225,13 @@ def mixed(config):
 
 
 def test_groups_number_their_members_in_the_order_of_names(config):
-    groups = ensemble.create_groups(mixed(config))
+    groups = create_groups(mixed(config))
     assert [(g.name, g.members) for g in groups] == [('gru', (0,)), ('small', (1, 2))]
     assert groups[0].config.model.recurrent.cell == 'gru'
     assert groups[0].config.model.encoder.width == config.model.encoder.width
     assert groups[1].config.model.encoder.width == 2
     assert groups[1].config.model.recurrent.cell == 'lstm'
-    assert not ensemble.is_ensemble(groups[1].config)
+    assert not is_ensemble(groups[1].config)
     assert config.model.recurrent.cell == 'lstm'
 
 
@@ -274,7 +275,7 @@ def test_frozen_members_do_not_count_in_averages(config, steps):
     batch = steps.shard(make_batches(config, 1)[0])
     # What made.train_step does on the devices of this process.
     state, metrics = steps.members(steps.place(state), batch)
-    state, metrics = {ensemble.ONLY: state}, {ensemble.ONLY: metrics}
+    state, metrics = {ONLY: state}, {ONLY: metrics}
     row = made.summarize([metrics], state)
     assert made.nonfinite_steps(state).tolist() == [-1, -1, 0]
     assert np.isnan(row['train/member_2/loss'])
