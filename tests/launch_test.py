@@ -126,7 +126,7 @@ def test_both_programs_say_the_same_of_a_wrong_flag(tmp_path, program):
         (['--config.loss.age', 'l2'], ["config.loss.age='l2' is not one of mse, l1, huber"]),
         (
             ['--config.model.encoder.name=resnet20', '--config=configs/ensemble_quickstart.py'],
-            ["config.model.encoder.name='resnet20' is not one of resnet18, "],
+            ["config.model.encoder.name='resnet20' is not one of ", 'resnet18, '],
         ),
         (
             ['--config=ensemble_quickstart', '--config.ensemble.groups.gru.size=0'],

@@ -72,8 +72,8 @@ def test_a_missing_table_says_what_there_is(tmp_path):
         table.read_table(tmp_path / 'latin.csv')
 
 
-def test_the_line_of_the_readme_makes_a_table_of_agedb(tmp_path):
-    (line,) = [x for x in (ROOT / 'README.md').read_text().splitlines() if 'cd AgeDB' in x]
+def test_the_line_of_the_manual_makes_a_table_of_agedb(tmp_path):
+    (line,) = [x for x in (ROOT / 'docs/data.md').read_text().splitlines() if 'cd AgeDB' in x]
     folder = tmp_path / 'AgeDB'
     folder.mkdir()
     for name in ('0_MariaCallas_35_f.jpg', '12_GlennClose_62_f.jpg', 'x_1.jpg', 'notes.txt'):

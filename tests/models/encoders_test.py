@@ -87,8 +87,8 @@ def test_members_without_batch_norm_train_beside_others(config, tmp_path):
     }
     config.train.num_steps, config.finetune.layer_decay = 2, 0.5
     state = train.train_and_evaluate(config, tmp_path)
-    assert state['plain'].batch_stats == {}
-    assert set(state['batch_norm'].batch_stats['encoder']) == {'bn1', 'layer1_0', 'layer2_0'}
+    assert state['plain'][1].batch_stats == {}
+    assert set(state['batch_norm'][0].batch_stats['encoder']) == {'bn1', 'layer1_0', 'layer2_0'}
     metrics = json.loads((tmp_path / 'evaluation/test/metrics.json').read_text())
     assert metrics['num_examples'] == 41
     # Each group goes by the stages of its own encoder, of which there are two and five.

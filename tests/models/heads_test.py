@@ -255,7 +255,7 @@ def test_dex_trains_and_its_width_is_a_column_of_evaluations(tiny_config, tmp_pa
     config.model.head.age, config.evaluate.flip_average = 'dex', True
     config.ensemble.groups = {'a': {}, 'b': {'model': {'head': {'hidden': 4}}}}
     state = train_and_evaluate(config, tmp_path)
-    assert state['b'].params['age_head']['output']['kernel'].shape == (1, 4, 101)
+    assert state['b'][0].params['age_head']['output']['kernel'].shape == (4, 101)
     row = read_rows(tmp_path)
     assert row['train/age_loss'] == pytest.approx(np.log(101), abs=0.3)
     rows = read_predictions(tmp_path / 'evaluation' / 'test' / 'predictions.csv')

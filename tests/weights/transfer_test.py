@@ -1,4 +1,4 @@
-"""From drawn faces to one's own and back, with the very commands of README.md."""
+"""From drawn faces to one's own and back, with the very commands of docs/training.md."""
 
 import json
 import re
@@ -34,13 +34,13 @@ def own_faces(tiny_builder, tmp_path):
 
 def readme_commands() -> list[list[str]]:
     """The arguments of the block that goes from the quickstart to one's own faces."""
-    text = (ROOT / 'README.md').read_text()
+    text = (ROOT / 'docs/training.md').read_text()
     (block,) = [
         block
         for block in re.findall(r'```bash\n(.*?)```', text, re.DOTALL)
         if '--workdir=runs/mine' in block
     ]
-    return [shlex.split(line.partition('launch.py')[2]) for line in block.strip().splitlines()]
+    return [shlex.split(line.partition('-m hybrid')[2]) for line in block.strip().splitlines()]
 
 
 def evaluations(folder) -> dict[str, bytes]:
