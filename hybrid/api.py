@@ -118,7 +118,7 @@ def train(
       KeyboardInterrupt: when it was interrupted; everything is saved.
     """
     if isinstance(config, ml_collections.ConfigDict):
-        if workdir is None:
+        if not workdir:
             raise ValueError('workdir: name the folder of the training')
         config = config.copy_and_resolve_references()
     else:
@@ -127,9 +127,11 @@ def train(
     folder = pathlib.Path(workdir).expanduser()
     _override(config, overrides or {})
 
+    from hybrid.default_config import SCHEMA
     from hybrid.runs.workdir import recorded_kernels
 
     late = 'jax' in sys.modules
+    SCHEMA.check(config)
     _settle_kernels(config, recorded_kernels(folder))
 
     from hybrid import devices
@@ -176,8 +178,10 @@ def evaluate(
         models = load(model, checkpoint=checkpoint, overrides=overrides).models
     elif checkpoint or overrides:
         raise ValueError('checkpoint and overrides are for `load`: this model is loaded already')
-    else:
+    elif hasattr(model, 'models'):
         models = model.models
+    else:
+        raise TypeError(f'model={model!r} is neither a workdir nor a model from `load`')
 
     from hybrid.data import input_pipeline, prepared
     from hybrid.modes import evaluate as mode
@@ -192,6 +196,7 @@ def evaluate(
     )
     other = any(leaks.is_other(one.config, one.folder) for one in models)
     config = leaks.without_own_parameters(models[0].config, models[0].folder)
+    split = str(split)
     builder = prepared.create_prepared_builder(config)
     input_pipeline.check_split(builder, split)
     return mode.evaluate_split(models, builder, split, folder, other)
@@ -219,7 +224,10 @@ def _restore(
     from hybrid.runs.address import parse
 
     addresses = [parse(text, 'workdir') for text in _split_addresses(workdir)]
-    if len(set(addresses)) < len(addresses):
+    seen = [(a.folder.resolve(), a.checkpoint, a.member) for a in addresses]
+    whole = {(folder, which) for folder, which, member in seen if member is None}
+    parts = {(folder, which) for folder, which, member in seen if member is not None}
+    if len(set(seen)) < len(seen) or whole & parts:
         raise ValueError(f'workdir={workdir!r} names a model twice')
     configs = []
     for address in addresses:
@@ -234,7 +242,7 @@ def _restore(
 
     models = []
     for config, address in zip(configs, addresses, strict=True):
-        wanted = address.checkpoint or checkpoint
+        wanted = address.checkpoint or str(checkpoint)
         model, state = trained.restore(config, address.folder, wanted, to_evaluate=True)
         if address.member is not None:
             model = trained.take_member(model, state, address.member)
@@ -259,10 +267,14 @@ def _split_addresses(workdir: PathLike | Sequence[PathLike]) -> list[str]:
 
 def _override(config: ml_collections.ConfigDict, overrides: Overrides) -> None:
     """Sets keys of a config; raises ValueError for one that is not there or a value of no use."""
+    from hybrid.default_config import SCHEMA
+
     for key, value in overrides.items():
+        if wrong := SCHEMA.wrong_name(key, ''):
+            raise ValueError(f'overrides: {key}={value!r}: {wrong}')
         try:
             config.update_from_flattened_dict({key: value})
-        except (KeyError, AttributeError, TypeError, ValueError) as error:
+        except (KeyError, AttributeError, TypeError, ValueError, OverflowError) as error:
             reason = ' '.join(str(error).strip('"').split())
             raise ValueError(f'overrides: {key}={value!r}: {reason}') from None
 

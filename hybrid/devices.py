@@ -226,7 +226,11 @@ class Program:
     def __call__(self, *arguments: Any) -> Any:
         """Takes the step."""
         if self._ahead is not None:
-            self._ahead.result()  # JAX finds it, as long as it is kept, and does not compile again.
+            try:
+                self._ahead.result()  # JAX finds it as long as it is kept, and compiles no more.
+            except BaseException:
+                self._ahead = None  # So that the next call may try again.
+                raise
         return self._mapped(*arguments)
 
     def lower(self, *arguments: Any) -> Any:

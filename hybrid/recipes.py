@@ -17,6 +17,7 @@ import os
 import pathlib
 import re
 import traceback
+import types
 
 from ml_collections import ConfigDict
 
@@ -26,6 +27,8 @@ from hybrid.schema import nearest
 _PACKAGE = pathlib.Path(__file__).resolve().parent
 # A wheel carries the folder configs/ of the repository inside the package.
 FOLDER = _PACKAGE / 'configs' if (_PACKAGE / 'configs').is_dir() else _PACKAGE.parent / 'configs'
+# Recipes that have been run, by file and content.
+_LOADED: dict[tuple[pathlib.Path, bytes], types.ModuleType] = {}
 
 
 def names() -> list[str]:
@@ -65,6 +68,10 @@ def get_config(name: str | os.PathLike[str]) -> ConfigDict:
       ValueError: if the file cannot be run or returns no config; names the file and the line.
     """
     path = find(name)
+    # A recipe may register an encoder or a dataset, which can be done once.
+    key = path.resolve(), path.read_bytes()
+    if key in _LOADED:
+        return _LOADED[key].get_config()
     spec = importlib.util.spec_from_file_location(f'recipe_{path.stem}', path)
     assert spec is not None
     assert spec.loader is not None
@@ -76,6 +83,8 @@ def get_config(name: str | os.PathLike[str]) -> ConfigDict:
         raise ValueError(_explain(path, error)) from error
     if not isinstance(config, ConfigDict):
         raise ValueError(f'{path}: get_config() returned {config!r}, which is no ConfigDict')
+    default_config.SCHEMA.check_names(config, str(path))
+    _LOADED[key] = module
     return config
 
 
@@ -84,7 +93,11 @@ def _explain(path: pathlib.Path, error: Exception) -> str:
     if isinstance(error, SyntaxError):
         return f'{path}, line {error.lineno}: {error.msg}'
     message = ' '.join(f'{type(error).__name__}: {error}'.split())
-    lines = [at for at in traceback.extract_tb(error.__traceback__) if at.filename == str(path)]
+    lines = [
+        at
+        for at in traceback.extract_tb(error.__traceback__)
+        if at.filename == os.path.abspath(path)
+    ]
     if not lines:
         return f'{path}: {message}'
     code = lines[-1].line or ''

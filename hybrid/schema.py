@@ -191,6 +191,20 @@ class Schema:
             return f'a group of keys; set one of {", ".join(members)}'
         return f'no such key; the nearest is {prefix}{nearest(name, self.keys)}'
 
+    def check_names(self, config: ConfigDict, place: str) -> None:
+        """Checks that a config has no other keys than these; one that was unlocked may.
+
+        Raises:
+          ValueError: naming `place`, the key, and what was probably meant.
+        """
+        flat: list[tuple[str, Any]] = list(config.to_dict().items())
+        while flat:
+            name, value = flat.pop()
+            if isinstance(value, dict) and name in self.sections:
+                flat += [(f'{name}.{key}', inner) for key, inner in value.items()]
+            elif wrong := self.wrong_name(name):
+                raise ValueError(f'{place}: config.{name}: {wrong}')
+
     def explain(self, name: str, prefix: str = 'config.') -> str:
         """Says why there is no such key, or what its values may be."""
         wrong = self.wrong_name(name, prefix)

@@ -409,3 +409,19 @@ def test_a_workdir_without_a_comma_in_its_name(run, tmp_path):
     folder.symlink_to(run)
     assert hybrid.load(str(folder)).folders == [folder]
     assert workdir.load_config(folder).seed == 0
+
+
+def test_what_is_no_model_or_names_one_twice_is_refused(run, tmp_path):
+    wrong: Any = 3
+    link = tmp_path / 'link'
+    link.symlink_to(run)
+    with pytest.raises(ValueError, match='names a model twice'):
+        hybrid.load([run, link])
+    with pytest.raises(TypeError, match='model=3 is neither a workdir nor a model'):
+        hybrid.evaluate(wrong)
+    with pytest.raises(ValueError, match=r'overrides: evaluate\.batchsize=3: no such key; .*batch'):
+        hybrid.load(run, overrides={'evaluate.batchsize': 3})
+    with pytest.raises(FileNotFoundError, match='no checkpoint of step 40'):
+        hybrid.load(run, checkpoint='40')
+    with pytest.raises(TypeError, match='detector=3 has no method detect'):
+        hybrid.load(run).predict_photos([], detector=wrong)

@@ -5,6 +5,7 @@ import pathlib
 import pytest
 
 from hybrid import default_config, recipes
+from hybrid.models import encoders
 from hybrid.runs.workdir import flatten
 from hybrid.training import learners
 
@@ -73,3 +74,33 @@ def test_a_wrong_recipe_is_one_line_with_its_place(tmp_path, text, message):
         recipes.get_config(path)
     assert str(error.value).startswith(str(path))
     assert '\n' not in str(error.value)
+
+
+REGISTERING = """
+from hybrid import recipes
+from hybrid.models import encoders
+
+encoders.register('of_a_recipe', encoders.Encoder(create=lambda settings, **_: None, stages={}))
+"""
+
+
+def test_a_recipe_that_registers_something_may_be_read_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(encoders, 'ENCODERS', dict(encoders.ENCODERS))
+    text = f"{REGISTERING}\n\ndef get_config():\n    return recipes.get_config('quickstart')\n"
+    (tmp_path / 'mine.py').write_text(text)
+    first, second = (recipes.get_config(tmp_path / 'mine.py') for _ in range(2))
+    first.seed = 5
+    assert second.seed == 0
+    assert 'of_a_recipe' in encoders.ENCODERS
+
+
+def test_a_mistake_is_named_with_its_line_also_by_a_relative_path(tmp_path, monkeypatch):
+    (tmp_path / 'mine.py').write_text(f'{START}    config.train.batchsize = 3\n    return config\n')
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r'^mine\.py, line 6: .*nearest is .*train\.batch_size'):
+        recipes.get_config('mine.py')
+    (tmp_path / 'unlocked.py').write_text(
+        f'{START}    config.unlock()\n    config.train.num_epoch = 3\n    return config\n'
+    )
+    with pytest.raises(ValueError, match=r'config\.train\.num_epoch: no such key; .*num_epochs'):
+        recipes.get_config('unlocked.py')

@@ -55,12 +55,14 @@ def _column(values: list[Any]) -> np.ndarray:
 
 
 def check_split(builder: tfds.core.DatasetBuilder, split: str) -> None:
-    """Raises ValueError naming the splits there are if `split` is not one of them."""
+    """Raises ValueError if `split` is none of the splits, which it names, or has no example."""
     known = list(builder.info.splits)
     if split.split('[')[0] not in known:
         raise ValueError(
             f'{builder.info.full_name} has no split {split!r}; it has {", ".join(sorted(known))}'
         )
+    if not builder.info.splits[split].num_examples:
+        raise ValueError(f'{builder.info.full_name}: split {split!r} holds no example')
 
 
 def check_disjoint(columns: Mapping[str, Mapping[str, np.ndarray]]) -> None:

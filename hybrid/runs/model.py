@@ -135,6 +135,8 @@ class Model:
 
     def _get_detector(self, detector: str | os.PathLike | Detector | None) -> Detector:
         if detector is not None and not isinstance(detector, str | os.PathLike):
+            if not callable(getattr(detector, 'detect', None)):
+                raise TypeError(f'detector={detector!r} has no method detect; see FaceDetector')
             return detector
         settings = self.config.detect
         path = settings.model if detector is None else os.fspath(detector)

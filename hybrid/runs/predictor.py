@@ -68,7 +68,7 @@ class Predictor:
         """
         count = min(max(count, 1), self.most)
         size = next(size for size in self._sizes if size >= count)
-        if size not in self._compiled:
+        if size not in self._compiled or not self._columns:  # Another thread may be at it.
             faces = [np.zeros((count, r, r, 3), np.uint8) for r in self.face_sizes]
             predicted = self._predict(faces, size)
             self._columns = {name: column.shape[1:] for name, column in predicted.items()}

@@ -174,7 +174,7 @@ def load_config(
     try:
         with config.unlocked():
             config.update(saved)
-    except TypeError as error:
+    except (TypeError, AttributeError) as error:  # such as a number where a section belongs
         raise ValueError(f'{workdir / CONFIG}: {error}') from error
     return config
 
