@@ -6,7 +6,6 @@ import pathlib
 import time
 from typing import Any
 
-import jax
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
@@ -179,8 +178,6 @@ def train_and_evaluate(
         stack.enter_context(contextlib.closing(batches))
         pending: list[Any] = []
         frozen: set[int] = set()
-        # In one program: by itself each operation would be compiled for its own.
-        learning_rate = jax.jit(learning_rate_fn)
         clock = time.monotonic()
         for step in range(start_step + 1, num_steps + 1):
             if config.finetune.freeze_steps and step == config.finetune.freeze_steps + 1:
@@ -202,7 +199,7 @@ def train_and_evaluate(
             if log or save:
                 row = learner.summarize(pending, state)
                 report_nonfinite(learner, state, frozen, workdir)
-                row['train/learning_rate'] = float(learning_rate(step - 1))
+                row['train/learning_rate'] = float(learning_rate_fn(step - 1))
                 images = len(pending) * config.train.batch_size
                 row['train/images_per_second'] = images / (time.monotonic() - clock)
                 writers.write(step, row)

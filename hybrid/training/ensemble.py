@@ -108,17 +108,7 @@ class Ensemble:
         eval_batch: Mapping[str, jax.Array],
         number: int,
     ) -> None:
-        """See `Learner`."""
-        for name, steps in self._train_steps.items():
-            of_group: Any = state[name]
-            if self._apart:
-                of_group = jax.tree.map(
-                    lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype, sharding=x.sharding),
-                    of_group,
-                )
-            steps(number).compile_ahead(of_group, batch)
-        for name, step in self._eval_steps.items():
-            step.compile_ahead(state[name].eval_variables, eval_batch)
+        """Does nothing: its programs fill the cores when they are first called, side by side."""
 
     def place(self, state: dict[str, TrainState]) -> State:
         """See `Learner`."""
