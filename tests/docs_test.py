@@ -100,11 +100,11 @@ def used_runs(page):
     'page', [page for page in PAGES if read_blocks(page)], ids=lambda page: page.stem
 )
 def test_what_a_page_says_can_be_done(page, folder, tiny_data_dir):
-    made = to_tiny(['--workdir=runs/quickstart'], tiny_data_dir)
-    status, _, said = launch(*made, cwd=folder)
-    assert status == 0, said
-    for name in used_runs(page) & {'runs/a', 'runs/b'}:
-        assert launch(*made[1:], f'--workdir={name}', cwd=folder)[0] == 0
+    # The runs that a reader has by then, from this page or another.
+    for name in sorted(used_runs(page) & {'runs/quickstart', 'runs/a', 'runs/b'}):
+        flags = to_tiny([f'--workdir={name}'], tiny_data_dir)
+        status, _, said = launch(*flags, cwd=folder)
+        assert status == 0, said
     overrides = {
         key.removeprefix('--config.'): yaml.safe_load(value)
         for key, value in (flag.split('=', 1) for flag in tiny_flags(tiny_data_dir, ''))
