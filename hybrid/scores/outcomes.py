@@ -1,5 +1,7 @@
 """What a single prediction comes to: which gender it names, by how many years it errs."""
 
+from typing import Any
+
 import numpy as np
 
 GENDERS = ('male', 'female')
@@ -7,8 +9,8 @@ GENDERS = ('male', 'female')
 _FEMALE_ABOVE = 0.5
 
 
-def is_female(probability: np.ndarray) -> np.ndarray:
-    """Whether a female probability, or each of an array, names the female gender."""
+def is_female(probability: Any) -> Any:
+    """Whether a female probability, or each of an array of NumPy or JAX, names that gender."""
     return probability > _FEMALE_ABOVE
 
 

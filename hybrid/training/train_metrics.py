@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from hybrid.scores.outcomes import is_female
+
 
 class _HostAverage(clu.metrics.Average):
     """`clu.metrics.Average` that is read on the host; over no example it is a silent NaN."""
@@ -61,7 +63,7 @@ def example_values(
     gender_known = valid & (batch['gender'] >= 0)
     predicted = predictions['predicted_age']
     age = jnp.where(age_known, batch['age'], predicted)
-    female = (predictions['female_probability'] > 0.5).astype(batch['gender'].dtype)
+    female = is_female(predictions['female_probability']).astype(batch['gender'].dtype)
     return {
         'age_absolute_error': jnp.abs(predicted - age),
         'age_mask': age_known.astype(jnp.float32),
