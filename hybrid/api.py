@@ -183,9 +183,8 @@ def evaluate(
     else:
         raise TypeError(f'model={model!r} is neither a workdir nor a model from `load`')
 
-    from hybrid.data import input_pipeline, prepared
     from hybrid.modes import evaluate as mode
-    from hybrid.runs import leaks, member_weights
+    from hybrid.runs import member_weights
 
     # Members of an ensemble have a folder of their own in its workdir.
     folders = [
@@ -194,11 +193,8 @@ def evaluate(
     folder = (
         pathlib.Path(output).expanduser() if output else member_weights.combined_folder(folders)
     )
-    other = any(leaks.is_other(one.config, one.folder) for one in models)
-    config = leaks.without_own_parameters(models[0].config, models[0].folder)
-    split = str(split)
-    builder = prepared.create_prepared_builder(config)
-    input_pipeline.check_split(builder, split)
+    configs, workdirs = [one.config for one in models], [one.folder for one in models]
+    builder, other = mode.open_dataset(configs, workdirs, str(split))
     return mode.evaluate_split(models, builder, split, folder, other)
 
 

@@ -197,12 +197,8 @@ class Schema:
         Raises:
           ValueError: naming `place`, the key, and what was probably meant.
         """
-        flat: list[tuple[str, Any]] = list(config.to_dict().items())
-        while flat:
-            name, value = flat.pop()
-            if isinstance(value, dict) and name in self.sections:
-                flat += [(f'{name}.{key}', inner) for key, inner in value.items()]
-            elif wrong := self.wrong_name(name):
+        for name in flatten(config.to_dict()):
+            if wrong := self.wrong_name(name):
                 raise ValueError(f'{place}: config.{name}: {wrong}')
 
     def explain(self, name: str, prefix: str = 'config.') -> str:
@@ -239,6 +235,17 @@ class Schema:
         start = f'{section}.'
         names = [name for name in (*self.keys, *self.sections) if name.startswith(start)]
         return sorted({name.removeprefix(start).split('.')[0] for name in names})
+
+
+def flatten(config: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+    """{'a': {'b': 1}} to {'a.b': 1}."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        if isinstance(value, dict) and value:
+            flat |= flatten(value, f'{prefix}{name}.')
+        else:
+            flat[f'{prefix}{name}'] = value
+    return flat
 
 
 def nearest(wrong: str, known: Iterable[str]) -> str:

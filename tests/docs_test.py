@@ -22,7 +22,7 @@ PAGES = [ROOT / 'README.md', ROOT / 'results/README.md', *sorted((ROOT / 'docs')
 BLOCK = re.compile(
     r'(?:<!-- (not run|stops): ([^>]*?) -->\n)?```(bash|python)\n(.*?)```', re.DOTALL
 )
-# Run by .ci/run itself, or with another meaning in every shell.
+# What installs is looked at below; what follows it on the line, every page runs.
 BY_CI = ('python3 -m venv', 'source ')
 # Python of a page runs with recipes made tiny, and with the encoder of tests/launching.py.
 PRELUDE = """
@@ -132,6 +132,15 @@ def test_what_a_page_says_can_be_done(page, folder, tiny_data_dir):
                 assert stops in said.splitlines()[-1]
             else:
                 assert status == 0, f'{" ".join(arguments)}\n{said}'
+
+
+def test_the_first_command_installs_what_ci_does():
+    """CI runs the second command word for word; the first one is it without the tests."""
+    text = (ROOT / 'README.md').read_text()
+    first, second = (line for line in text.splitlines() if line.startswith('python3 -m venv'))
+    install, run = first.rsplit(' && ', 1)
+    assert second == install.replace('-e .', "-e '.[test]'") + ' && .venv/bin/python -m pytest -q'
+    assert run == '.venv/bin/python launch.py'
 
 
 def anchors(page):

@@ -6,7 +6,7 @@ import pytest
 
 from hybrid import default_config, recipes
 from hybrid.models import encoders
-from hybrid.runs.workdir import flatten
+from hybrid.schema import flatten
 from hybrid.training import learners
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / 'configs'

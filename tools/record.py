@@ -26,6 +26,7 @@ from hybrid.runs import provenance
 from hybrid.runs import workdir as workdir_lib
 from hybrid.runs.provenance import SESSIONS
 from hybrid.runs.writers import METRICS
+from hybrid.schema import flatten
 from tools.compare import compare_runs
 from tools.kept import RESULTS, clean_command, predictions_path, without_folders
 
@@ -61,7 +62,7 @@ def describe_sessions(folder: pathlib.Path) -> dict[str, Any]:
 
 def load_config(folder: pathlib.Path) -> dict[str, Any]:
     """Reads the flat config of a run, without the keys that only say where and how fast it ran."""
-    config = workdir_lib.flatten(json.loads((folder / workdir_lib.CONFIG).read_text()))
+    config = flatten(json.loads((folder / workdir_lib.CONFIG).read_text()))
     return {k: v for k, v in config.items() if k not in workdir_lib.MACHINE_KEYS}
 
 

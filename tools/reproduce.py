@@ -13,6 +13,7 @@ versions, and training amplifies it. The record says which processor and version
 import argparse
 import json
 import pathlib
+import re
 import shlex
 import subprocess
 import sys
@@ -44,9 +45,10 @@ def arguments(record: Mapping[str, Any], workdir: pathlib.Path, more: Sequence[s
         raise ValueError(f'it is of several runs: reproduce {runs}, then run {record["command"]}')
     if 'evaluated' in record:
         raise ValueError('it is another evaluation of a run that has a file of its own')
-    program, script, *recorded = shlex.split(record['command'])
-    if (program, script) != ('python', 'launch.py'):
-        raise ValueError(f'{record["command"]!r} is not a start of launch.py')
+    start = re.match(r'python (launch\.py|-m hybrid)( |$)', record['command'])
+    if not start:
+        raise ValueError(f'{record["command"]!r} is not a start of launch.py, or of -m hybrid')
+    recorded = shlex.split(record['command'][start.end() :])
     more = [f'--workdir={workdir}', *more]
     replaced = {*FOLDERS, *(flag.split('=')[0] for flag in more)}
     return [flag for flag in recorded if flag.split('=')[0] not in replaced] + more

@@ -41,14 +41,33 @@ def evaluate(
     for config in configs:
         check_config(config)
         devices.check_batch_size(config.evaluate.batch_size, 'config.evaluate.batch_size')
-    pairs = list(zip(configs, folders, strict=True))
-    other = any(leaks.is_other(config, folder) for config, folder in pairs)
-    configs = [leaks.without_own_parameters(config, folder) for config, folder in pairs]
-    builder = prepared.create_prepared_builder(configs[0])
-    input_pipeline.check_split(builder, split)
+    builder, other = open_dataset(configs, folders, split)
     models = trained.restore_all(configs, folders, checkpoint)
     output = output or member_weights.combined_folder(folders)
     return evaluate_split(models, builder, split, output, other)
+
+
+def open_dataset(
+    configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path], split: str
+) -> tuple[tfds.core.DatasetBuilder, bool]:
+    """Prepares the dataset that is to be evaluated, if it was not.
+
+    Args:
+      configs: The workdirs' configs with overrides.
+      folders: The workdirs.
+      split: The split that the dataset has to have.
+
+    Returns:
+      The dataset, and whether it is another one than that of a training.
+
+    Raises:
+      ValueError: when there is no such dataset, or no such split in it.
+    """
+    other = any(map(leaks.is_other, configs, folders))
+    config = leaks.without_own_parameters(configs[0], folders[0])
+    builder = prepared.create_prepared_builder(config)
+    input_pipeline.check_split(builder, split)
+    return builder, other
 
 
 def evaluate_split(

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from hybrid import devices
 from hybrid.runs import checkpoints, trained, workdir
+from hybrid.schema import flatten
 from hybrid.training import ensemble
 from hybrid.training.groups import Group, create_groups, is_ensemble
 from hybrid.training.train_state import TrainState
@@ -141,7 +142,7 @@ def _groups(
     for of_model in plain:
         # The ensemble may run on another machine, with other kernels.
         del of_model['model']['kernels']
-    rest = [workdir.flatten({k: v for k, v in c.items() if k != 'model'}) for c in plain]
+    rest = [flatten({k: v for k, v in c.items() if k != 'model'}) for c in plain]
     for folder, other in zip(folders[1:], rest[1:], strict=True):
         ignored = {*workdir.MACHINE_KEYS, 'seed'}
         keys = [k for k in sorted(other) if k not in ignored and other[k] != rest[0].get(k)]

@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 
 from hybrid import __version__, files
+from hybrid.schema import flatten
 
 CONFIG, DATASET, SOURCES = 'config.json', 'dataset.json', 'pretrained.json'
 # Keys that say where and how fast something is computed, not what: a run may continue with others.
@@ -59,17 +60,6 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f'{path} holds no JSON object; is it from another program?')
     return value
-
-
-def flatten(config: dict[str, Any], prefix: str = '') -> dict[str, Any]:
-    """{'a': {'b': 1}} to {'a.b': 1}."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        if isinstance(value, dict) and value:
-            flat |= flatten(value, f'{prefix}{name}.')
-        else:
-            flat[f'{prefix}{name}'] = value
-    return flat
 
 
 def _shown(flat: dict[str, Any], key: str) -> str:

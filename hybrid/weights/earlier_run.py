@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 from hybrid.models import encoders
 from hybrid.runs import checkpoints, workdir
 from hybrid.runs.address import Address, parse
+from hybrid.schema import flatten
 from hybrid.training.groups import Group, all_groups, is_ensemble
 
 _LOG = logging.getLogger(__name__)
@@ -198,7 +199,7 @@ def _check_arrays(where: str, there: Any, wanted: Any, parts: str) -> None:
 
 
 def _check_settings(where: str, there: ConfigDict, here: ConfigDict, parts: str) -> None:
-    old, new = (workdir.flatten(config.to_dict()) for config in (there, here))
+    old, new = (flatten(config.to_dict()) for config in (there, here))
     meaning = encoders.get(here.model.encoder.name).meaning
     keys = (*_OF_ENCODER, *(f'model.encoder.{key}' for key in meaning))
     for key in keys if parts == 'encoder' else (*keys, *_OF_REST):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import hybrid
-from hybrid import default_config
+from hybrid import default_config, schema
 from hybrid.runs import workdir
 
 
@@ -30,7 +30,7 @@ def test_config_comes_back_as_it_was(tmp_path, config):
 
 def test_flatten_joins_the_names_and_keeps_empty_groups():
     nested = {'a': 1, 'b': {'c': {'d': 2}, 'e': {}}}
-    assert workdir.flatten(nested) == {'a': 1, 'b.c.d': 2, 'b.e': {}}
+    assert schema.flatten(nested) == {'a': 1, 'b.c.d': 2, 'b.e': {}}
 
 
 def test_the_same_config_may_go_on(tmp_path, config):
@@ -81,7 +81,7 @@ def test_keys_that_say_where_and_how_fast_may_change(tmp_path, config):
         'data.num_threads': 9,
         'data.prefetch': 5,
     }
-    assert set(new) <= workdir.MACHINE_KEYS <= workdir.flatten(config.to_dict()).keys()
+    assert set(new) <= workdir.MACHINE_KEYS <= schema.flatten(config.to_dict()).keys()
     config.update_from_flattened_dict(new)
     workdir.check_continues(tmp_path, config)
 

@@ -3,8 +3,7 @@ import shutil
 
 import pytest
 
-from hybrid import files
-from hybrid.runs import workdir
+from hybrid import files, schema
 from hybrid.scores import report
 from tests.finished_run import CONFIG, SESSIONS, rows
 from tools import record
@@ -17,7 +16,7 @@ def test_a_record_holds_where_the_figures_come_from_and_no_machine_key(folder):
     assert kept['command'].startswith('python launch.py --config=configs/a.py ')
     assert kept['command'].endswith(' --d=w.npz')
     assert (kept['commit'], kept['seconds'], kept['started']) == ('abc', 600.0, 1)
-    assert kept['config'].keys() == workdir.flatten(CONFIG).keys()
+    assert kept['config'].keys() == schema.flatten(CONFIG).keys()
     assert kept['pretrained'] == []
     assert kept['validation_curve'] == [{'step': 5, 'epoch': 1.0, 'validation/age/mae': 2.5}]
     assert kept['splits']['test']['metrics']['age/mae'] == 2.0

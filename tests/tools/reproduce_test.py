@@ -14,6 +14,9 @@ def test_a_command_is_run_again_elsewhere(folder):
     more = ['--config.model.encoder.pretrained=/w.npz', '--config.data.data_dir=/d']
     repeated = reproduce.arguments(kept | {'command': command}, pathlib.Path('/out'), more)
     assert repeated == ['--config=configs/a.py', '--config.p={"n": 3}', '--workdir=/out', *more]
+    by_module = {'command': command.replace('launch.py', '-m hybrid')}
+    again = reproduce.arguments(kept | by_module, pathlib.Path('/out'), more)
+    assert again == repeated
     for change, message in (
         ({'command': 'python x.py'}, 'is not a start of launch'),
         ({'runs': ['a', 'b']}, 'reproduce a, b, then run'),
