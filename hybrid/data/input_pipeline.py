@@ -158,17 +158,6 @@ class Examples:
         }
 
 
-def blank_batch(batch_size: int, resize_size: int, place: str) -> Batch:
-    """What a batch looks like, before there is any; `place` is 'position' or 'index'."""
-    return {
-        'image': np.zeros((batch_size, resize_size, resize_size, 3), np.uint8),
-        'age': np.zeros(batch_size, np.float32),
-        'gender': np.zeros(batch_size, np.int32),
-        'mask': np.zeros(batch_size, np.float32),
-        place: np.zeros(batch_size, np.int32),
-    }
-
-
 def create_train_iterator(
     builder: tfds.core.DatasetBuilder,
     split: str,

@@ -54,19 +54,6 @@ def create_train_iterator(builder: tfds.core.DatasetBuilder, config: ConfigDict)
     )
 
 
-def compile_ahead(learner: Learner, state: Any, config: ConfigDict, step: int) -> None:
-    """Begins to compile what a run will need, while its state is made and its images are read."""
-
-    def blank(batch_size: int, place: str) -> dict[str, Any]:
-        share = batch_size // devices.process_count()
-        return devices.shard_batch(
-            input_pipeline.blank_batch(share, config.data.resize_size, place)
-        )
-
-    batches = blank(config.train.batch_size, 'position'), blank(config.evaluate.batch_size, 'index')
-    learner.compile_ahead(state, *batches, step)
-
-
 def report_nonfinite(learner: Learner, state: Any, known: set[int], workdir: pathlib.Path) -> None:
     """Warns of members that have been frozen since the last call, and adds them to `known`.
 
@@ -148,10 +135,6 @@ def train_and_evaluate(
         start_step = 0
         sources: list[dict[str, Any]] = []
         target = checkpoints.abstract(learner.abstract_state(), devices.replicated())
-        next_step = max(saved.steps(), default=0) + 1
-        # On GPUs compiling times kernels, which must have the device to themselves.
-        if next_step <= num_steps and devices.on_cpu():
-            compile_ahead(learner, target, config, next_step)
         if restored := recovery.restore_latest(saved, target):
             start_step, state, data_state = restored
             del restored  # Would be kept beside what `place` makes of it.

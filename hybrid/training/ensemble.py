@@ -101,15 +101,6 @@ class Ensemble:
             for group in self.groups
         }
 
-    def compile_ahead(
-        self,
-        state: dict[str, TrainState],
-        batch: Mapping[str, jax.Array],
-        eval_batch: Mapping[str, jax.Array],
-        number: int,
-    ) -> None:
-        """Does nothing: its programs fill the cores when they are first called, side by side."""
-
     def place(self, state: dict[str, TrainState]) -> State:
         """See `Learner`."""
         if not self._apart:

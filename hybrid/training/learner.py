@@ -40,22 +40,6 @@ class Learner(Protocol):
     def abstract_state(self) -> Any:
         """The shapes and types of that, as jax.ShapeDtypeStruct."""
 
-    def compile_ahead(
-        self,
-        state: Any,
-        batch: Mapping[str, jax.Array],
-        eval_batch: Mapping[str, jax.Array],
-        number: int,
-    ) -> None:
-        """Begins to compile, in threads, the training step of that number, and the evaluation's.
-
-        Args:
-          state: As `abstract_state`, with the sharding of the arrays.
-          batch: Of training, as the step will get it; its numbers do not matter.
-          eval_batch: Of evaluation.
-          number: As of `train_step`.
-        """
-
     def place(self, state: Any) -> Any:
         """What is on every device, as checkpoints hold it, in the form that `train_step` takes."""
 
@@ -184,17 +168,6 @@ class SingleModel:
         self.predict_step = devices.compile_eval_step(create_predict_step(model, config))
         self.eval_step = devices.compile_eval_step(create_eval_step(model, config))
         self._train_steps = compile_train_steps(config, tx)
-
-    def compile_ahead(
-        self,
-        state: TrainState,
-        batch: Mapping[str, jax.Array],
-        eval_batch: Mapping[str, jax.Array],
-        number: int,
-    ) -> None:
-        """See `Learner`."""
-        self._train_steps(number).compile_ahead(state, batch)
-        self.eval_step.compile_ahead(state.eval_variables, eval_batch)
 
     def place(self, state: TrainState) -> TrainState:
         """See `Learner`."""

@@ -121,7 +121,7 @@ def test_each_step_is_compiled_once(config, tmp_path):
         train.train_and_evaluate(config, tmp_path)
     finally:
         jax.monitoring.unregister_event_duration_listener(listen)
-    # Ahead, for batches as they come then: training and evaluation.
+    # Training and evaluation.
     assert [name for name in names if '_fun' in name] == ['jit(_fun)'] * 2
 
 
