@@ -3,6 +3,7 @@
 `hybrid/options.py` describes and parses the options.
 """
 
+import contextlib
 import errno
 import logging
 import os
@@ -12,12 +13,17 @@ import sys
 import threading
 import types
 import warnings
+from collections.abc import Iterator
+from typing import NoReturn
 
 from absl import app
 from absl import logging as absl_logging
 
 from hybrid import options
 from hybrid.options import FLAGS
+
+# What the program itself raises, with words for the user.
+_EXPECTED = (KeyboardInterrupt, ValueError, OSError, RuntimeError)
 
 
 def run(changes: list[str]) -> None:
@@ -89,26 +95,42 @@ def run(changes: list[str]) -> None:
             logging.getLogger('hybrid').info(stopped)
 
 
-def leave(error: BaseException) -> None:
-    """Ends the program with one line about an error."""
-    text = str(error)
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        text += ': the disk is full; make room, and the same command continues'
+def explain(error: BaseException) -> str:
+    """One line about an error, which says what to do."""
     if isinstance(error, KeyboardInterrupt):
-        text = 'interrupted; the same command begins this again, or continues a training'
+        return 'interrupted; the same command begins this again, or continues a training'
     if 'jax' in sys.modules:
         from hybrid import devices
 
         if devices.lost_process(error):
-            text = (
-                f'another process of this run has gone ({text.splitlines()[0]}); start all of them '
-                'again, and the run continues after its last checkpoint'
+            return (
+                f'another process of this run has gone ({str(error).splitlines()[0]}); start all '
+                'of them again, and the run continues after its last checkpoint'
             )
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return f'{error}: the disk is full; make room, and the same command continues'
+    if isinstance(error, MemoryError):
+        return f'not enough memory ({error}); a smaller batch size may help'
+    if not isinstance(error, _EXPECTED):
+        text = ' '.join(str(error).split())
+        return f'{type(error).__name__}: {text}; --debug shows where in the program this happened'
+    return str(error)
+
+
+def end(error: BaseException) -> NoReturn:
+    """Says in one line what went wrong, and ends the program with status 1.
+
+    A notebook in which the program was started lives on.
+    """
     sys.stdout.flush()
-    print(f'error: {text}', file=sys.stderr, flush=True)
-    # An ordinary exit would wait for other processes, and let threads and exit hooks of libraries
-    # print tracebacks of what has been said.
-    os._exit(1)
+    print(f'error: {explain(error)}', file=sys.stderr, flush=True)
+    saving = sys.modules.get('hybrid.runs.checkpoints')
+    if (saving and isinstance(error, saving.SaveError)) or (
+        'jax' in sys.modules and sys.modules['jax'].distributed.is_initialized()
+    ):
+        # An ordinary exit would wait for the other processes, or for threads that cannot write.
+        os._exit(1)
+    sys.exit(1)
 
 
 def interrupt(number: int, frame: types.FrameType | None) -> None:
@@ -117,27 +139,49 @@ def interrupt(number: int, frame: types.FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _main(changes: list[str]) -> None:
-    """Runs, and says in one line what went wrong if the user can mend it."""
+@contextlib.contextmanager
+def _settings() -> Iterator[None]:
+    """Sets up logging, signals and hooks; afterwards they are as they were.
+
+    Only a notebook notices the latter. Elsewhere the hooks stay until the process has ended: what
+    threads and libraries would still print then has been said.
+    """
+    logger, handler = logging.getLogger('hybrid'), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter('%(message)s'))
+    hooks = threading.excepthook, sys.unraisablehook
+    before = logger.level, logger.propagate
+    on_terminate = None
     if not FLAGS.debug:
         # Libraries log each file that they write, and each thread that could not.
         absl_logging.set_verbosity(absl_logging.FATAL)
         logging.getLogger('asyncio').setLevel(logging.CRITICAL)
         threading.excepthook = lambda arguments: None
         sys.unraisablehook = lambda arguments: None
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter('%(message)s'))
-    logger = logging.getLogger('hybrid')
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    signal.signal(signal.SIGTERM, interrupt)
+    if threading.current_thread() is threading.main_thread():
+        on_terminate = signal.signal(signal.SIGTERM, interrupt)
     try:
-        run(changes)
-    except (KeyboardInterrupt, ValueError, OSError, RuntimeError) as error:
-        if FLAGS.debug:
-            raise
-        leave(error)
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.level, logger.propagate = before
+        if 'ipykernel' in sys.modules:
+            threading.excepthook, sys.unraisablehook = hooks
+        if on_terminate is not None:
+            signal.signal(signal.SIGTERM, on_terminate)
+
+
+def _main(changes: list[str]) -> None:
+    """Runs, and says in one line what went wrong."""
+    with _settings():
+        try:
+            run(changes)
+        except (KeyboardInterrupt, Exception) as error:
+            if FLAGS.debug:
+                raise
+            end(error)
 
 
 def main() -> None:

@@ -104,6 +104,8 @@ def parse_flags(argv: list[str]) -> list[str]:
             if match := _HELP.fullmatch(argument):
                 _show_help(match[1] or '')
                 sys.exit(0)
+        for name in FLAGS:
+            FLAGS[name].unparse()  # A notebook may have started the program before.
         rest, changes = _split(FLAGS.read_flags_from_files(argv, force_gnu=False))
         unexpected = FLAGS(rest)[1:]
     except (ValueError, flags.Error) as error:

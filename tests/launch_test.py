@@ -1,5 +1,6 @@
 """Flags: what is wrong is said in one line, at once. Whole runs are in end_to_end_test.py."""
 
+import errno
 import json
 import os
 import subprocess
@@ -7,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from hybrid import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -195,3 +198,47 @@ def test_overrides_without_config_change_the_default(tmp_path):
         'train 67, validation 23, test 41 examples',
     ]
     assert [path.name for path in tmp_path.iterdir()] == ['data']
+
+
+def test_a_notebook_lives_on_after_a_mistake_and_the_next_run_starts_from_the_defaults():
+    program = f"""
+import logging, runpy, signal, sys, threading
+sys.modules['ipykernel'] = sys
+sys.path.insert(0, {str(ROOT)!r})
+hooks = lambda: (threading.excepthook, sys.unraisablehook, signal.getsignal(signal.SIGTERM))
+before = hooks()
+for flags in ['--mode=predict --workdir=/nowhere --config.train.batch_size=4',
+              '--mode=nonsense', '--config.train.batch_size=0']:
+    sys.argv = ['launch.py', *flags.split()]
+    try:
+        runpy.run_path({str(ROOT / 'launch.py')!r}, run_name='__main__')
+    except SystemExit as error:
+        print('exit', error.code)
+print(hooks() == before, logging.getLogger('hybrid').handlers)
+"""
+    result = subprocess.run(
+        [sys.executable, '-c', program], capture_output=True, text=True, timeout=120
+    )
+    assert result.stdout.splitlines()[::2] == ['exit 1', 'exit 1']
+    assert result.stdout.splitlines()[1].startswith('exit error: flag --mode=nonsense')
+    assert result.stdout.splitlines()[-1] == 'True []'
+    first, last = result.stderr.splitlines()
+    assert first.startswith('error: /nowhere/config.json does not exist')
+    # Without --mode the program trains: the mode of the first run is forgotten.
+    assert last == 'error: config.train.batch_size=0 must be 1 or more'
+
+
+@pytest.mark.parametrize(
+    ('error', 'line'),
+    [
+        (OverflowError('too\nlarge'), 'OverflowError: too large; --debug shows where in'),
+        (KeyError('age'), "KeyError: 'age'; --debug shows"),
+        (ValueError('config.seed=x'), 'config.seed=x'),
+        (MemoryError('17 GiB'), 'not enough memory (17 GiB); a smaller batch size may help'),
+        (OSError(errno.ENOSPC, 'No space'), '[Errno 28] No space: the disk is full; make room'),
+    ],
+)
+def test_every_error_is_one_line(error, line):
+    text = cli.explain(error)
+    assert text.startswith(line)
+    assert '\n' not in text

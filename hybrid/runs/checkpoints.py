@@ -22,16 +22,13 @@ from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, BestN, L
 
 from hybrid import devices
 from hybrid.runs import layout
+from hybrid.runs.damage import DamagedCheckpointError, check_name, first_line, is_damage
 
 _LOG = logging.getLogger(__name__)
 
 
 class SaveError(RuntimeError):
     """A checkpoint could not be saved; the message names the last one that is whole."""
-
-
-class DamagedCheckpointError(RuntimeError):
-    """A checkpoint, or a part of it, cannot be read."""
 
 
 def _score(metrics: dict[str, float]) -> float:
@@ -47,10 +44,14 @@ class Checkpoints:
 
     Attributes:
       folder: Where the checkpoints are.
+
+    Raises:
+      ValueError: when the folder's name cannot be handed to Orbax.
     """
 
     def __init__(self, workdir: str | pathlib.Path, *, read_only: bool = False):
         self.folder = pathlib.Path(workdir).resolve() / 'checkpoints'
+        check_name(self.folder)
         self._manager: ocp.CheckpointManager | None = None
         if read_only and not self.folder.is_dir():
             return
@@ -168,7 +169,8 @@ class Checkpoints:
 
         Raises:
           ValueError: when the checkpoint does not fit the target, naming folder and array.
-          DamagedCheckpointError: when it cannot be read.
+          DamagedCheckpointError: when it is damaged.
+          OSError: when it cannot be read for another reason, such as a lack of memory or rights.
         """
         saved, data_state = self._record(step)
         layout.check(self.folder / str(step), saved, layout.describe(target))
@@ -185,8 +187,7 @@ class Checkpoints:
           The state on every device; its `opt_state` is empty.
 
         Raises:
-          ValueError: as `restore`.
-          DamagedCheckpointError: as `restore`.
+          ValueError, DamagedCheckpointError, OSError: as `restore`.
         """
         layout.check(self.folder / str(step), self._record(step)[0], layout.describe(target))
         return jax.tree.map(
@@ -206,7 +207,7 @@ class Checkpoints:
           them, by the names of its groups.
 
         Raises:
-          DamagedCheckpointError: when it cannot be read.
+          DamagedCheckpointError, OSError: as `restore`.
         """
         target = layout.without_optimizer(self._record(step)[0])
         as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), target)
@@ -219,7 +220,7 @@ class Checkpoints:
         """Returns the state of the data iterator that a checkpoint holds.
 
         Raises:
-          DamagedCheckpointError: when it cannot be read.
+          DamagedCheckpointError, OSError: as `restore`.
         """
         return self._record(step)[1]
 
@@ -229,14 +230,21 @@ class Checkpoints:
         return record['structure'], record['data']
 
     def _read(self, step: int, **parts: Any) -> Any:
-        """Reads parts of a checkpoint; DamagedCheckpointError stands for whatever went wrong."""
+        """Reads parts of a checkpoint."""
         assert self._manager is not None
         # TensorStore and Orbax have no error class of their own for what they cannot read.
         try:
             return self._manager.restore(step, args=ocp.args.Composite(**parts))
         except Exception as error:
             folder = self.folder / str(step)
-            raise DamagedCheckpointError(f'{folder} is damaged ({_first_line(error)})') from error
+            if is_damage(error):
+                raise DamagedCheckpointError(
+                    f'{folder} is damaged ({first_line(error)})'
+                ) from error
+            raise OSError(
+                f'{folder} could not be read ({first_line(error)}), which need not mean that it '
+                'is damaged. Once that is mended, the same command continues'
+            ) from error
 
     def wait(self) -> None:
         """Returns once everything is on disk.
@@ -259,7 +267,7 @@ class Checkpoints:
         try:
             yield
         except (OSError, ValueError, RuntimeError) as error:
-            reason = _first_line(error)
+            reason = first_line(error)
             if 'No space left' in str(error):
                 reason = 'no space left on the device'
             assert self._manager is not None
@@ -305,8 +313,3 @@ class Checkpoints:
 def abstract(tree: Any, sharding: jax.sharding.Sharding) -> Any:
     """Describes a tree of arrays as `restore` needs it."""
     return jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), tree)
-
-
-def _first_line(error: BaseException) -> str:
-    line = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return line.split('. See full')[0][:200]

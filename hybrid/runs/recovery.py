@@ -3,7 +3,8 @@
 import logging
 from typing import Any
 
-from hybrid.runs.checkpoints import Checkpoints, DamagedCheckpointError
+from hybrid.runs.checkpoints import Checkpoints
+from hybrid.runs.damage import DamagedCheckpointError
 
 _LOG = logging.getLogger(__name__)
 

@@ -1,13 +1,13 @@
 """The files that say what a run is: its config, its dataset and what it started from."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import pathlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import filelock
 import ml_collections
 import numpy as np
 
@@ -117,12 +117,15 @@ def lock(workdir: pathlib.Path) -> Iterator[None]:
       ValueError: when another process trains there.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    with (workdir / 'lock').open('w') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f'{workdir}: another process is training there') from None
+    held = filelock.FileLock(workdir / 'lock')
+    try:
+        held.acquire(blocking=False)
+    except filelock.Timeout:
+        raise ValueError(f'{workdir}: another process is training there') from None
+    try:
         yield
+    finally:
+        held.release()
 
 
 def has_begun(workdir: pathlib.Path) -> bool:

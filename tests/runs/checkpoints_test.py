@@ -1,3 +1,5 @@
+import errno
+import os
 import shutil
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 
 from hybrid import devices
 from hybrid.runs import checkpoints, recovery
+from hybrid.runs.damage import DamagedCheckpointError
 
 
 def state(value):
@@ -151,9 +154,7 @@ def test_when_nothing_can_be_read_nothing_is_touched(tmp_path):
     damage(tmp_path, 1)
     damage(tmp_path, 2)
     with checkpoints.Checkpoints(tmp_path) as again:
-        with pytest.raises(
-            checkpoints.DamagedCheckpointError, match=r'can be read \(steps \[2, 1\]'
-        ):
+        with pytest.raises(DamagedCheckpointError, match=r'can be read \(steps \[2, 1\]'):
             restore_latest(again, state(0))
         assert again.steps() == [1, 2]
 
@@ -165,9 +166,7 @@ def test_damage_can_come_again(tmp_path):
                 save(saved, 1, 1.0)
             save(saved, 2, 0.5)
         damage(tmp_path, 2, 'metrics/metrics')
-        with pytest.raises(
-            checkpoints.DamagedCheckpointError, match=r'2/metrics/metrics is damaged'
-        ):
+        with pytest.raises(DamagedCheckpointError, match=r'2/metrics/metrics is damaged'):
             checkpoints.Checkpoints(tmp_path, read_only=True)
         with checkpoints.Checkpoints(tmp_path) as saved:
             assert restore_latest(saved, state(0))[0] == 1
@@ -238,3 +237,37 @@ def test_a_checkpoint_that_does_not_fit_is_refused_by_name(tmp_path):
         with pytest.raises(ValueError, match=rf'checkpoints/1 does not fit this config: {name}'):
             saved.restore(1, target)
     saved.close()
+
+
+@pytest.mark.parametrize(
+    'reason',
+    [
+        MemoryError('std::bad_alloc'),
+        PermissionError(errno.EACCES, 'Permission denied'),
+        OSError(errno.EMFILE, 'Too many open files'),
+        RuntimeError('RESOURCE_EXHAUSTED: Out of memory allocating 4 bytes'),
+    ],
+)
+def test_what_cannot_be_read_here_and_now_is_not_called_damaged(tmp_path, reason, monkeypatch):
+    with checkpoints.Checkpoints(tmp_path) as saved:
+        save(saved, 1)
+        saved.wait()
+
+        def restore(*unused, **also_unused):
+            try:
+                raise reason
+            except type(reason) as error:
+                raise ValueError('Orbax says something else') from error
+
+        with monkeypatch.context() as patch:
+            patch.setattr(saved._manager, 'restore', restore)
+            with pytest.raises(OSError, match='need not mean that it is damaged'):
+                restore_latest(saved, state(0))
+        assert restore_latest(saved, state(0))[0] == 1
+
+
+def test_a_folder_whose_name_is_no_text_is_refused_before_anything_is_made(tmp_path):
+    folder = tmp_path / os.fsdecode(b'l\xe4ufe')
+    with pytest.raises(ValueError, match=r'l\\xe4ufe/checkpoints: .* set LC_ALL=C.UTF-8'):
+        checkpoints.Checkpoints(folder)
+    assert not folder.exists()
