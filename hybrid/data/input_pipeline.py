@@ -22,6 +22,9 @@ from hybrid.datasets.images import resize
 # One thread a decoder: several decoders run side by side.
 cv2.setNumThreads(0)
 
+# For ever. Repeated without a number a dataset has sys.maxsize elements, and cannot be sliced.
+_EPOCHS = 2**31
+
 Batch = dict[str, np.ndarray]
 
 
@@ -52,6 +55,11 @@ def _column(values: list[Any]) -> np.ndarray:
     if values and isinstance(values[0], bytes):
         return np.array([value.decode() for value in values])
     return np.array(values)
+
+
+def is_known(columns: Mapping[str, np.ndarray], kind: str) -> np.ndarray:
+    """Where the `kind` of label, 'age' or 'gender', is known in columns of `read_columns`, [N]."""
+    return ~np.isnan(columns['age']) if kind == 'age' else columns['gender'] >= 0
 
 
 def check_split(builder: tfds.core.DatasetBuilder, split: str) -> None:
@@ -203,7 +211,7 @@ def create_train_iterator(
             'position': (places % batch_size).astype(np.int32),
         }
 
-    dataset = grain.MapDataset.range(len(examples)).seed(seed).shuffle().repeat()
+    dataset = grain.MapDataset.range(len(examples)).seed(seed).shuffle().repeat(_EPOCHS)
     # The index is the place in the global order; slicing after it leaves it what it is.
     dataset = dataset.map_with_index(lambda place, index: (index, place))
     dataset = dataset[process_index::process_count]

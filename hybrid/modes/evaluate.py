@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
@@ -98,6 +99,10 @@ def evaluate_split(
     for model in () if other else models:
         workdir.check_examples(model.folder, builder.info.full_name, split, labels)
     predicted, members = predictions.predict_members(models, builder, split)
+    for kind in trained.predicted(models):
+        name = 'predicted_age' if kind == 'age' else 'female_probability'
+        if np.isnan(predicted[name]).all():
+            raise ValueError(f'{models[0].folder}: no {name} of {split} is a finite number')
     if other:
         weights = member_weights.find(models)
     else:
@@ -136,6 +141,8 @@ def _write(
         about['weights'] = member_weights.to_lists(weights)
     files.write_json(output / 'evaluation.json', about | models[0].config.evaluate.to_dict())
     print(report.format_table(metrics, title))
+    for line in trained.not_predicted(models):
+        print(line)
     print(f'{output}: metrics.json, predictions.csv and pictures')
     return metrics
 

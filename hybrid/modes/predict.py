@@ -83,11 +83,16 @@ def draw_predictions(path: str, rows: list[Row], target: pathlib.Path) -> None:
         return
     boxes, labels = [], []
     for row in rows:
-        if 'age' in row:
-            female = row['female_probability']
-            share = female if row['gender'] == 'female' else 1 - female
+        if 'face' in row and 'error' not in row:
             boxes.append((row['x'], row['y'], row['width'], row['height']))
-            labels.append(f'{row["age"]:.0f}, {row["gender"]} {share:.0%}')
+            words = []
+            if 'age' in row:
+                words.append(f'{row["age"]:.0f}')
+            if 'gender' in row:
+                female = row['female_probability']
+                share = female if row['gender'] == 'female' else 1 - female
+                words.append(f'{row["gender"]} {share:.0%}')
+            labels.append(', '.join(words))
     target.parent.mkdir(parents=True, exist_ok=True)
     image = image_files.read_image(pathlib.Path(path))
     draw.draw_boxes(image, boxes, labels).save(target, quality=92)
@@ -181,5 +186,7 @@ def predict(
         f'{target}: {len(paths):,} files, {counts["faces"]:,} faces, {counts["errors"]:,} errors; '
         f'{speed:.1f} images/s'
     )
+    for line in trained.not_predicted(models):
+        print(line)
     if skipped:
         print(f'{root}: {skipped:,} files passed over, which are not named as images')

@@ -6,6 +6,7 @@ import pathlib
 import time
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
@@ -52,6 +53,48 @@ def create_train_iterator(builder: tfds.core.DatasetBuilder, config: ConfigDict)
         prefetch=config.data.prefetch,
         cache_bytes=config.data.cache_bytes,
     )
+
+
+def check_labels(
+    dataset: str,
+    columns: dict[str, dict[str, np.ndarray]],
+    config: ConfigDict,
+    learnt: tuple[str, ...],
+) -> None:
+    """Checks that there is something to learn, and to validate; warns of what is not learnt.
+
+    Args:
+      dataset: Its name.
+      columns: For each split what `input_pipeline.read_columns` gives.
+      config: The config of the run.
+      learnt: From `workdir.learnt`.
+
+    Raises:
+      ValueError: when a split has no label of what counts.
+    """
+    train, validation = config.data.train_split, config.data.validation_split
+    ignored = [kind for kind in trained.KINDS if not config.loss[f'{kind}_weight']]
+    if not learnt:
+        weights = ''.join(f' (config.loss.{kind}_weight=0)' for kind in ignored)
+        raise ValueError(
+            f'{dataset}: split {train!r} has no age and no gender to learn from{weights}. Were the '
+            'labels lost when the data was put together? --mode=audit counts them'
+        )
+    for kind in trained.KINDS:
+        if kind not in learnt:
+            why = (
+                f'config.loss.{kind}_weight is 0'
+                if kind in ignored
+                else f'{train!r} has no {kind}s'
+            )
+            _LOG.warning('%s: %ss are not learnt, and will not be predicted', why, kind)
+    if validation and not any(
+        input_pipeline.is_known(columns[validation], k).any() for k in learnt
+    ):
+        raise ValueError(
+            f'{dataset}: split {validation!r} has no {" and no ".join(learnt)}, so that no '
+            "checkpoint could be chosen by it; --config.data.validation_split='' does without"
+        )
 
 
 def report_nonfinite(learner: Learner, state: Any, known: set[int], workdir: pathlib.Path) -> None:
@@ -111,6 +154,8 @@ def train_and_evaluate(
         raise ValueError(f'config.data names a split twice: {", ".join(splits)}')
     input_pipeline.check_disjoint(columns)
     record = workdir_lib.describe_dataset(builder.info.full_name, columns, data.train_split)
+    learnt = workdir_lib.learnt(record, config.loss)
+    check_labels(builder.info.full_name, columns, config, learnt)
     workdir_lib.check_dataset(workdir, record)
     num_examples = len(columns[data.train_split]['id'])
     steps_per_epoch = num_examples / config.train.batch_size
@@ -191,7 +236,11 @@ def train_and_evaluate(
             chosen_by: dict[int | None, float] = {}
             if validate and data.validation_split:
                 rows, members = predictions.predict_members(
-                    [trained.describe(config, workdir, learner, state, 'last', step)],
+                    [
+                        trained.describe(
+                            config, workdir, learner, state, 'last', step, predicts=learnt
+                        )
+                    ],
                     builder,
                     data.validation_split,
                 )
@@ -200,7 +249,7 @@ def train_and_evaluate(
                 validation = {f'validation/{name}': value for name, value in scores.items()}
                 writers.write(step, {'epoch': step / steps_per_epoch, **validation})
                 progress.show(step, validation)
-                chosen_by = selection_scores(scores, labels, members)
+                chosen_by = selection_scores(scores, labels, members, learnt)
             if save:
                 saved.save(step, learner.to_save(state), data_state, config.to_dict(), chosen_by)
             if log or save:
@@ -226,7 +275,7 @@ def train_and_evaluate(
     if main:
         plots.plot_training_curves(workdir / METRICS, workdir / 'training_curves.png')
     _LOG.info('%s: evaluating the %s checkpoint, step %d', workdir, which, best_step)
-    model = trained.describe(config, workdir, learner, best, which, best_step, best_scores)
+    model = trained.describe(config, workdir, learner, best, which, best_step, best_scores, learnt)
     for split in splits[1:]:
         evaluate.evaluate_split([model], builder, split, workdir)
     return state

@@ -60,8 +60,10 @@ def predict_rows(found: Iterable[tuple[Row, Face | None]], predictor: Predictor)
                     name: value if np.ndim(value) else float(str(value))
                     for name, value in values.items()
                 }
-                row['age'] = row.pop('predicted_age')
-                row['gender'] = GENDERS[int(is_female(row['female_probability']))]
+                if 'predicted_age' in row:
+                    row['age'] = row.pop('predicted_age')
+                if 'female_probability' in row:
+                    row['gender'] = GENDERS[int(is_female(row['female_probability']))]
             else:
                 row['error'] = NOT_FINITE
         batch.clear()
@@ -85,9 +87,11 @@ class Predictions:
     """What a model says of N faces, in the order of the images, within one from left to right.
 
     Attributes:
-      age: float32 [N], years; NaN where the model predicts no finite number.
-      gender: str [N], 'male' or 'female', whichever is likelier; '' where the model does not say.
-      female_probability: float32 [N].
+      age: float32 [N], years, at least 0; NaN where the model predicts no finite number, and
+        everywhere if the training had no ages.
+      gender: str [N], 'male' or 'female', whichever is likelier; '' where the model does not say,
+        and everywhere if the training had no genders.
+      female_probability: float32 [N]; NaN likewise.
       more: What else is predicted, float32 [N, ...] by name, each also an attribute: of an ensemble
         `age_std`, the standard deviation of its members' ages in years, and `gender_agreement`, the
         share of members whose own gender is the ensemble's; of a head that predicts distributions

@@ -13,7 +13,7 @@ from hybrid.datasets.threads import map_in_threads
 from hybrid.photos.detection import Detector, FaceDetector
 from hybrid.photos.faces import read_faces, read_faces_or_error
 from hybrid.photos.image_files import ImageLike, check_kind, file_name
-from hybrid.runs import member_weights
+from hybrid.runs import member_weights, trained
 from hybrid.runs.face_rows import FACES_IN_A_PHOTOGRAPH, Predictions, predict_rows
 from hybrid.runs.predictor import Predictor
 from hybrid.runs.trained import Trained
@@ -32,12 +32,15 @@ class Model:
       models: As given.
       config: The config of the first workdir, with overrides.
       folders: The workdirs.
+      predicts: What the trainings had labels of, 'age', 'gender' or both. The rest is not
+        predicted: it is NaN, and an empty gender.
     """
 
     def __init__(self, models: Sequence[Trained]):
         self.models = tuple(models)
         self.config = models[0].config
         self.folders = [model.folder for model in models]
+        self.predicts = trained.predicted(models)
         self._predictor: Predictor | None = None
         self._detectors: dict[str, FaceDetector] = {}
         self._lock = threading.Lock()

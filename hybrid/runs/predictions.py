@@ -21,14 +21,18 @@ def predict_members(
     Returns:
       The columns of `create_eval_step` and the numbers of the members: of one model [N] and no
       numbers, of an ensemble or of several models [N, K] and K numbers. Members that were frozen
-      are left out, and those that predict a number that is not finite, unless all do.
+      are left out, and those that predict a number that is not finite, unless all do. What a model
+      does not predict is NaN.
     """
     predicted = [
         predict_split(model.learner.eval_step, model.variables, builder, split, model.config)
         for model in models
     ]
-    for columns in predicted:
+    for model, columns in zip(models, predicted, strict=True):
         del columns['index']
+        for name, column in columns.items():
+            if trained.kind_of(name) not in model.predicts:
+                column[...] = np.nan
     if len(models) == 1 and not models[0].learner.is_ensemble:
         return predicted[0], []
     numbers = trained.member_numbers(models)
@@ -44,10 +48,14 @@ def predict_members(
         if all(name in columns for columns in predicted)
     }
     kept = np.array([number is not None for number in numbers])
-    finite = np.isfinite(joined['predicted_age']) & np.isfinite(joined['female_probability'])
-    for place in np.flatnonzero(kept & ~finite.all(axis=0)):
+    predicts = [model.predicts for model in models for _ in model.learner.members]
+    finite = np.ones(len(numbers), bool)
+    for name in ('predicted_age', 'female_probability'):
+        predicting = np.array([trained.kind_of(name) in kinds for kinds in predicts])
+        finite &= ~predicting | np.isfinite(joined[name]).all(axis=0)
+    for place in np.flatnonzero(kept & ~finite):
         _LOG.warning('member %d predicts no finite number: left out', numbers[place])
-    if (kept & finite.all(axis=0)).any():
-        kept &= finite.all(axis=0)
+    if (kept & finite).any():
+        kept &= finite
     members = [n for n, keep in zip(numbers, kept, strict=True) if keep and n is not None]
     return {name: column[..., kept] for name, column in joined.items()}, members

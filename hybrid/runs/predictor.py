@@ -81,9 +81,9 @@ class Predictor:
           faces: For each model uint8 [B, R, R, 3], the same B faces, at most `most`.
 
         Returns:
-          The columns of `eval_step.create_predict_step` but for `index`, at least `predicted_age`
-          [B] in years and `female_probability` [B], float32; of several members those of
-          `combination.combine`.
+          The columns of `eval_step.create_predict_step` but for `index`: `predicted_age` [B] in
+          years and `female_probability` [B], float32, and others; of several members those of
+          `combination.combine`. What the trainings had no labels of is left out.
         """
         fitting = [size for size in self._sizes if size >= len(faces[0])]
         return self._predict(
@@ -101,30 +101,56 @@ class Predictor:
                 batch = devices.shard_batch({'image': padded, 'index': index})
                 rows = devices.gather_rows([model.learner.predict_step(model.variables, batch)])
                 order = np.argsort(rows.pop('index'))[:count]
-                of_models.append({name: column[order] for name, column in rows.items()})
+                of_models.append(
+                    {
+                        name: column[order]
+                        for name, column in rows.items()
+                        if trained.kind_of(name) in model.predicts
+                    }
+                )
             self._compiled.add(size)
         return self._combine(of_models)
 
     def _combine(self, of_models: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """Combines columns, for each model [B, ...], or of an ensemble [B, ..., K]."""
-        is_ensemble = [model.learner.is_ensemble for model in self._models]
-        if is_ensemble == [False]:
+        if len(self._models) == 1 and not self._models[0].learner.is_ensemble:
             return of_models[0]
+        members = [len(model.learner.members) for model in self._models]
+
+        def predicting(kind: str) -> np.ndarray:
+            return np.repeat([kind in model.predicts for model in self._models], members)
 
         def join(name: str) -> np.ndarray | None:
+            kind = trained.kind_of(name)
             columns = [
-                columns[name] if has_members else columns[name][..., None]
-                for columns, has_members in zip(of_models, is_ensemble, strict=True)
-                if name in columns
+                None
+                if name not in columns
+                else columns[name]
+                if model.learner.is_ensemble
+                else columns[name][..., None]
+                for model, columns in zip(self._models, of_models, strict=True)
+                if kind in model.predicts
             ]
+            known = [column for column in columns if column is not None]
             # What only some predict cannot be combined.
-            if len(columns) < len(of_models) or len({x.shape[:-1] for x in columns}) > 1:
+            if len(known) < len(columns) or len({x.shape[:-1] for x in known}) > 1:
                 return None
-            return np.concatenate(columns, axis=-1)[..., self._kept]
+            kept = np.array(self._kept)[predicting(kind)]
+            return np.concatenate(known, axis=-1)[..., kept] if known else None
 
+        nobody = np.empty((len(next(iter(of_models[0].values()))), 0), np.float32)
         ages, female = join('predicted_age'), join('female_probability')
-        assert ages is not None
-        assert female is not None
-        return combination.combine(
-            ages, female, self._weights, join('age_width'), join('age_probabilities')
+        weights = self._weights
+        if weights:
+            weights = weights.of(
+                *(predicting(kind)[np.array(self._kept)] for kind in trained.KINDS)
+            )
+        combined = combination.combine(
+            nobody if ages is None else ages,
+            nobody if female is None else female,
+            weights,
+            join('age_width'),
+            join('age_probabilities'),
         )
+        kinds = trained.predicted(self._models)
+        return {n: column for n, column in combined.items() if trained.kind_of(n) in kinds}

@@ -21,6 +21,14 @@ from hybrid.training.optimizer import create_learning_rate_fn
 _LOG = logging.getLogger(__name__)
 
 
+KINDS = ('age', 'gender')
+
+
+def kind_of(column: str) -> str:
+    """Of what a column of predictions or losses says something: 'age' or 'gender'."""
+    return 'gender' if column == 'female_probability' or 'gender_' in column else 'age'
+
+
 @dataclasses.dataclass(frozen=True)
 class Trained:
     """A model, or an ensemble, of a workdir at one checkpoint.
@@ -35,6 +43,8 @@ class Trained:
       frozen: Numbers of the members that became not finite in training, and do not count.
       scores: What validation said of each member at this step; the lower, the better.
       member: Its number in the ensemble, if this is one member that was taken out of it.
+      predicts: What the training had labels of: 'age', 'gender' or both. The rest of what its
+        heads say means nothing.
     """
 
     folder: pathlib.Path
@@ -46,6 +56,7 @@ class Trained:
     frozen: tuple[int, ...] = ()
     scores: Mapping[int, float] = dataclasses.field(default_factory=dict)
     member: int | None = None
+    predicts: tuple[str, ...] = KINDS
 
     @property
     def source(self) -> dict[str, Any]:
@@ -53,6 +64,18 @@ class Trained:
         frozen = {'frozen_members': list(self.frozen)} if self.frozen else {}
         member = {} if self.member is None else {'member': self.member}
         return {'checkpoint': self.checkpoint, 'step': self.step, **frozen, **member}
+
+
+def predicted(models: Sequence[Trained]) -> tuple[str, ...]:
+    """What one model or several together predict: 'age', 'gender' or both."""
+    return tuple(kind for kind in KINDS if any(kind in model.predicts for model in models))
+
+
+def not_predicted(models: Sequence[Trained]) -> list[str]:
+    """A line about each kind of label that these models do not predict."""
+    kinds = [kind for kind in KINDS if kind not in predicted(models)]
+    reason = 'the training had none, or gave them no weight'
+    return [f'{kind}s are not predicted: {reason}' for kind in kinds]
 
 
 def sources(models: Sequence[Trained]) -> dict[str, Any]:
@@ -73,7 +96,9 @@ def member_numbers(models: Sequence[Trained]) -> list[int | None]:
 
 
 def best_member(models: Sequence[Trained], members: Sequence[int]) -> int | None:
-    """The number of the member that was best on validation; None if not all were validated."""
+    """The number of the member that was best on validation; None if some were not validated."""
+    if len({model.predicts for model in models}) > 1:
+        return None  # Scores of ages and of genders cannot be compared.
     scores: list[float | None] = []
     for model in models:
         scores += [model.scores.get(member) for member in model.learner.members]
@@ -115,7 +140,8 @@ def restore(
         scores = saved.scores(step)
     checkpoint = checkpoint or ('best' if scores else 'last')
     _LOG.info('%s: %s checkpoint, step %d', folder, checkpoint, step)
-    model = describe(config, folder, learner, state, checkpoint, step, scores)
+    learnt = workdir.learnt(workdir.load_dataset(folder), config.loss)
+    model = describe(config, folder, learner, state, checkpoint, step, scores, learnt)
     if model.frozen:
         numbers = ', '.join(map(str, model.frozen))
         _LOG.warning('%s: left out, not finite in training: member %s', folder, numbers)
@@ -162,6 +188,7 @@ def describe(
     checkpoint: str,
     step: int,
     scores: Mapping[int | None, float] = types.MappingProxyType({}),
+    predicts: tuple[str, ...] = KINDS,
 ) -> Trained:
     """Describes what was trained, given its state.
 
@@ -173,6 +200,7 @@ def describe(
       checkpoint: `best` or `last`.
       step: The number of finished steps.
       scores: From `Checkpoints.scores`.
+      predicts: From `workdir.learnt`.
     """
     frozen: tuple[int, ...] = ()
     if learner.is_ensemble:
@@ -185,7 +213,8 @@ def describe(
         scores = {0: scores[None]}
     of_members = {n: score for n, score in scores.items() if n is not None}
     variables = learner.eval_variables(state)
-    return Trained(folder, config, learner, variables, checkpoint, step, frozen, of_members)
+    model = Trained(folder, config, learner, variables, checkpoint, step, frozen, of_members)
+    return dataclasses.replace(model, predicts=predicts)
 
 
 def restore_all(

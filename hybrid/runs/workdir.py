@@ -207,6 +207,20 @@ def describe_dataset(
     }
 
 
+def learnt(record: dict[str, Any], loss: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a training learns, and its model predicts, of 'age' and 'gender'.
+
+    Args:
+      record: From `describe_dataset`.
+      loss: `config.loss`.
+
+    Returns:
+      Those of which the training split has labels, and whose weight in the loss is not 0.
+    """
+    labelled = {'age': record['constant_age'] is not None, 'gender': record['constant_gender'] >= 0}
+    return tuple(kind for kind, known in labelled.items() if known and loss[f'{kind}_weight'])
+
+
 def check_dataset(workdir: pathlib.Path, record: dict[str, Any]) -> None:
     """Checks that a run that has begun goes on with the examples that it began with.
 

@@ -23,10 +23,27 @@ class Weights:
     age: np.ndarray
     gender: np.ndarray
 
+    def of(self, ages: np.ndarray, genders: np.ndarray) -> 'Weights':
+        """The weights of the members that predict ages, and of those that predict genders.
+
+        Args:
+          ages: Which of the K members, bool [K].
+          genders: Likewise.
+        """
+        return Weights(_share(self.age, ages), _share(self.gender, genders))
+
+
+def _share(weights: np.ndarray, which: np.ndarray) -> np.ndarray:
+    """The weights of some members, adding up to 1; equal ones if all of them are 0."""
+    if which.all():
+        return weights
+    some = weights[which]
+    return some / some.sum() if some.sum() else np.full(len(some), 1 / max(len(some), 1))
+
 
 def uniform(count: int) -> Weights:
     """The same weight for each of `count` members."""
-    return Weights(np.full(count, 1 / count), np.full(count, 1 / count))
+    return Weights(np.full(count, 1 / max(count, 1)), np.full(count, 1 / max(count, 1)))
 
 
 def combine(
@@ -40,22 +57,27 @@ def combine(
 
     Args:
       ages: Predicted ages [N, K] in years.
-      female: Female probabilities [N, K].
+      female: Female probabilities [N, L]; L is not K where some members predict one kind only.
       weights: The members' weights; None for equal ones.
       widths: Standard deviations [N, K] in years of the distributions of age that members predict;
         None if not all of them predict one, since their mixture is not known then.
       probabilities: These distributions themselves, [N, years, K], likewise.
 
     Returns:
-      Columns [N], float32: `predicted_age` in years, `female_probability`, `age_std`, the standard
-      deviation between members in years, and `gender_agreement`, the share of members whose own
-      gender is the ensemble's. Weights do not change the last two, except that they may change
-      which gender is the ensemble's. With widths also `age_width`, the standard deviation in years
-      of the mixture of the members' distributions, and with probabilities that mixture,
-      `age_probabilities` [N, years].
+      Columns [N], float32, NaN where K or L is 0: `predicted_age` in years, `female_probability`,
+      `age_std`, the standard deviation between members in years, and `gender_agreement`, the share
+      of members whose own gender is the ensemble's. Weights do not change the last two, except that
+      they may change which gender is the ensemble's. With widths also `age_width`, the standard
+      deviation in years of the mixture of the members' distributions, and with probabilities that
+      mixture, `age_probabilities` [N, years].
     """
     ages, female = np.asarray(ages, np.float64), np.asarray(female, np.float64)
-    weights = weights or uniform(ages.shape[1])
+    weights = weights or Weights(uniform(ages.shape[1]).age, uniform(female.shape[1]).gender)
+    if not ages.shape[1]:  # The mean of no members is unknown, not 0.
+        ages, weights = np.full((len(ages), 1), np.nan), Weights(np.ones(1), weights.gender)
+        widths = probabilities = None
+    if not female.shape[1]:
+        female, weights = np.full((len(female), 1), np.nan), Weights(weights.age, np.ones(1))
     age = ages @ weights.age
     probability = (female @ weights.gender).astype(np.float32)
     mixture = {}
@@ -64,7 +86,8 @@ def combine(
         mixture['age_width'] = np.sqrt(squares @ weights.age).astype(np.float32)
     if probabilities is not None:
         mixture['age_probabilities'] = (probabilities @ weights.age).astype(np.float32)
-    votes = is_female(female) == is_female(probability)[:, None]
+    votes = (is_female(female) == is_female(probability)[:, None]).astype(np.float64)
+    votes[np.isnan(probability)] = np.nan
     return {
         'predicted_age': age.astype(np.float32),
         'female_probability': probability,
@@ -72,6 +95,35 @@ def combine(
         'gender_agreement': votes.mean(axis=1).astype(np.float32),
         **mixture,
     }
+
+
+def combine_known(
+    ages: np.ndarray,
+    female: np.ndarray,
+    weights: Weights | None = None,
+    widths: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """Combines the members that predict ages for ages, and those that predict genders for genders.
+
+    Args:
+      ages: As for `combine`, a column of NaN for a member that predicts no ages.
+      female: Likewise.
+      weights: As for `combine`, of all members.
+      widths: As for `combine`, likewise.
+
+    Returns:
+      As `combine`; what no member predicts is NaN.
+    """
+    of_age, of_gender = _predicting(ages), _predicting(female)
+    if weights:
+        weights = weights.of(of_age, of_gender)
+    widths = None if widths is None else widths[:, of_age]
+    return combine(ages[:, of_age], female[:, of_gender], weights, widths)
+
+
+def _predicting(values: np.ndarray) -> np.ndarray:
+    """Which of the K members [N, K] predict anything, bool [K]."""
+    return ~np.isnan(values).all(axis=0)
 
 
 def fit_weights(
@@ -90,14 +142,18 @@ def fit_weights(
       gender: True genders [N], -1 where unknown.
 
     Returns:
-      The weights. Members count equally for ages if no age is known, and likewise for genders.
+      The weights. Members count equally for ages if no age is known, and likewise for genders; one
+      that predicts none, a column of NaN, does not count.
     """
     known, has_gender = ~np.isnan(age), gender >= 0
-    of_true = np.where(gender[:, None] == 1, female, 1 - female)[has_gender]
-    return Weights(
-        _least_absolute(ages[known].astype(np.float64), age[known].astype(np.float64)),
-        _least_entropy(of_true.astype(np.float64)),
+    of_true = np.where(gender[:, None] == 1, female, 1 - female)[has_gender].astype(np.float64)
+    weights = Weights(np.zeros(ages.shape[1]), np.zeros(ages.shape[1]))
+    of_age, of_gender = _predicting(ages), _predicting(female)
+    weights.age[of_age] = _least_absolute(
+        ages[known][:, of_age].astype(np.float64), age[known].astype(np.float64)
     )
+    weights.gender[of_gender] = _least_entropy(of_true[:, of_gender])
+    return weights
 
 
 def _least_absolute(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:

@@ -78,8 +78,9 @@ class _Truth:
         return outcomes.absolute_age_error(predicted, self.age)[self.known_age]
 
     def correct(self, female: np.ndarray) -> np.ndarray:
-        """1 where a known gender is predicted, else 0."""
-        return outcomes.is_right(female, self.gender)[self.known_gender].astype(np.float64)
+        """1 where a known gender is predicted, else 0; NaN where none is."""
+        right = outcomes.is_right(female, self.gender)[self.known_gender].astype(np.float64)
+        return np.where(np.isnan(female[self.known_gender]), np.nan, right)
 
     def scores(self, predicted: np.ndarray, female: np.ndarray) -> dict[str, float]:
         """MAE and accuracy."""
@@ -149,7 +150,7 @@ def _disagreement(rows: Rows, truth: _Truth) -> metrics.Scores:
 
 def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
     """Spearman's correlation; NaN where one of them does not vary."""
-    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+    if len(a) < 2 or not (np.ptp(a) > 0 and np.ptp(b) > 0):  # NaN where nothing is predicted
         return float('nan')
     from scipy import stats
 
@@ -163,6 +164,8 @@ def _against(rows: Rows, age: np.ndarray, female: np.ndarray, truth: _Truth) -> 
         ('age/mae', truth.errors(rows['predicted_age']), truth.errors(age)),
         ('gender/accuracy', truth.correct(rows['female_probability']), truth.correct(female)),
     ):
+        if np.isnan(ensemble).any():  # Not predicted.
+            ensemble = member = np.empty(0)
         difference, low, high = bootstrap.paired_bootstrap(ensemble, member)
         scores[f'best_member/{name}'] = mean(member)
         scores[f'minus_best_member/{name}'] = difference

@@ -37,7 +37,7 @@ def join(
     predictions = {name: predicted[name] for name in rows.OF_MODELS if name in predicted}
     if members:
         own = predictions
-        predictions = combination.combine(
+        predictions = combination.combine_known(
             own['predicted_age'], own['female_probability'], weights, own.get('age_width')
         )
         for place, number in enumerate(members):

@@ -134,11 +134,12 @@ def prediction_scores(rows: Rows, by: str = 'predicted', intervals: bool = False
     age, predicted_age = (rows[name].astype(np.float64) for name in ('age', f'{by}_age'))
     if by == 'predicted':
         predicted_gender = outcomes.is_female(rows['female_probability']).astype(np.int64)
+        known_gender = outcomes.is_scored(rows['female_probability'], rows['gender'])
     else:
         predicted_gender = rows[f'{by}_gender']
-    # The constant predictor is unknown where the training split has no label of a kind.
+        known_gender = (rows['gender'] >= 0) & (predicted_gender >= 0)
+    # Neither predicts what the training split has no label of.
     known_age = ~np.isnan(age) & ~np.isnan(predicted_age)
-    known_gender = (rows['gender'] >= 0) & (predicted_gender >= 0)
     ages = _age_scores(age[known_age], predicted_age[known_age], intervals)
     genders = _gender_scores(
         rows['gender'][known_gender], predicted_gender[known_gender], intervals

@@ -14,6 +14,11 @@ def is_female(probability: Any) -> Any:
     return probability > _FEMALE_ABOVE
 
 
+def is_scored(probability: np.ndarray, gender: np.ndarray) -> np.ndarray:
+    """Whether both the true genders `[N]` are known and the model says something of gender."""
+    return (gender >= 0) & ~np.isnan(probability)
+
+
 def is_right(probability: np.ndarray, gender: np.ndarray) -> np.ndarray:
     """Whether female probabilities `[N]` name the true genders `[N]`.
 
@@ -22,13 +27,13 @@ def is_right(probability: np.ndarray, gender: np.ndarray) -> np.ndarray:
       gender: 0 for male, 1 for female, -1 for unknown.
 
     Returns:
-      bool `[N]`; False where the gender is unknown.
+      bool `[N]`; False where the gender is unknown, or not predicted: see `is_scored`.
     """
     return is_female(probability) == gender
 
 
 def age_error(predicted: np.ndarray, age: np.ndarray) -> np.ndarray:
-    """Predicted less true ages, float64 `[N]` in years; NaN where the age is unknown."""
+    """Predicted less true ages, float64 `[N]` in years; NaN where either is unknown."""
     return predicted.astype(np.float64) - age
 
 

@@ -117,7 +117,7 @@ def plot_confusion_matrix(rows: Rows, path: str | os.PathLike, title: str = '') 
       path: the PNG file, which is replaced as a whole.
       title: the first line above the picture.
     """
-    known = rows['gender'] >= 0
+    known = outcomes.is_scored(rows['female_probability'], rows['gender'])
     female = outcomes.is_female(rows['female_probability'][known])
     confusion = metrics.confusion_matrix(rows['gender'][known], female.astype(np.int64))
     true = confusion.sum(axis=1)
@@ -178,8 +178,8 @@ def plot_training_curves(
 
 
 def _known_ages(rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """True, predicted and constant age in years, float64 `[M]`, where the age is known."""
-    known = ~np.isnan(rows['age'])
+    """True, predicted and constant age in years, float64 `[M]`, where all are known."""
+    known = ~np.isnan(rows['age']) & ~np.isnan(rows['predicted_age'])
     age, predicted, constant = (
         rows[name][known].astype(np.float64) for name in ('age', 'predicted_age', 'constant_age')
     )

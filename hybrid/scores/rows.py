@@ -23,6 +23,7 @@ class Kind(enum.Enum):
 
     IDENTITY = 'which example it is'
     LABEL = 'what is true of it, as far as that is known'
+    # A column of NaN stands for what the training had no labels of.
     PREDICTION = 'what the model, or all members together, say of it'
     MEMBER = 'what one member of an ensemble says of it'
     CONSTANT = 'what the constant predictor says of it'
@@ -204,6 +205,8 @@ def _as_text(values: Any) -> np.ndarray:
 def _check_values(name: str, values: np.ndarray, ids: np.ndarray) -> None:
     if _kind(name) in (Kind.PREDICTION, Kind.MEMBER):
         ok = np.isfinite(values)
+        if np.isnan(values).all():
+            return  # The training had no such labels, so that nothing is predicted.
     elif values.dtype == np.int64:
         ok = np.isin(values, (-1, 0, 1))
     else:

@@ -56,7 +56,8 @@ def cross_table(rows: Rows) -> list[Cell]:
     rows = rows.by_id().without_leaks()
     labels = metrics.subgroups(rows)
     error = outcomes.age_error(rows['predicted_age'], rows['age'])
-    right = outcomes.is_right(rows['female_probability'], rows['gender'])
+    of_gender = rows['female_probability'], rows['gender']
+    right, scored = outcomes.is_right(*of_gender), outcomes.is_scored(*of_gender)
     choices = [[*values, ALL] for values, _ in labels.values()]
     cells = []
     for combination in itertools.product(*choices):
@@ -65,7 +66,7 @@ def cross_table(rows: Rows) -> list[Cell]:
             if value != ALL:
                 inside &= column == value
         if inside.any():
-            scores = _scores(error[inside], right[inside], rows['gender'][inside] >= 0)
+            scores = _scores(error[inside], right[inside], scored[inside])
             cells.append(dict(zip(labels, combination, strict=True)) | scores)
     return cells
 

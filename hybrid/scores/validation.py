@@ -34,7 +34,7 @@ def validation_metrics(
             validation_metrics({n: c[..., k] for n, c in rows.items()}, columns, config)
             for k in range(len(members))
         ]
-        combined = combination.combine(rows['predicted_age'], rows['female_probability'])
+        combined = combination.combine_known(rows['predicted_age'], rows['female_probability'])
         losses = {name: rows[name].mean(axis=1) for name in ('age_loss', 'gender_loss')}
         scores = validation_metrics(combined | losses, columns, config)
         for number, own in zip(members, of_members, strict=True):
@@ -42,7 +42,7 @@ def validation_metrics(
         return scores
     known = ~np.isnan(columns['age'])
     error = outcomes.absolute_age_error(rows['predicted_age'], columns['age'])[known]
-    known = columns['gender'] >= 0
+    known = outcomes.is_scored(rows['female_probability'], columns['gender'])
     right = outcomes.is_right(rows['female_probability'], columns['gender'])[known]
 
     def mean_loss(values: np.ndarray) -> float:
@@ -57,24 +57,32 @@ def validation_metrics(
     }
 
 
-def selection_score(scores: dict[str, float], columns: dict[str, np.ndarray]) -> float | None:
+def selection_score(
+    scores: dict[str, float],
+    columns: dict[str, np.ndarray],
+    predicts: Sequence[str] = ('age', 'gender'),
+) -> float | None:
     """Computes the number by which the best checkpoint is chosen; the lower, the better.
 
     Args:
       scores: From `validation_metrics`.
       columns: From `input_pipeline.read_columns`, of the same split.
+      predicts: What the run learns, 'age', 'gender' or both.
 
     Returns:
-      The age MAE in years, or the share of wrong genders where no age is known. None when that is
-      not finite, so that the state cannot become the best.
+      The age MAE in years, or the share of wrong genders where no age is known or learnt. None when
+      that is not finite, so that the state cannot become the best.
     """
-    any_age = not np.isnan(columns['age']).all()
+    any_age = 'age' in predicts and not np.isnan(columns['age']).all()
     score = scores['age/mae'] if any_age else 1 - scores['gender/accuracy']
     return score if math.isfinite(score) else None
 
 
 def selection_scores(
-    scores: dict[str, float], columns: dict[str, np.ndarray], members: Sequence[int] = ()
+    scores: dict[str, float],
+    columns: dict[str, np.ndarray],
+    members: Sequence[int] = (),
+    predicts: Sequence[str] = ('age', 'gender'),
 ) -> dict[int | None, float]:
     """Collects the scores to save with a checkpoint: the run's under None, each member's by number.
 
@@ -82,11 +90,14 @@ def selection_scores(
       scores: From `validation_metrics`.
       columns: From `input_pipeline.read_columns`, of the same split.
       members: As for `validation_metrics`.
+      predicts: As for `selection_score`.
     """
     prefixes = {None: ''} | {number: f'member_{number}/' for number in members}
     found = {
         number: selection_score(
-            {name: scores[prefix + name] for name in ('age/mae', 'gender/accuracy')}, columns
+            {name: scores[prefix + name] for name in ('age/mae', 'gender/accuracy')},
+            columns,
+            predicts,
         )
         for number, prefix in prefixes.items()
     }

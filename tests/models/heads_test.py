@@ -88,7 +88,7 @@ def test_age_is_scaled_and_shifted_to_years():
     assert got.shape == (5,)
     np.testing.assert_allclose(got, expected, rtol=1e-6)
     assert set(head.predict(got)) == {'predicted_age'}
-    np.testing.assert_array_equal(head.predict(got)['predicted_age'], got)
+    np.testing.assert_array_equal(head.predict(got)['predicted_age'], np.maximum(got, 0))
 
 
 def test_first_ages_are_near_the_offset():
@@ -352,3 +352,12 @@ def test_a_run_of_before_there_was_a_choice_of_heads_goes_on_by_regression(tiny_
     tiny_config.model.head.age = 'dex'
     with pytest.raises(ValueError, match=r"model\.head\.age is 'regression' there, 'dex' now"):
         workdir.check_continues(tmp_path, tiny_config)
+
+
+def test_nobody_is_predicted_to_be_younger_than_nothing():
+    head = heads.RegressionHead(age_offset=33.0, age_scale=20.0)
+    ages = head.predict(jnp.array([-0.82, 0.0, 0.4, jnp.nan]))['predicted_age']
+    np.testing.assert_array_equal(ages, np.array([0, 0, 0.4, np.nan], np.float32))
+    # Training still learns from how far below.
+    labels = {'age': jnp.array([1.0])}
+    assert float(head.loss(jnp.array([-19.0]), labels)[0][0]) == 1.0

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import flax.linen as nn
@@ -8,7 +9,7 @@ import pytest
 
 from hybrid import devices
 from hybrid.data import augment, input_pipeline
-from hybrid.modes import evaluate
+from hybrid.modes import evaluate, train
 from hybrid.runs import trained, workdir
 from hybrid.scores import joining, metrics, report, validation
 from hybrid.scores.rows import read_predictions
@@ -195,3 +196,63 @@ def test_a_prediction_that_is_not_finite_is_not_passed_over(config, tiny_builder
     rows = predict(config, tiny_builder)
     rows['predicted_age'][np.flatnonzero(~np.isnan(columns['age']))[0]] = np.nan
     assert np.isnan(validation.validation_metrics(rows, columns, config)['age/mae'])
+
+
+@pytest.mark.parametrize(('learnt', 'other'), [('gender', 'age'), ('age', 'gender')])
+def test_what_is_not_learnt_is_not_scored(config, tiny_builder, tmp_path, capsys, learnt, other):
+    columns = {'train': input_pipeline.read_columns(tiny_builder, 'train')}
+    config.loss[f'{other}_weight'] = 0.0
+    record = workdir.describe_dataset(tiny_builder.info.full_name, columns, 'train')
+    workdir.save_config(tmp_path, config)
+    workdir.save_dataset(tmp_path, record)
+    assert workdir.learnt(record, config.loss) == (learnt,)
+    model = dataclasses.replace(fixed(config, tmp_path), predicts=(learnt,))
+    scores = evaluate.evaluate_split([model], tiny_builder, 'test', tmp_path)
+    assert f'{other}s are not predicted: the training had none' in capsys.readouterr().out
+    assert scores[f'{other}/num_examples'] == 0
+    assert scores[f'{learnt}/num_examples'] > 30
+    assert np.isnan(scores['age/mae']) == (other == 'age')
+    rows = read_predictions(tmp_path / 'evaluation' / 'test' / 'predictions.csv')
+    column = 'predicted_age' if other == 'age' else 'female_probability'
+    assert np.isnan(rows[column]).all()
+    # Twice the same, as an ensemble, and one of each kind.
+    both = dataclasses.replace(model, predicts=('age', 'gender'))
+    for models, count in (([model, model], 0), ([model, both], 30)):
+        scores = evaluate.evaluate_split(models, tiny_builder, 'test', tmp_path / str(count))
+        assert (scores[f'{other}/num_examples'] > 0) == (count > 0)
+        assert np.isnan(scores[f'member_0/{"age/mae" if other == "age" else "gender/accuracy"}'])
+
+
+def test_selection_is_by_what_is_learnt():
+    scores = {'age/mae': 5.0, 'gender/accuracy': 0.9}
+    ages = {'age': np.array([3.0, 4.0])}
+    assert validation.selection_score(scores, ages, ('gender',)) == pytest.approx(0.1)
+
+
+def test_labels_are_looked_for_before_the_first_step(config, caplog):
+    nan = np.full(3, np.nan, np.float32)
+    no_ages = {'age': nan, 'gender': np.array([0, 1, 1])}
+    nothing = {'age': nan, 'gender': np.full(3, -1)}
+    only_ages = {'age': np.ones(3, np.float32), 'gender': np.full(3, -1)}
+
+    def check(training, validating):
+        columns = {'train': training, 'validation': validating}
+        for values in columns.values():
+            values['id'] = np.array(['a', 'b', 'c'])
+        record = workdir.describe_dataset('own/1', columns, 'train')
+        train.check_labels('own/1', columns, config, workdir.learnt(record, config.loss))
+
+    config.data.train_split, config.data.validation_split = 'train', 'validation'
+    with pytest.raises(ValueError, match=r"own/1: split 'train' has no age and no gender"):
+        check(nothing, no_ages)
+    with pytest.raises(
+        ValueError, match=r"split 'validation' has no gender, .*validation_split=''"
+    ):
+        check(no_ages, only_ages)
+    check(no_ages, no_ages)
+    assert "'train' has no ages: ages are not learnt, and will not be predicted" in caplog.text
+    config.loss.gender_weight = 0.0
+    with pytest.raises(
+        ValueError, match=r'no gender to learn from \(config.loss.gender_weight=0\)'
+    ):
+        check(no_ages, no_ages)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hybrid import devices
-from hybrid.runs import trained
+from hybrid.runs import face_rows, trained
 from hybrid.runs.predictor import Predictor, batch_sizes
 from tests import random_workdir
 from tests.random_workdir import face
@@ -61,3 +61,53 @@ def test_a_frozen_member_does_not_count(tiny_config, tmp_path):
         'age_std': 10,
         'gender_agreement': 0.5,
     }
+
+
+def told(age, probability, predicts, config, folder):
+    """A model that says the same of every face, and whose training had labels of some kinds."""
+
+    class Fixed:
+        members = (0,)
+        is_ensemble = False
+
+        def predict_step(self, variables, batch):
+            index = np.asarray(batch['index'])
+            rows = {'predicted_age': age, 'age_width': 2.0, 'female_probability': probability}
+            return {k: np.full(len(index), v) for k, v in rows.items()} | {'index': index}
+
+    fixed: Any = Fixed()
+    return trained.Trained(folder, config, fixed, {}, 'best', 1, predicts=predicts)
+
+
+def test_what_the_training_had_no_labels_of_is_not_predicted(tiny_config, tmp_path):
+    faces = np.zeros((2, 36, 36, 3), np.uint8)
+    of_age = told(20.0, 0.9, ('age',), tiny_config, tmp_path)
+    of_gender = told(33.0, 0.2, ('gender',), tiny_config, tmp_path)
+    both = told(30.0, 0.6, ('age', 'gender'), tiny_config, tmp_path)
+    assert Predictor([of_gender]).prepare(2) == {'female_probability': ()}
+    assert Predictor([of_age])([faces]).keys() == {'predicted_age', 'age_width'}
+    # Together they are a whole model.
+    columns = Predictor([of_age, of_gender])([faces, faces])
+    np.testing.assert_array_equal(columns['predicted_age'], [20, 20])
+    np.testing.assert_allclose(columns['female_probability'], [0.2, 0.2], rtol=1e-6)
+    columns = Predictor([of_age, of_gender, both])([faces] * 3)
+    np.testing.assert_array_equal(columns['predicted_age'], [25, 25])
+    np.testing.assert_allclose(columns['age_width'], np.sqrt([29, 29]), rtol=1e-6)
+    np.testing.assert_allclose(columns['female_probability'], [0.4, 0.4], rtol=1e-6)
+    columns = Predictor([of_age, of_age])([faces, faces])
+    assert columns.keys() == {'predicted_age', 'age_std', 'age_width'}
+
+
+def test_rows_and_arrays_of_a_model_of_genders(tiny_config, tmp_path):
+    predictor = Predictor([told(33.0, 0.25, ('gender',), tiny_config, tmp_path)])
+    predicted = predictor.prepare(1)
+    found = [({'path': 'a.png', 'face': 0, 'image': 0}, (np.zeros((36, 36, 3), np.uint8),))]
+    rows = list(face_rows.predict_rows(found, predictor))
+    assert rows[0]['gender'] == 'male'
+    assert 'age' not in rows[0]
+    assert 'error' not in rows[0]
+    assert 'age' in face_rows.columns(predicted)
+    assert 'age_width' not in face_rows.columns(predicted)
+    arrays = face_rows.Predictions.from_rows(rows, predicted)
+    assert np.isnan(arrays.age).all()
+    assert list(arrays.gender) == ['male']

@@ -113,3 +113,32 @@ def test_distributions_are_mixed_and_have_the_mixtures_width():
     mean = mixture @ years
     np.testing.assert_allclose(rows['predicted_age'], mean, rtol=1e-5)
     np.testing.assert_allclose(rows['age_width'], np.sqrt(mixture @ years**2 - mean**2), rtol=1e-4)
+
+
+def test_members_count_for_what_they_predict():
+    nan = np.full(2, np.nan)
+    ages = np.stack([[20.0, 40.0], nan, [30.0, 60.0]], axis=-1)
+    female = np.stack([nan, [0.2, 0.9], [0.4, 0.5]], axis=-1)
+    widths = np.stack([[3.0, 4.0], nan, [3.0, 4.0]], axis=-1)
+    rows = combination.combine_known(ages, female, widths=widths)
+    np.testing.assert_allclose(rows['predicted_age'], [25, 50])
+    np.testing.assert_allclose(rows['age_width'], np.sqrt([9 + 25, 16 + 100]), rtol=1e-6)
+    np.testing.assert_allclose(rows['female_probability'], [0.3, 0.7], rtol=1e-6)
+    np.testing.assert_allclose(rows['gender_agreement'], [1, 0.5])
+    weights = Weights(age=np.array([0.3, 0.6, 0.1]), gender=np.array([1.0, 0.0, 0.0]))
+    rows = combination.combine_known(ages, female, weights)
+    np.testing.assert_allclose(rows['predicted_age'], [22.5, 45])
+    # Nobody who predicts a gender has a weight: they count equally.
+    np.testing.assert_allclose(rows['female_probability'], [0.3, 0.7], rtol=1e-6)
+    rows = combination.combine_known(ages[:, :1], female[:, :1])
+    np.testing.assert_array_equal(rows['predicted_age'], [20, 40])
+    assert np.isnan([rows['female_probability'], rows['gender_agreement']]).all()
+
+
+def test_a_member_that_predicts_nothing_gets_no_weight():
+    ages, female, age, gender = draw()
+    without = combination.fit_weights(ages[:, 1:], female[:, :2], age, gender)
+    ages[:, 0], female[:, 2] = np.nan, np.nan
+    weights = combination.fit_weights(ages, female, age, gender)
+    np.testing.assert_array_equal(weights.age, [0, *without.age])
+    np.testing.assert_array_equal(weights.gender, [*without.gender, 0])

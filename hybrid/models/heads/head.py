@@ -53,8 +53,8 @@ class Head(nn.Module):
     def predict(self, outputs: Any) -> dict[str, jax.Array]:
         """What the outputs mean, as columns whose first axis is the batch.
 
-        An age head returns `predicted_age` [B] in years. If it predicts a distribution it also
-        returns `age_width` [B], the standard deviation of that distribution in years, and
+        An age head returns `predicted_age` [B] in years, at least 0. If it predicts a distribution
+        it also returns `age_width` [B], the standard deviation of that distribution in years, and
         `age_probabilities` [B, YEARS]. The gender head returns `female_probability` [B].
         """
         raise NotImplementedError

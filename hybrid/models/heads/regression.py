@@ -65,5 +65,5 @@ class RegressionHead(Head):
         return values, known.astype(jnp.float32)
 
     def predict(self, outputs: jax.Array) -> dict[str, jax.Array]:
-        """See `Head`."""
-        return {'predicted_age': outputs}
+        """See `Head`; nobody is younger than 0."""
+        return {'predicted_age': jnp.maximum(outputs, 0.0)}
