@@ -31,6 +31,11 @@ def run(changes: list[str]) -> None:
     configs, folders = options.load_configs(changes)
     config, folder = configs[0], folders[0]
     output = pathlib.Path(FLAGS.output).expanduser() if FLAGS.output else None
+    if FLAGS.mode == 'crop':  # Which needs no JAX.
+        from hybrid.modes import crop
+
+        crop.crop(config, FLAGS.input, FLAGS.output)
+        return
 
     from hybrid.ops import kernels
     from hybrid.runs import workdir

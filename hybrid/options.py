@@ -8,6 +8,10 @@ Train and evaluate on drawn faces, prepare UTKFace, train on it, evaluate again,
   python launch.py --mode=evaluate --workdir=W --split=test --checkpoint=best
   python launch.py --mode=predict --workdir=W --input=PHOTOS --detect --output=faces.csv
 
+Cut the faces out of photographs, to be labelled and trained on:
+
+  python launch.py --mode=crop --input=PHOTOS --output=FACES
+
 Find what a dataset leaks; evaluate a model on another dataset than its own:
 
   python launch.py --mode=audit --config.data.dataset=utkface --config.data.manual_dir=DIR
@@ -27,6 +31,7 @@ Train an ensemble, combine finished runs, take an ensemble apart:
   python launch.py --mode=unstack --workdir=E --output=members
 """
 
+import json
 import pathlib
 import re
 import sys
@@ -56,23 +61,26 @@ flags.DEFINE_string(
 flags.DEFINE_enum(
     'mode',
     'train',
-    ['prepare', 'train', 'evaluate', 'predict', 'audit', 'unstack', 'stack'],
+    ['prepare', 'train', 'evaluate', 'predict', 'crop', 'audit', 'unstack', 'stack'],
     'prepare: make the dataset ready. train: train or continue, then evaluate. '
     "evaluate: evaluate a workdir's checkpoint on --split. "
     'predict: age and gender for the image files of --input. '
+    'crop: the faces of the photographs of --input, aligned, and a table of them to --output. '
     "audit: what the dataset's splits share, and how their labels are spread. "
     'unstack: each member of an ensemble to a workdir of its own in --output. '
     'stack: the models of several workdirs to one ensemble, the workdir --output.',
 )
 flags.DEFINE_string('split', 'test', 'evaluate: which split of the dataset.')
 flags.DEFINE_enum('checkpoint', 'best', ['best', 'last'], 'evaluate, predict: which checkpoint.')
-flags.DEFINE_string('input', '', 'predict: an image file, or a folder that is searched for them.')
+flags.DEFINE_string(
+    'input', '', 'predict, crop: an image file, or a folder that is searched for them.'
+)
 flags.DEFINE_string(
     'output',
     '',
     'predict: the .csv or .jsonl file to write. evaluate: folder for the results, by default the '
-    'workdir. audit: folder for the report, by default in runs/audit. unstack, stack: the folder '
-    'to make.',
+    'workdir. audit: folder for the report, by default in runs/audit. crop, unstack, stack: the '
+    'folder to make.',
 )
 flags.DEFINE_bool('detect', False, 'predict: find the faces of photographs; else crops are meant.')
 flags.DEFINE_string('draw', '', 'predict: folder for pictures with boxes and predictions.')
@@ -131,7 +139,7 @@ def load_configs(changes: list[str]) -> tuple[list[ConfigDict], list[pathlib.Pat
     changed = _apply(config, changes)
     configs = [config]
     folders = [pathlib.Path(name).expanduser() for name in FLAGS.workdir.split(',')]
-    if FLAGS.mode not in ('prepare', 'train', 'audit'):
+    if FLAGS.mode not in ('prepare', 'train', 'audit', 'crop'):
         if not FLAGS.workdir:
             raise ValueError(f'--mode={FLAGS.mode} needs --workdir, the folder of a training')
         if not all(FLAGS.workdir.split(',')):
@@ -193,8 +201,19 @@ def _split(argv: list[str]) -> tuple[list[str], list[str]]:
         is_switch = name in SCHEMA.keys and isinstance(SCHEMA.keys[name].default, bool)
         if value is None and not is_switch:
             argument += f'={next(arguments, "")}'
+        if name in SCHEMA.keys and isinstance(SCHEMA.keys[name].default, dict):
+            argument = _to_literal(argument)
         overrides.append(f'--{argument.lstrip("-")}')
     return rest, overrides
+
+
+def _to_literal(argument: str) -> str:
+    """Turns a dict that is given as JSON, with true and false, into one of Python."""
+    name, _, value = argument.partition('=')
+    try:
+        return f'{name}={json.loads(value)!r}'
+    except ValueError:  # It is one of Python already, or none.
+        return argument
 
 
 def _apply(config: ConfigDict, overrides: list[str]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hybrid import cli
+from hybrid import cli, default_config, options
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -140,6 +140,19 @@ def test_both_programs_say_the_same_of_a_wrong_flag(tmp_path, program):
 )
 def test_a_wrong_flag_is_one_line_with_what_was_meant(flags, parts):
     assert_refused(launch(*flags), *parts)
+
+
+@pytest.mark.parametrize(
+    'value',
+    ['{"align": true, "csv": "a"}', "{'align': True, 'csv': 'a'}", '{"align":true,"csv":"a"}'],
+)
+def test_a_dict_may_be_json_or_python(value):
+    for words in ([f'--config.data.parameters={value}'], ['--config.data.parameters', value]):
+        rest, changes = options._split(['launch.py', *words])
+        assert rest == ['launch.py']
+        config = default_config.get_config()
+        options._apply(config, changes)
+        assert config.data.parameters.to_dict() == {'align': True, 'csv': 'a'}
 
 
 def test_a_config_file_with_an_error_is_one_line(tmp_path):

@@ -1,5 +1,6 @@
 """The dataset that a config names: finds it, prepares it if need be, and names its subgroups."""
 
+import functools
 import os
 from collections.abc import Iterable
 
@@ -7,6 +8,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from hybrid import datasets, devices
+from hybrid.photos.aligner import Aligner
 
 
 def create_builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
@@ -29,12 +31,14 @@ def create_prepared_builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
       ValueError: as `create_builder`, or when those files or the prepared ones are damaged.
     """
     builder = create_builder(config)
+    create_aligner = functools.partial(Aligner, config.detect)
     if devices.is_main_process():
-        datasets.prepare(builder, config.data.manual_dir)
+        datasets.prepare(builder, config.data.manual_dir, create_aligner)
     devices.wait_for_all('dataset')
     if not devices.is_main_process():
         builder = create_builder(config)
-        datasets.prepare(builder, config.data.manual_dir)  # on a disk of its own
+        # On a disk of its own.
+        datasets.prepare(builder, config.data.manual_dir, create_aligner)
     return builder
 
 

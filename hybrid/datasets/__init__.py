@@ -20,6 +20,8 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from hybrid.datasets import cutting
+
 _LEFT_OVER_SECONDS = 3600
 _REGISTERED: dict[str, type[tfds.core.DatasetBuilder]] = {}
 
@@ -114,7 +116,11 @@ def override_config(
     return dataclasses.replace(config, name=f'{config.name}_{digest}', **changed)
 
 
-def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str = '') -> None:
+def prepare(
+    builder: tfds.core.DatasetBuilder,
+    manual_dir: str = '',
+    create_aligner: cutting.CreateCutter | None = None,
+) -> None:
     """Writes the dataset as ArrayRecord files into `builder.data_dir`, unless it is there already.
 
     The directory appears under its name only when it is complete: a preparation that is interrupted
@@ -125,6 +131,8 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str = '') -> None:
       builder: from `create_builder`.
       manual_dir: where the files lie that must be obtained by hand; `<data_dir>/downloads/manual`
         if ''.
+      create_aligner: makes what aligns faces, given their side in pixels; for builders with the
+        parameter `align`. It comes from above, because datasets know no detector.
 
     Raises:
       FileNotFoundError: the files that must be obtained by hand are not there.
@@ -145,6 +153,8 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: str = '') -> None:
     for name in ('_log_download_bytes', '_log_download_done'):
         setattr(builder, name, lambda: None)
     tfds.display_progress_bar(False)
+    if create_aligner:
+        builder.create_aligner = create_aligner
     try:
         builder.download_and_prepare(
             file_format='array_record',

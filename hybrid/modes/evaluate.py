@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from hybrid import devices, files
 from hybrid.data import input_pipeline, prepared
+from hybrid.datasets import geometry
 from hybrid.default_config import check_config
 from hybrid.runs import leaks, member_weights, predictions, trained, workdir
 from hybrid.runs.trained import Trained
@@ -98,6 +99,9 @@ def evaluate_split(
     labels = leaks.mark(labels, models, None if other else split)
     for model in () if other else models:
         workdir.check_examples(model.folder, builder.info.full_name, split, labels)
+    for model in models:
+        trained_on = workdir.load_geometry(model.folder)
+        geometry.warn(model.folder, trained_on, builder.info.full_name, geometry.of(builder))
     predicted, members = predictions.predict_members(models, builder, split)
     for kind in trained.predicted(models):
         name = 'predicted_age' if kind == 'age' else 'female_probability'

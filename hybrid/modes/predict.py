@@ -15,11 +15,12 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from hybrid import devices, files
+from hybrid.datasets import geometry
 from hybrid.datasets.progress import ProgressBar
 from hybrid.datasets.threads import map_in_threads
 from hybrid.photos import detection, draw, image_files
 from hybrid.photos.faces import NO_FACE, Face, Row, read_faces_or_error
-from hybrid.runs import face_rows, member_weights, trained
+from hybrid.runs import face_rows, member_weights, trained, workdir
 from hybrid.runs.interruption import Interruption
 from hybrid.runs.predictor import Predictor
 
@@ -141,6 +142,10 @@ def predict(
     config = configs[0]
     detector = detection.create_detector(config.detect) if detect else None
     models = trained.restore_all(configs, folders, checkpoint)
+    for folder in folders if detect else ():
+        cut = workdir.load_geometry(folder)
+        if cut['geometry'] == 'box':  # Of faces that came as they were, nobody knows.
+            geometry.warn(folder, cut, '--detect', geometry.UTKFACE_CHIPS)
     predictor = Predictor(models, member_weights.find(models))
     faces_in_a_file = face_rows.FACES_IN_A_PHOTOGRAPH if detect else 1
     columns = face_rows.columns(predictor.prepare(faces_in_a_file * len(paths)))

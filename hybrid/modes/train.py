@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from hybrid import devices
 from hybrid.data import input_pipeline, prepared
+from hybrid.datasets import geometry
 from hybrid.default_config import check_config
 from hybrid.modes import evaluate
 from hybrid.runs import checkpoints, predictions, provenance, recovery, trained
@@ -153,7 +154,9 @@ def train_and_evaluate(
     if len(columns) < len(splits):
         raise ValueError(f'config.data names a split twice: {", ".join(splits)}')
     input_pipeline.check_disjoint(columns)
-    record = workdir_lib.describe_dataset(builder.info.full_name, columns, data.train_split)
+    record = workdir_lib.describe_dataset(
+        builder.info.full_name, columns, data.train_split, geometry.of(builder)
+    )
     learnt = workdir_lib.learnt(record, config.loss)
     check_labels(builder.info.full_name, columns, config, learnt)
     workdir_lib.check_dataset(workdir, record)

@@ -14,6 +14,8 @@ TEMPLATE = (
     np.array([[58.03, 57.54], [136.67, 58.61], [94.57, 100.31], [62.82, 136.60], [128.91, 137.59]])
     / 200
 )
+# Recorded with what is cut: another template, another number.
+TEMPLATE_VERSION = 1
 # Limits the memory for a face that is thousands of pixels wide.
 _MAX_OVERSAMPLING = 16
 

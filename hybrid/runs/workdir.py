@@ -12,6 +12,7 @@ import ml_collections
 import numpy as np
 
 from hybrid import __version__, files
+from hybrid.datasets import geometry
 from hybrid.schema import flatten
 
 CONFIG, DATASET, SOURCES = 'config.json', 'dataset.json', 'pretrained.json'
@@ -19,7 +20,7 @@ CONFIG, DATASET, SOURCES = 'config.json', 'dataset.json', 'pretrained.json'
 MACHINE_KEYS = {
     *('data.data_dir', 'data.manual_dir', 'data.num_threads', 'data.prefetch'),
     *('data.cache_bytes', 'ensemble.at_once', 'model.kernels'),
-    *('detect.model', 'detect.threshold', 'detect.max_size'),
+    *('detect.model', 'detect.threshold', 'detect.max_size', 'crop.size', 'crop.format'),
 }
 # What a run did before there was a key for it.
 FORMER_VALUES = {
@@ -180,7 +181,10 @@ def examples_hash(columns: Mapping[str, np.ndarray]) -> str:
 
 
 def describe_dataset(
-    name: str, columns: dict[str, dict[str, np.ndarray]], train_split: str
+    name: str,
+    columns: dict[str, dict[str, np.ndarray]],
+    train_split: str,
+    cut: geometry.Geometry | None = None,
 ) -> dict[str, Any]:
     """Describes a dataset for dataset.json.
 
@@ -188,16 +192,18 @@ def describe_dataset(
       name: Full TFDS name.
       columns: For each split what `input_pipeline.read_columns` gives.
       train_split: The split that tells the constant predictor what to say.
+      cut: How its faces were cut; None for what `geometry.of_name` says.
 
     Returns:
-      `name`, `constant_age` (median of the training split in years, None without labels),
-      `constant_gender` (its majority, -1 without labels), and `splits`: for each its `num_examples`
-      and the `sha256` of `examples_hash`.
+      `name`, `geometry`, `constant_age` (median of the training split in years, None without
+      labels), `constant_gender` (its majority, -1 without labels), and `splits`: for each its
+      `num_examples` and the `sha256` of `examples_hash`.
     """
     age, gender = columns[train_split]['age'], columns[train_split]['gender']
     age, gender = age[~np.isnan(age)], gender[gender >= 0]
     return {
         'name': name,
+        'geometry': dict(cut or geometry.of_name(name)),
         'constant_age': float(np.median(age)) if age.size else None,
         'constant_gender': int(np.bincount(gender).argmax()) if gender.size else -1,
         'splits': {
@@ -286,6 +292,12 @@ def load_dataset(workdir: pathlib.Path) -> dict[str, Any]:
       ValueError: when it is damaged.
     """
     return read_json(workdir / DATASET)
+
+
+def load_geometry(workdir: pathlib.Path) -> geometry.Geometry:
+    """Reads how the faces were cut that a run was trained on; raises as `load_dataset`."""
+    record = load_dataset(workdir)
+    return record.get('geometry') or geometry.of_name(record['name'])
 
 
 def save_sources(workdir: pathlib.Path, sources: list[dict[str, Any]]) -> None:

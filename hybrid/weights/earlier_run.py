@@ -10,6 +10,8 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from hybrid.data import prepared
+from hybrid.datasets import geometry
 from hybrid.models import encoders
 from hybrid.runs import checkpoints, workdir
 from hybrid.runs.address import Address, parse
@@ -87,6 +89,7 @@ def read(address: Address, config: ConfigDict) -> EarlierRun:
         step = saved.step(address.checkpoint)
         states = saved.variables(step)
     _warn_of_splits(folder, earlier, config)
+    _warn_of_geometry(folder, config)
     states = states if is_ensemble(earlier) else {'': states}
     return EarlierRun(address, step, all_groups(earlier), states)
 
@@ -104,6 +107,14 @@ def _warn_of_splits(folder: pathlib.Path, earlier: ConfigDict, config: ConfigDic
             folder,
             there.dataset.split('/')[0],
         )
+
+
+def _warn_of_geometry(folder: pathlib.Path, config: ConfigDict) -> None:
+    """Points out that the earlier run was trained on faces that are framed in another way."""
+    builder = prepared.find_prepared(config.data, (config.data.data_dir,))
+    if builder and (folder / workdir.DATASET).exists():
+        trained_on = workdir.load_geometry(folder)
+        geometry.warn(folder, trained_on, builder.info.full_name, geometry.of(builder))
 
 
 def take(

@@ -9,6 +9,7 @@ import pytest
 
 from hybrid import devices
 from hybrid.data import augment, input_pipeline
+from hybrid.datasets import geometry
 from hybrid.modes import evaluate, train
 from hybrid.runs import trained, workdir
 from hybrid.scores import joining, metrics, report, validation
@@ -256,3 +257,19 @@ def test_labels_are_looked_for_before_the_first_step(config, caplog):
         ValueError, match=r'no gender to learn from \(config.loss.gender_weight=0\)'
     ):
         check(no_ages, no_ages)
+
+
+def test_faces_that_are_cut_otherwise_than_those_of_the_training_are_warned_of(
+    config, tiny_builder, tmp_path, caplog
+):
+    columns = {'train': input_pipeline.read_columns(tiny_builder, 'train')}
+    name = tiny_builder.info.full_name
+    workdir.save_config(tmp_path, config)
+    for cut, warned in ((geometry.AS_GIVEN, False), (geometry.UTKFACE_CHIPS, True)):
+        record = workdir.describe_dataset(name, columns, 'train', cut)
+        workdir.save_dataset(tmp_path, record)
+        caplog.clear()
+        evaluate.evaluate_split([fixed(config, tmp_path)], tiny_builder, 'test', tmp_path)
+        found = [message for message in caplog.messages if 'was trained on faces' in message]
+        assert len(found) == warned
+    assert f"{tmp_path} was trained on faces aligned as UTKFace's are; those of {name}" in found[0]

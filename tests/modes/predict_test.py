@@ -10,12 +10,12 @@ import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from hybrid.modes import predict
+from hybrid.modes import crop, predict
 from hybrid.photos import detection, image_files
 from hybrid.photos.faces import NO_FACE
-from hybrid.runs import predictions, trained
+from hybrid.runs import predictions, trained, workdir
 from hybrid.runs.predictor import Predictor
-from tests import random_workdir
+from tests import photographs, random_workdir
 from tests.launching import launch
 from tests.random_workdir import face
 
@@ -301,3 +301,51 @@ def test_from_the_command_line(run, tmp_path):
     assert status == 1
     assert err.startswith('error: config.detect.model=')
     assert err.count('\n') == 1
+
+
+def of_framing(caplog):
+    return [message for message in caplog.messages if 'was trained on faces' in message]
+
+
+def test_crops_are_predicted_as_the_faces_of_their_photographs(
+    config, run, tmp_path, monkeypatch, caplog
+):
+    config = config.copy_and_resolve_references()
+    photographs.use(monkeypatch, config, tmp_path)
+    config.crop.size = config.data.resize_size
+    photographs.photograph(1).save(tmp_path / 'photo.png')
+    predict.predict(
+        [config], [run], 'best', *(str(tmp_path / n) for n in ('photo.png', 'a.csv')), detect=True
+    )
+    assert not of_framing(caplog)
+    crop.crop(config, str(tmp_path / 'photo.png'), str(tmp_path / 'FACES'))
+    names = ('FACES/faces', 'b.csv')
+    predict.predict([config], [run], 'best', *(str(tmp_path / name) for name in names))
+    found, cropped = (read_csv(tmp_path / name) for name in ('a.csv', 'b.csv'))
+    assert len(found) == 3
+    for one, other in zip(found, cropped, strict=True):
+        # Only batches of another size were compiled.
+        for name in ('age', 'female_probability'):
+            assert float(one[name]) == pytest.approx(float(other[name]), rel=1e-6)
+
+
+def test_a_model_of_faces_that_boxes_cut_is_warned_of_when_it_is_to_detect(
+    config, run, tmp_path, monkeypatch, caplog
+):
+    config = config.copy_and_resolve_references()
+    photographs.use(monkeypatch, config, tmp_path)
+    photographs.photograph(1).save(tmp_path / 'photo.png')
+    record = workdir.load_dataset(run)
+    monkeypatch.setattr(
+        workdir,
+        'load_dataset',
+        lambda folder: record | {'geometry': {'geometry': 'box', 'margin': 0.4}},
+    )
+    predict.predict(
+        [config], [run], 'best', *(str(tmp_path / n) for n in ('photo.png', 'a.csv')), detect=True
+    )
+    (message,) = of_framing(caplog)
+    assert (
+        'was trained on faces cut by boxes with a margin of 0.4; those of --detect are al'
+        in message
+    )

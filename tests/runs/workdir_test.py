@@ -117,6 +117,7 @@ def test_dataset_record_holds_the_constant_predictor_of_the_training_split():
     )
     assert record == {
         'name': 'faces/default/1.0.0',
+        'geometry': {'geometry': 'as_given'},
         'constant_age': 31.0,
         'constant_gender': 1,
         'splits': {

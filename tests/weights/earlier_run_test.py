@@ -289,3 +289,16 @@ def test_a_run_from_before_there_were_ensembles(config, source, tmp_path):
     config.model.encoder.bottleneck_stride = '1x1'
     with pytest.raises(ValueError, match=r"bottleneck_stride='3x3', which is '1x1' now"):
         initialization.start(config, create_state(config))
+
+
+def test_an_earlier_run_of_faces_that_were_cut_otherwise_is_warned_of(
+    config, source, tiny_data_dir, caplog
+):
+    config.data.dataset, config.data.data_dir = 'synthetic_faces/tiny', str(tiny_data_dir)
+    for name, warned in (('utkface/default/1.0.0', True), ('imdb_wiki/wiki/1.0.0', False)):
+        workdir.save_dataset(source, {'name': name})
+        caplog.clear()
+        earlier_run.read(earlier_run.parse(str(source)), config)
+        found = [message for message in caplog.messages if 'was trained on faces' in message]
+        assert len(found) == warned
+    (source / 'dataset.json').unlink()

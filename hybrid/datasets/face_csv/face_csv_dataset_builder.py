@@ -6,22 +6,32 @@ import hashlib
 import json
 import pathlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from hybrid.datasets import groups, images, near_duplicates, quarantine, shards, splits
+from hybrid.datasets import (
+    cutting,
+    geometry,
+    groups,
+    near_duplicates,
+    quarantine,
+    shards,
+    splits,
+)
 from hybrid.datasets.face_csv import table
+from hybrid.datasets.face_csv.checking import Usable, check_image, check_photo
 from hybrid.datasets.image_sources import Folder, RefusedError
 from hybrid.datasets.progress import ProgressBar
+from hybrid.datasets.spool import Spool
 from hybrid.datasets.threads import map_in_threads
 
 _SOURCE = 'source.json'
 _INSTRUCTIONS = """\
-Put faces.csv with the columns path, age, gender and, if wanted, group and split into that
-directory, or name the directory where it is: --config.data.manual_dir=DIR. Paths are relative to
-it.
+Put faces.csv with the columns path, age, gender and, if wanted, group, split and a box (x, y,
+width, height) into that directory, or name the directory where it is: --config.data.manual_dir=DIR.
+Paths are relative to it.
 """
 
 
@@ -32,7 +42,12 @@ class FaceCsvConfig(tfds.core.BuilderConfig):
     Attributes:
       csv: name of the table in manual_dir.
       folder: what paths are relative to, itself relative to manual_dir.
-      min_side: shortest side of an image in pixels.
+      min_side: shortest side of an image, and of a box, in pixels.
+      align: whether a detector looks for the face in each image, or in each box, and aligns it by
+        eyes, nose and mouth as UTKFace's faces are.
+      size: side in pixels of faces that are cut out of images; smaller boxes keep their size.
+      margin: what is added to each side of a box, as a share of its longer side, if not `align`.
+        YuNet's box of a face of UTKFace takes 0.97 of its height, so that 0.02 gives its framing.
       max_hamming_distance: up to how many differing bits of 256 images are near-duplicates, which
         stay together; -1 does not look for them.
       train_fraction: share of the groups in train, if the table has no column `split`.
@@ -42,6 +57,9 @@ class FaceCsvConfig(tfds.core.BuilderConfig):
     csv: str = 'faces.csv'
     folder: str = '.'
     min_side: int = 16
+    align: bool = False
+    size: int = 224
+    margin: float = 0.02
     max_hamming_distance: int = 16
     train_fraction: float = 0.8
     validation_fraction: float = 0.1
@@ -51,6 +69,9 @@ class FaceCsvConfig(tfds.core.BuilderConfig):
             raise ValueError(
                 f'max_hamming_distance={self.max_hamming_distance} must lie between -1 and 255'
             )
+        cutting.check_size(self.size)
+        if not 0 <= self.margin <= 2:
+            raise ValueError(f'margin={self.margin} must lie between 0 and 2')
         splits.check_fractions(self.fractions)
 
     @property
@@ -60,17 +81,8 @@ class FaceCsvConfig(tfds.core.BuilderConfig):
         return {'train': train, 'validation': validation, 'test': 1 - train - validation}
 
 
-class Usable(NamedTuple):
-    """A face whose image can be read: its size in bytes, sha256 and difference hash."""
-
-    face: table.Face
-    size: int
-    digest: bytes
-    difference_hash: np.ndarray
-
-
 class Builder(tfds.core.ShardBasedBuilder):
-    """Faces of a CSV file: `path, age, gender[, group, split]`."""
+    """Faces of a CSV file: `path, age, gender[, group, split, box]`."""
 
     VERSION = tfds.core.Version('1.0.0')
     RELEASE_NOTES = {'1.0.0': 'First release.'}  # noqa: RUF012
@@ -80,6 +92,8 @@ class Builder(tfds.core.ShardBasedBuilder):
     # `face_csv/NAME` is the dataset that somebody calls NAME.
     ANY_CONFIG_NAME = True
     MANUAL_DOWNLOAD_INSTRUCTIONS = _INSTRUCTIONS
+    # Set by `datasets.prepare`.
+    create_aligner: cutting.CreateCutter | None = None
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
@@ -124,23 +138,41 @@ class Builder(tfds.core.ShardBasedBuilder):
         path = manual_dir / config.csv
         faces = table.read_table(path)
         source = Folder(manual_dir / config.folder)
+        cutter: cutting.Cutter | None = None
+        if config.align:
+            cutter = cutting.aligner(self.create_aligner, config.size)
+        elif not faces[0].whole:
+            cutter = cutting.SquareCutter(config.margin, config.size)
+        # What --mode=crop cut says how.
+        self._geometry = cutter.geometry if cutter else geometry.read(path.parent)
+        self._spool = spool = Spool(self.data_path)
         self._dropped = quarantine.Quarantine()
         self._num_rows = len(faces)
         self._source = {'csv': str(path), 'sha256': _digest(path)}
 
         def drop(face: table.Face, reason: str, detail: str = '') -> None:
             where = f'{config.csv}, line {face.line}'
-            self._dropped.drop(face.path, reason, f'{where}: {detail}' if detail else where)
+            self._dropped.drop(face.id, reason, f'{where}: {detail}' if detail else where)
 
         usable = []
-        checked = map_in_threads(lambda face: check(source, face, config.min_side), faces)
-        for face, result in zip(
-            faces, ProgressBar(checked, 'checking', len(faces), unit=' images'), strict=True
+        photos: dict[str, list[table.Face]] = collections.defaultdict(list)
+        for face in faces:
+            photos[face.path].append(face)
+        checked = map_in_threads(
+            lambda of_photo: check_photo(source, of_photo, config.min_side, cutter), photos.values()
+        )
+        for of_photo, results in zip(
+            photos.values(),
+            ProgressBar(checked, 'checking', len(photos), unit=' images'),
+            strict=True,
         ):
-            if isinstance(result, RefusedError):
-                drop(face, result.reason, result.detail)
-            else:
-                usable.append(result)
+            for face, result in zip(of_photo, results, strict=True):
+                if isinstance(result, RefusedError):
+                    drop(face, result.reason, result.detail)
+                elif result.jpeg:
+                    usable.append(result._replace(jpeg=b'', place=spool.add(result.jpeg)))
+                else:
+                    usable.append(result)
         if not usable:
             raise ValueError(f'{path}: none of its {len(faces)} images can be used')
         group_of = group_names(usable, config.max_hamming_distance)
@@ -150,32 +182,37 @@ class Builder(tfds.core.ShardBasedBuilder):
             split_of: dict[str, set[str]] = collections.defaultdict(set)
             for one in usable:
                 by_split.setdefault(one.face.split, []).append(one)
-                split_of[group_of[one.face.path]].add(one.face.split)
+                split_of[group_of[one.face.id]].add(one.face.split)
             leaking = {group for group, found in split_of.items() if len(found) > 1}
         else:
             by_split = {split: [] for split in config.fractions}
             for one in without_copies(usable, drop):
-                split = splits.assign_split(group_of[one.face.path], config.fractions)
+                split = splits.assign_split(group_of[one.face.id], config.fractions)
                 by_split[split].append(one)
-        rows = [one.face for members in by_split.values() for one in members]
+        rows = [one for members in by_split.values() for one in members]
         items, first = {}, 0
         for split, members in by_split.items():
             numbered = enumerate(members, first)
-            items[split] = [shards.Item(one.face.path, one.size, row) for row, one in numbered]
+            items[split] = [shards.Item(one.face.id, one.size, row) for row, one in numbered]
             first += len(members)
 
         def load(item: shards.Item) -> shards.Example:
-            face = rows[item.row]
-            image = _check_image(source.read(face.path), config.min_side)
-            if image.refused:
-                raise RefusedError(image.refused, image.detail)
+            one = rows[item.row]
+            face, group = one.face, group_of[one.face.id]
+            if one.place:
+                jpeg = spool.read(one.place)
+            else:
+                image = check_image(source.read(face.path), config.min_side)
+                if image.refused:
+                    raise RefusedError(image.refused, image.detail)
+                jpeg = image.jpeg
             return {
-                'image': image.jpeg,
+                'image': jpeg,
                 'age': face.age,
                 'gender': face.gender,
-                'id': face.path,
-                'group': group_of[face.path],
-                'leak': group_of[face.path] in leaking,
+                'id': face.id,
+                'group': group,
+                'leak': group in leaking,
             }
 
         self._shards = shards.Shards(str(path), items, load, self._dropped)
@@ -183,8 +220,10 @@ class Builder(tfds.core.ShardBasedBuilder):
 
     def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
         super()._download_and_prepare(*args, **kwargs)
+        self._spool.close()
         kept = sum(self._shards.kept.values())
         self._dropped.write(self.data_path, files=self._num_rows, kept=kept)
+        geometry.write(self.data_path, self._geometry or geometry.AS_GIVEN)
         (self.data_path / _SOURCE).write_text(json.dumps(self._source, indent=2) + '\n')
 
 
@@ -192,39 +231,28 @@ def _digest(path: pathlib.Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _check_image(content: bytes, min_side: int) -> images.CheckedImage:
-    return images.check_image(content, formats=images.FORMATS, min_side=min_side, one_colour=False)
-
-
-def check(source: Folder, face: table.Face, min_side: int) -> Usable | RefusedError:
-    """Reads and hashes the image of a face, or says why it cannot be used."""
-    try:
-        content = source.read(face.path)
-    except RefusedError as error:
-        return error
-    image = _check_image(content, min_side)
-    if image.difference_hash is None:
-        return RefusedError(image.refused, image.detail)
-    digest = hashlib.sha256(content).digest()
-    return Usable(face, len(content), digest, image.difference_hash)
-
-
 def group_names(usable: Sequence[Usable], max_hamming_distance: int) -> dict[str, str]:
     """Says what may not straddle a split: the table's groups, and near-duplicates of any group.
 
-    A photo that is in the table twice, under two persons, would otherwise be in two splits.
+    A photo that is in the table twice, under two persons, would otherwise be in two splits. So
+    would the faces of one photograph, and those of a copy of it.
 
     Returns:
-      Path -> the smallest group among those joined, or path where no group is given.
+      Id -> the smallest group among those joined, or path where no group is given.
     """
-    paths = [one.face.path for one in usable]
-    labels = [np.array([one.face.group or f'{one.face.path}\n' for one in usable])]
+    ids = [one.face.id for one in usable]
+    labels = [
+        np.array([one.face.group or f'{one.face.id}\n' for one in usable]),
+        np.array([one.face.photo for one in usable]),
+    ]
     if max_hamming_distance >= 0:
-        hashes = np.stack([one.difference_hash for one in usable])
-        labels.append(near_duplicates.components(hashes, max_hamming_distance))
-    names = [one.face.group or one.face.path for one in usable]
+        hashes = [np.stack([one.difference_hash for one in usable])]
+        photos = [one.photo_hash for one in usable if one.photo_hash is not None]
+        hashes += [np.stack(photos)] if photos else []
+        labels += [near_duplicates.components(each, max_hamming_distance) for each in hashes]
+    names = [one.face.group or one.face.photo for one in usable]
     found = groups.smallest(groups.join(*labels), names)
-    return dict(zip(paths, found.tolist(), strict=True))
+    return dict(zip(ids, found.tolist(), strict=True))
 
 
 def without_copies(usable: Sequence[Usable], drop: Any) -> list[Usable]:
@@ -233,7 +261,7 @@ def without_copies(usable: Sequence[Usable], drop: Any) -> list[Usable]:
     The one with the most labels stays, of several the first by path.
     """
     copies = collections.defaultdict(list)
-    for one in sorted(usable, key=lambda one: one.face.path):
+    for one in sorted(usable, key=lambda one: one.face.id):
         copies[one.digest].append(one)
     kept = []
     for members in copies.values():
@@ -241,11 +269,11 @@ def without_copies(usable: Sequence[Usable], drop: Any) -> list[Usable]:
         genders = {one.face.gender for one in members if one.face.gender >= 0}
         if max(len(ages), len(genders)) > 1:
             for one in members:
-                drop(one.face, 'conflicting_duplicate', f'group of {members[0].face.path}')
+                drop(one.face, 'conflicting_duplicate', f'group of {members[0].face.id}')
             continue
         best = min(members, key=lambda one: np.isnan(one.face.age) + (one.face.gender < 0))
         kept.append(best)
         for one in members:
             if one is not best:
-                drop(one.face, 'duplicate', f'same bytes as {best.face.path}')
+                drop(one.face, 'duplicate', f'same bytes as {best.face.id}')
     return kept

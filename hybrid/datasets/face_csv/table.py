@@ -1,4 +1,4 @@
-"""Reads the list of one's own faces: a CSV of `path, age, gender[, group, split]`."""
+"""Reads the list of one's own faces: a CSV of `path, age, gender[, group, split, box]`."""
 
 import csv
 import difflib
@@ -7,6 +7,9 @@ import pathlib
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
+
+from hybrid.datasets.cutting import Box
+from hybrid.datasets.face_csv import boxes
 
 COLUMNS = ('path', 'age', 'gender')
 OPTIONAL = ('group', 'split')
@@ -24,6 +27,9 @@ class Face(NamedTuple):
       gender: 0 male, 1 female, -1 unknown.
       group: What may not straddle a split; '' if not said.
       split: '' if the table has no such column.
+      box: Where in its picture the face is; None if that is not said.
+      whole: Whether the picture is the face: the table has no columns of a box.
+      photo: The picture that the face is from.
     """
 
     line: int
@@ -32,6 +38,14 @@ class Face(NamedTuple):
     gender: int
     group: str = ''
     split: str = ''
+    box: Box | None = None
+    whole: bool = True
+    photo: str = ''
+
+    @property
+    def id(self) -> str:
+        """The name of the face: its path, and its box if it has one."""
+        return boxes.name(self.path, self.box)
 
 
 def read_table(path: pathlib.Path) -> list[Face]:
@@ -55,17 +69,20 @@ def read_table(path: pathlib.Path) -> list[Face]:
     try:
         with path.open(newline='', encoding='utf-8-sig') as file:
             reader = csv.DictReader(file, restkey='', strict=True)
-            _check_columns(path, reader.fieldnames or [])
+            box_columns = _check_columns(path, reader.fieldnames or [])
             line = reader.line_num
             for row in reader:
                 line = reader.line_num
                 try:
-                    face = _parse(line, row)
-                    if face.path in lines:
-                        raise ValueError(f'{face.path!r} is on line {lines[face.path]} too')
+                    face = _parse(line, row, box_columns)
+                    if face.id in lines:
+                        raise ValueError(
+                            f'{face.id!r} is on line {lines[face.id]} too; several faces of a '
+                            'picture need boxes: x, y, width, height'
+                        )
                 except ValueError as error:
                     raise ValueError(f'{path}, line {line}: {error}') from None
-                lines[face.path] = face.line
+                lines[face.id] = face.line
                 faces.append(face)
     except UnicodeDecodeError as error:
         raise ValueError(f'{path} is not UTF-8 text: {error}') from None
@@ -76,21 +93,26 @@ def read_table(path: pathlib.Path) -> list[Face]:
     return faces
 
 
-def _check_columns(path: pathlib.Path, names: Sequence[str]) -> None:
+def _check_columns(path: pathlib.Path, names: Sequence[str]) -> boxes.Columns | None:
     missing = [name for name in COLUMNS if name not in names]
     if missing or len(set(names)) < len(names):
         raise ValueError(
             f'{path}, line 1: columns {", ".join(names)}; there must be {", ".join(COLUMNS)}, and '
             f'there may be {", ".join(OPTIONAL)}, each once'
         )
-    for name in set(names) - {*COLUMNS, *OPTIONAL}:
+    try:
+        box_columns = boxes.find(names)
+    except ValueError as error:
+        raise ValueError(f'{path}, line 1: {error}') from None
+    for name in set(names) - {*COLUMNS, *OPTIONAL, *(box_columns or ())} - boxes.of_crops(names):
         # Who misspells `group` must not get a split that leaks.
         for meant in difflib.get_close_matches(name.lower(), set(OPTIONAL) - set(names), 1, 0.75):
             raise ValueError(f'{path}, line 1: column {name!r}: is it meant to be {meant!r}?')
         print(f'{path}: column {name!r} is passed over')
+    return box_columns
 
 
-def _parse(line: int, row: dict[str, str]) -> Face:
+def _parse(line: int, row: dict[str, str], box_columns: boxes.Columns | None) -> Face:
     if '' in row or None in row.values():
         raise ValueError('as many cells as columns are needed')
     cells = {name: cell.strip() for name, cell in row.items()}
@@ -114,4 +136,14 @@ def _parse(line: int, row: dict[str, str]) -> Face:
     split = cells.get('split', '')
     if 'split' in cells and (not re.fullmatch(r'[A-Za-z]\w*', split) or split.lower() == 'all'):
         raise ValueError(f'split {split!r} is no name of a split, such as train')
-    return Face(line, cells['path'], age, gender, cells.get('group', ''), split)
+    return Face(
+        line,
+        cells['path'],
+        age,
+        gender,
+        cells.get('group', ''),
+        split,
+        box=boxes.parse(cells, box_columns) if box_columns else None,
+        whole=not box_columns,
+        photo=cells['photo'] if boxes.of_crops(cells) else cells['path'],
+    )

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
-from hybrid.datasets import images, quarantine, shards, splits
+from hybrid.datasets import cutting, geometry, images, quarantine, shards, splits
 from hybrid.datasets.image_sources import Archive, Folder, RefusedError
 from hybrid.datasets.imdb_wiki import metadata
 
@@ -35,6 +35,9 @@ class IMDBWikiConfig(tfds.core.BuilderConfig):
       min_age: lowest age in years.
       max_age: highest age in years.
       min_side: shortest side of an image in pixels.
+      align: whether a detector looks for the face in each image and aligns it by eyes, nose and
+        mouth as UTKFace's faces are; else the images are taken as they are.
+      size: side in pixels of faces that are aligned.
       train_fraction: share of the persons in train.
       validation_fraction: share in validation; the rest is test.
     """
@@ -45,6 +48,8 @@ class IMDBWikiConfig(tfds.core.BuilderConfig):
     min_age: float = 0.0
     max_age: float = 100.0
     min_side: int = 32
+    align: bool = False
+    size: int = 224
     train_fraction: float = 0.8
     validation_fraction: float = 0.1
 
@@ -53,6 +58,7 @@ class IMDBWikiConfig(tfds.core.BuilderConfig):
             raise ValueError(f'databases={self.databases!r} must be of imdb, wiki')
         if not self.min_age <= self.max_age:
             raise ValueError(f'min_age={self.min_age} is above max_age={self.max_age}')
+        cutting.check_size(self.size)
         splits.check_fractions(self.fractions)
 
     @property
@@ -80,6 +86,8 @@ class Builder(tfds.core.ShardBasedBuilder):
         IMDBWikiConfig(name='wiki', description='People of Wikipedia.', databases=('wiki',)),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = _INSTRUCTIONS
+    # Set by `datasets.prepare`.
+    create_aligner: cutting.CreateCutter | None = None
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
@@ -105,6 +113,7 @@ class Builder(tfds.core.ShardBasedBuilder):
             manual_dir = pathlib.Path(dl_manager.manual_dir)
         except AssertionError as error:  # TFDS's message names the directory and the instructions
             raise FileNotFoundError(str(error)) from None
+        self._cutter = cutting.aligner(self.create_aligner, config.size) if config.align else None
         databases = {name: find_database(manual_dir, name) for name in config.databases}
         for database in databases.values():
             report_refused(database.images)
@@ -128,11 +137,13 @@ class Builder(tfds.core.ShardBasedBuilder):
     def _load(self, database: Database, groups: np.ndarray, item: shards.Item) -> shards.Example:
         """Makes the example of a row; called in several threads."""
         rows, row = database.rows, item.row
-        image = images.check_image(
-            database.images.read(rows.path[row]),
-            min_side=self.builder_config.min_side,
-            one_colour=False,
-        )
+        content, min_side = database.images.read(rows.path[row]), self.builder_config.min_side
+        if self._cutter:
+            (image,), _ = cutting.check_faces(
+                content, [None], self._cutter, formats=('JPEG', 'PNG'), min_side=min_side
+            )
+        else:
+            image = images.check_image(content, min_side=min_side, one_colour=False)
         if image.refused:
             raise RefusedError(image.refused, image.detail)
         return {
@@ -148,6 +159,8 @@ class Builder(tfds.core.ShardBasedBuilder):
         super()._download_and_prepare(*args, **kwargs)
         kept = sum(self._shards.kept.values())
         self._dropped.write(self.data_path, files=self._num_rows, kept=kept)
+        record = self._cutter.geometry if self._cutter else geometry.AS_GIVEN
+        geometry.write(self.data_path, record)
 
 
 def find_database(manual_dir: pathlib.Path, name: str) -> Database:
