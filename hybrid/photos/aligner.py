@@ -86,14 +86,14 @@ def describe(config: ConfigDict, size: int) -> dict[str, Any]:
       config: `config.detect`, of a detector whose file is there.
       size: Side of the faces in pixels.
     """
-    content = pathlib.Path(config.model).expanduser().read_bytes()
+    settings = config.to_dict()
+    content = pathlib.Path(settings.pop('model')).expanduser().read_bytes()
     return {
         'geometry': 'aligned',
         'template': alignment.TEMPLATE_VERSION,
         'size': size,
         'detector_sha256': hashlib.sha256(content).hexdigest(),
-        'threshold': config.threshold,
-        'max_size': config.max_size,
+        **settings,
     }
 
 
