@@ -1,6 +1,5 @@
 """Bytes that are made once and needed again, too many for memory: a file without a name."""
 
-import contextlib
 import tempfile
 import threading
 from typing import NamedTuple
@@ -16,7 +15,7 @@ class Place(NamedTuple):
 
 
 class Spool:
-    """A temporary file that bytes are added to; it is gone once the object is.
+    """A temporary file that bytes are added to; it is gone once it is closed.
 
     Args:
       folder: Whose disk has room for it.
@@ -25,10 +24,6 @@ class Spool:
     def __init__(self, folder: epath.PathLike):
         self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
         self._lock = threading.Lock()
-
-    def __del__(self) -> None:
-        with contextlib.suppress(AttributeError):
-            self.close()
 
     def close(self) -> None:
         """Removes the file; some systems rename no folder that has an open one."""

@@ -94,6 +94,7 @@ class Builder(tfds.core.ShardBasedBuilder):
     MANUAL_DOWNLOAD_INSTRUCTIONS = _INSTRUCTIONS
     # Set by `datasets.prepare`.
     create_aligner: cutting.CreateCutter | None = None
+    _spool: Spool | None = None
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
@@ -219,8 +220,11 @@ class Builder(tfds.core.ShardBasedBuilder):
         return self._shards.generators()
 
     def _download_and_prepare(self, *args: Any, **kwargs: Any) -> None:
-        super()._download_and_prepare(*args, **kwargs)
-        self._spool.close()
+        try:
+            super()._download_and_prepare(*args, **kwargs)
+        finally:
+            if self._spool:
+                self._spool.close()
         kept = sum(self._shards.kept.values())
         self._dropped.write(self.data_path, files=self._num_rows, kept=kept)
         geometry.write(self.data_path, self._geometry or geometry.AS_GIVEN)
