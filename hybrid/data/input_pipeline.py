@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from hybrid.datasets.images import resize
+from hybrid.scores.outcomes import age_bounds
 
 # One thread a decoder: several decoders run side by side.
 cv2.setNumThreads(0)
@@ -33,7 +34,8 @@ def read_columns(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, np.
 
     Returns:
       One array [N] for each scalar feature, in the order of the split: `id` and other texts as str,
-      class labels as int64 (`gender`: -1 unknown), `age` float32 years (NaN unknown).
+      class labels as int64 (`gender`: -1 unknown), `age` float32 years (NaN unknown), `age_min` and
+      `age_max` likewise, see `Examples`.
 
     Raises:
       ValueError: for a split that the dataset does not have.
@@ -48,7 +50,9 @@ def read_columns(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, np.
         for example in source.__getitems__(list(range(start, stop))):
             for name, values in rows.items():
                 values.append(example[name])
-    return {name: _column(values) for name, values in rows.items()}
+    columns = {name: _column(values) for name, values in rows.items()}
+    columns['age_min'], columns['age_max'] = age_bounds(columns)
+    return columns
 
 
 def _column(values: list[Any]) -> np.ndarray:
@@ -59,7 +63,7 @@ def _column(values: list[Any]) -> np.ndarray:
 
 def is_known(columns: Mapping[str, np.ndarray], kind: str) -> np.ndarray:
     """Where the `kind` of label, 'age' or 'gender', is known in columns of `read_columns`, [N]."""
-    return ~np.isnan(columns['age']) if kind == 'age' else columns['gender'] >= 0
+    return ~np.isnan(age_bounds(columns)[0]) if kind == 'age' else columns['gender'] >= 0
 
 
 def check_split(builder: tfds.core.DatasetBuilder, split: str) -> None:
@@ -114,7 +118,7 @@ class Examples:
         if self.cached:
             # Memory is taken page by page, as the examples come.
             self._images = np.empty(shape, np.uint8)
-            self._labels = np.empty((len(self._source), 2), np.float32)
+            self._labels = np.empty((len(self._source), 4), np.float32)
             self._filled = np.zeros(len(self._source), bool)
 
     def __len__(self) -> int:
@@ -127,11 +131,12 @@ class Examples:
           indices: [B] places in the split; -1 is padding, a black image of unknown labels.
 
         Returns:
-          `image` uint8 [B, R, R, 3], `age` float32 [B] years (NaN unknown), `gender` int32 [B] (-1
-          unknown).
+          `image` uint8 [B, R, R, 3], `age` float32 [B] years (NaN unknown, or a range), `age_min`
+          and `age_max` likewise: the ends of a range (the upper one may be infinite), and the age
+          itself where it is exact; `gender` int32 [B] (-1 unknown).
         """
         images = np.zeros((len(indices), self._size, self._size, 3), np.uint8)
-        labels = np.full((len(indices), 2), (np.nan, -1), np.float32)
+        labels = np.full((len(indices), 4), (np.nan, np.nan, np.nan, -1), np.float32)
         wanted = indices >= 0
         if self.cached:
             known = wanted & self._filled[indices]
@@ -153,7 +158,7 @@ class Examples:
                     'decoded; remove that folder of config.data.data_dir and prepare it again'
                 )
             images[place] = cv2.cvtColor(resize(decoded, self._size), cv2.COLOR_BGR2RGB)
-            labels[place] = example['age'], example['gender']
+            labels[place] = example['age'], *age_bounds(example), example['gender']
         if self.cached:
             # Two threads may do this for the same example: they write the same.
             new = indices[places]
@@ -161,8 +166,8 @@ class Examples:
             self._filled[new] = True
         return {
             'image': images,
-            'age': labels[:, 0].copy(),
-            'gender': labels[:, 1].astype(np.int32),
+            **{name: labels[:, k].copy() for k, name in enumerate(('age', 'age_min', 'age_max'))},
+            'gender': labels[:, 3].astype(np.int32),
         }
 
 
@@ -195,8 +200,8 @@ def create_train_iterator(
 
     Returns:
       A Grain iterator, with `get_state` and `set_state`, of dicts: `image` uint8 [B, R, R, 3],
-      `age` float32 [B] years (NaN unknown), `gender` int32 [B] (-1 unknown), `mask` float32 [B] of
-      ones, `position` int32 [B], the place in the global batch.
+      `age`, `age_min` and `age_max` float32 [B] years (NaN unknown), `gender` int32 [B] (-1
+      unknown), `mask` float32 [B] of ones, `position` int32 [B], the place in the global batch.
     """
     check_split(builder, split)
     examples = Examples(builder, split, resize_size, cache_bytes)

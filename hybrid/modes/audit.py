@@ -35,9 +35,9 @@ def read_examples(builder: tfds.core.DatasetBuilder) -> Columns:
     """Reads and hashes every example of every split, and keeps only a few batches in memory.
 
     Returns:
-      Arrays over all M examples: `split`, `id` and `group` str, `age` float32 years (NaN unknown),
-      `gender` int64 (-1 unknown), `bytes` uint64 (the start of the sha256 of the file's bytes), and
-      the difference hash `hash` uint64 [M, 4].
+      Arrays over all M examples: `split`, `id` and `group` str, `age_min` and `age_max` float32
+      years (NaN unknown, the same for an exact age), `gender` int64 (-1 unknown), `bytes` uint64
+      (the start of the sha256 of the file's bytes), and the difference hash `hash` uint64 [M, 4].
     """
     rows: list[tuple] = []
     for split in builder.info.splits:
@@ -52,13 +52,13 @@ def read_examples(builder: tfds.core.DatasetBuilder) -> Columns:
             for batch in batches:
                 rows += batch
                 bar.update(len(batch))
-    names = ('split', 'id', 'group', 'age', 'gender', 'bytes', 'hash')
+    names = ('split', 'id', 'group', 'age_min', 'age_max', 'gender', 'bytes', 'hash')
     columns = zip(*rows, strict=True)
     return {name: np.array(column) for name, column in zip(names, columns, strict=True)}
 
 
 def describe(example: dict[str, Any]) -> tuple:
-    """Returns id, group, age, gender, digest and difference hash of an example.
+    """Returns id, group, bounds of the age, gender, digest and difference hash of an example.
 
     Its image is the undecoded file.
 
@@ -73,7 +73,7 @@ def describe(example: dict[str, Any]) -> tuple:
             'remove that folder of config.data.data_dir and prepare it again'
         )
     texts = (example[name].decode() for name in ('id', 'group'))
-    return *texts, example['age'], example['gender'], digest, image.difference_hash
+    return *texts, *outcomes.age_bounds(example), example['gender'], digest, image.difference_hash
 
 
 def find_leaks(columns: Columns, max_distance: int) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def _conflicts(columns: Columns, labels: Columns) -> dict[str, Any]:
     count = labels['bytes'].max() + 1
     differ = np.zeros(count, bool)
     gender = np.where(columns['gender'] < 0, np.nan, columns['gender'])
-    for values in (columns['age'], gender):
+    for values in (columns['age_min'], columns['age_max'], gender):
         low, high = np.full(count, np.nan), np.full(count, np.nan)
         np.fmin.at(low, labels['bytes'], values)  # passes over NaN, what is unknown
         np.fmax.at(high, labels['bytes'], values)
@@ -138,17 +138,25 @@ def _conflicts(columns: Columns, labels: Columns) -> dict[str, Any]:
 
 
 def count_labels(columns: Columns) -> dict[str, Any]:
-    """Counts the examples of each split by age band and by gender, `unknown` among them."""
+    """Counts the examples of each split by age band and by gender, `unknown` among them.
+
+    Where there are ages that are ranges of more than one band, they are `across`.
+    """
     result = {}
+    of_all = metrics.common_age_group(columns['age_min'], columns['age_max'], BANDS)
+    across = (of_all < 0) & ~np.isnan(columns['age_min'])
     for split in dict.fromkeys(columns['split'].tolist()):
-        age, gender = (columns[name][columns['split'] == split] for name in ('age', 'gender'))
-        known = ~np.isnan(age)
+        inside = columns['split'] == split
+        band, gender = of_all[inside], columns['gender'][inside]
         names = metrics.age_group_names(BANDS)
-        bands = np.bincount(metrics.age_group(age[known], BANDS), minlength=len(names)).tolist()
+        bands = np.bincount(band[band >= 0], minlength=len(names)).tolist()
+        ages = dict(zip(names, bands, strict=True))
+        if across.any():
+            ages['across'] = int(across[inside].sum())
         genders = [int((gender == k).sum()) for k in (0, 1, -1)]
         result[split] = {
-            'examples': len(age),
-            'age': dict(zip(names, bands, strict=True)) | {'unknown': int((~known).sum())},
+            'examples': len(band),
+            'age': ages | {'unknown': len(band) - sum(ages.values())},
             'gender': dict(zip((*outcomes.GENDERS, 'unknown'), genders, strict=True)),
         }
     return result

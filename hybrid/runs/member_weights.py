@@ -84,7 +84,7 @@ def find_or_fit(
             raise ValueError(f'members {members} predict {split}, {on_validation} {validation}')
     labels = input_pipeline.read_columns(builder, validation)
     weights = combination.fit_weights(
-        predicted['predicted_age'], predicted['female_probability'], labels['age'], labels['gender']
+        predicted['predicted_age'], predicted['female_probability'], labels
     )
     if devices.is_main_process():
         save(folder, fitted_to, weights)

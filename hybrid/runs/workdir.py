@@ -14,6 +14,7 @@ import numpy as np
 from hybrid import __version__, files
 from hybrid.datasets import geometry
 from hybrid.schema import flatten
+from hybrid.scores.outcomes import age_bounds, median_age
 
 CONFIG, DATASET, SOURCES = 'config.json', 'dataset.json', 'pretrained.json'
 # Keys that say where and how fast something is computed, not what: a run may continue with others.
@@ -175,8 +176,14 @@ def load_config(
 
 def examples_hash(columns: Mapping[str, np.ndarray]) -> str:
     """Returns the sha256 of a split's ids and labels, which does not depend on their order."""
-    rows = zip(columns['id'], columns['age'], columns['gender'], strict=True)
-    lines = sorted(f'{name} {np.float32(age)} {int(gender)}' for name, age, gender in rows)
+    bounds = age_bounds(columns)
+    rows = zip(columns['id'], columns['age'], columns['gender'], *bounds, strict=True)
+    lines = sorted(
+        f'{name} {np.float32(age)} {int(gender)}'
+        # Nothing more for exact ages: the hash is what it was before ages could be ranges.
+        + (f' {np.float32(low)} {np.float32(high)}' if low < high else '')
+        for name, age, gender, low, high in rows
+    )
     return hashlib.sha256('\n'.join(lines).encode()).hexdigest()
 
 
@@ -196,15 +203,15 @@ def describe_dataset(
 
     Returns:
       `name`, `geometry`, `constant_age` (median of the training split in years, None without
-      labels), `constant_gender` (its majority, -1 without labels), and `splits`: for each its
-      `num_examples` and the `sha256` of `examples_hash`.
+      labels; see `outcomes.median_age`), `constant_gender` (its majority, -1 without labels), and
+      `splits`: for each its `num_examples` and the `sha256` of `examples_hash`.
     """
-    age, gender = columns[train_split]['age'], columns[train_split]['gender']
-    age, gender = age[~np.isnan(age)], gender[gender >= 0]
+    gender = columns[train_split]['gender']
+    gender = gender[gender >= 0]
     return {
         'name': name,
         'geometry': dict(cut or geometry.of_name(name)),
-        'constant_age': float(np.median(age)) if age.size else None,
+        'constant_age': median_age(*age_bounds(columns[train_split])),
         'constant_gender': int(np.bincount(gender).argmax()) if gender.size else -1,
         'splits': {
             split: {'num_examples': len(values['id']), 'sha256': examples_hash(values)}

@@ -99,10 +99,12 @@ class Progress:
                 f'gender {m["train/gender_loss"]:.3f}'
             )
         if 'validation/age/mae' in m:
-            yield (
-                f'validation MAE {m["validation/age/mae"]:.2f} '
-                f'gender {100 * m["validation/gender/accuracy"]:.1f} %'
-            )
+            errors = {'MAE': m['validation/age/mae']}
+            if 'validation/age/interval_error' in m:
+                errors |= {'interval error': m['validation/age/interval_error']}
+                errors = {name: value for name, value in errors.items() if math.isfinite(value)}
+            ages = ''.join(f'{name} {value:.2f} ' for name, value in errors.items())
+            yield f'validation {ages}gender {100 * m["validation/gender/accuracy"]:.1f} %'
         if 'train/images_per_second' in m:
             yield f'{m["train/images_per_second"]:.0f} images/s'
 

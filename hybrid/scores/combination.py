@@ -1,10 +1,11 @@
 """Combines the predictions of an ensemble's members, and fits the weights of members."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
-from hybrid.scores.outcomes import is_female
+from hybrid.scores.outcomes import age_bounds, is_female
 
 WEIGHTINGS = ('uniform', 'validation')
 # Years. A member that predicts more, even once, has gone wild: it gets no weight for ages.
@@ -126,10 +127,8 @@ def _predicting(values: np.ndarray) -> np.ndarray:
     return ~np.isnan(values).all(axis=0)
 
 
-def fit_weights(
-    ages: np.ndarray, female: np.ndarray, age: np.ndarray, gender: np.ndarray
-) -> Weights:
-    """Finds the weights with the smallest age MAE and gender cross-entropy.
+def fit_weights(ages: np.ndarray, female: np.ndarray, labels: Mapping[str, np.ndarray]) -> Weights:
+    """Finds the weights with the smallest mean error of age and gender cross-entropy.
 
     Call it with labels of the validation split, never with those of the test split.
 
@@ -138,26 +137,27 @@ def fit_weights(
     Args:
       ages: Predicted ages [N, K] in years.
       female: Female probabilities [N, K].
-      age: True ages [N] in years, NaN where unknown.
-      gender: True genders [N], -1 where unknown.
+      labels: True ages [N] in years, NaN where unknown, as `outcomes.age_bounds` reads them, and
+        `gender` [N], -1 where unknown.
 
     Returns:
       The weights. Members count equally for ages if no age is known, and likewise for genders; one
       that predicts none, a column of NaN, does not count.
     """
-    known, has_gender = ~np.isnan(age), gender >= 0
-    of_true = np.where(gender[:, None] == 1, female, 1 - female)[has_gender].astype(np.float64)
+    low, high = (bound.astype(np.float64) for bound in age_bounds(labels))
+    known, gender = ~np.isnan(low), labels['gender']
+    of_true = np.where(gender[:, None] == 1, female, 1 - female)[gender >= 0].astype(np.float64)
     weights = Weights(np.zeros(ages.shape[1]), np.zeros(ages.shape[1]))
     of_age, of_gender = _predicting(ages), _predicting(female)
     weights.age[of_age] = _least_absolute(
-        ages[known][:, of_age].astype(np.float64), age[known].astype(np.float64)
+        ages[known][:, of_age].astype(np.float64), low[known], high[known]
     )
     weights.gender[of_gender] = _least_entropy(of_true[:, of_gender])
     return weights
 
 
-def _least_absolute(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Weights [K] on the simplex with the least mean |predicted @ weights - target|."""
+def _least_absolute(predicted: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Weights [K] on the simplex with the least mean distance of predicted @ weights to ranges."""
     from scipy import optimize  # Slow to import, and rarely needed.
 
     n, k = predicted.shape
@@ -169,12 +169,18 @@ def _least_absolute(predicted: np.ndarray, target: np.ndarray) -> np.ndarray:
         return uniform(k).age
     predicted = predicted[:, tame]
     # The dual has k constraints instead of n, which is far faster: max c - y @ target / n with
-    # c <= y @ predicted / n for each member and |y| <= 1. Its multipliers are the weights.
+    # c <= y @ predicted / n for each member and |y| <= 1. Its multipliers are the weights. A range
+    # has one y for each end that it has: it is above the one, or below the other.
+    exact, has_end = low == high, (low < high) & np.isfinite(high)
+    parts = [(low, exact, (-1, 1)), (high, has_end, (0, 1)), (low, ~exact, (-1, 0))]
+    target = np.concatenate([values[which] for values, which, _ in parts])
+    predicted = np.concatenate([predicted[which] for _, which, _ in parts])
+    bounds = [limits for _, which, limits in parts for _ in range(which.sum())]
     result = optimize.linprog(
         np.append(target / n, -1.0),
         A_ub=np.concatenate([-predicted.T / n, np.ones((tame.sum(), 1))], axis=1),
         b_ub=np.zeros(tame.sum()),
-        bounds=[*[(-1, 1)] * n, (None, None)],
+        bounds=[*bounds, (None, None)],
         method='highs',
     )
     weights[tame] = _onto_simplex(-result.ineqlin.marginals)

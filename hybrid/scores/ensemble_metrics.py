@@ -18,6 +18,8 @@ from hybrid.scores.rows import Rows
 MAX_SUBSETS = 256
 NUM_QUANTILES = 5
 SCORES = ('age/mae', 'gender/accuracy')
+# Where ages are ranges there is one more.
+INTERVAL_ERROR = 'age/interval_error'
 
 
 def compute_metrics(rows: Rows, best_member: int | None = None) -> metrics.Scores:
@@ -30,6 +32,7 @@ def compute_metrics(rows: Rows, best_member: int | None = None) -> metrics.Score
     - `disagreement/age_std` (mean over examples), `gender_differs` (share of examples on whose
       gender not all members agree), `age_error_correlation` (Spearman's, of `age_std` and the
       ensemble's absolute error) and `quintile_<q>/...`: examples from least to most disagreement.
+      Of ages these are the exact ones.
     - `best_member/number`, `best_member/<score>` and `minus_best_member/<score>`, the ensemble's
       score less that of the member that was best on validation, with its paired 95 % interval.
 
@@ -53,7 +56,7 @@ def compute_metrics(rows: Rows, best_member: int | None = None) -> metrics.Score
     for number, own in zip(numbers, of_members, strict=True):
         of_member = metrics.prediction_scores(own)
         scores |= {f'member_{number}/{name}': value for name, value in of_member.items()}
-    for name in SCORES:
+    for name in truth.names:
         values = np.array([scores[f'member_{number}/{name}'] for number in numbers], np.float64)
         scores |= _summary(f'members/{name}', values, ('mean', 'median', 'min', 'max'))
     scores |= _curve(ages, female.astype(np.float64), truth)
@@ -72,10 +75,17 @@ class _Truth:
         self.age, self.gender = rows['age'], rows['gender']
         self.known_age = ~np.isnan(self.age)
         self.known_gender = self.gender >= 0
+        self.low, self.high = outcomes.age_bounds(rows)
+        self.ranged = self.low < self.high
+        self.names = (*SCORES, INTERVAL_ERROR) if self.ranged.any() else SCORES
 
     def errors(self, predicted: np.ndarray) -> np.ndarray:
         """Absolute age errors where the age is known."""
         return outcomes.absolute_age_error(predicted, self.age)[self.known_age]
+
+    def distances(self, predicted: np.ndarray) -> np.ndarray:
+        """Distances to ages that are ranges."""
+        return outcomes.absolute_age_error(predicted, self.low, self.high)[self.ranged]
 
     def correct(self, female: np.ndarray) -> np.ndarray:
         """1 where a known gender is predicted, else 0; NaN where none is."""
@@ -83,11 +93,13 @@ class _Truth:
         return np.where(np.isnan(female[self.known_gender]), np.nan, right)
 
     def scores(self, predicted: np.ndarray, female: np.ndarray) -> dict[str, float]:
-        """MAE and accuracy."""
-        return {
+        """MAE and accuracy, and the interval error if there is one."""
+        found = {
             'age/mae': mean(self.errors(predicted)),
             'gender/accuracy': mean(self.correct(female)),
+            INTERVAL_ERROR: mean(self.distances(predicted)),
         }
+        return {name: found[name] for name in self.names}
 
 
 def _summary(key: str, values: np.ndarray, words: Sequence[str]) -> metrics.Scores:
@@ -118,7 +130,7 @@ def _curve(ages: np.ndarray, female: np.ndarray, truth: _Truth) -> metrics.Score
             for s in subsets(count, size)
         ]
         scores[f'curve/{size}/num_subsets'] = len(points)
-        for name in SCORES:
+        for name in truth.names:
             values = np.array([point[name] for point in points])
             scores |= _summary(f'curve/{size}/{name}', values, ('mean', 'std', 'min', 'max'))
     return scores
@@ -160,10 +172,14 @@ def _rank_correlation(a: np.ndarray, b: np.ndarray) -> float:
 def _against(rows: Rows, age: np.ndarray, female: np.ndarray, truth: _Truth) -> metrics.Scores:
     """The ensemble's scores less a member's."""
     scores: metrics.Scores = {}
-    for name, ensemble, member in (
-        ('age/mae', truth.errors(rows['predicted_age']), truth.errors(age)),
-        ('gender/accuracy', truth.correct(rows['female_probability']), truth.correct(female)),
-    ):
+    predicted = rows['predicted_age']
+    values = {
+        'age/mae': (truth.errors(predicted), truth.errors(age)),
+        'gender/accuracy': (truth.correct(rows['female_probability']), truth.correct(female)),
+        INTERVAL_ERROR: (truth.distances(predicted), truth.distances(age)),
+    }
+    for name in truth.names:
+        ensemble, member = values[name]
         if np.isnan(ensemble).any():  # Not predicted.
             ensemble = member = np.empty(0)
         difference, low, high = bootstrap.paired_bootstrap(ensemble, member)

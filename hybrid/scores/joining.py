@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hybrid.scores import combination, rows
+from hybrid.scores import combination, outcomes, rows
 
 
 def join(
@@ -50,6 +50,9 @@ def join(
         'constant_age': np.full(count, np.nan if age is None else age, np.float32),
         'constant_gender': np.full(count, constant['constant_gender']),
     }
+    low, high = outcomes.age_bounds(labels)
+    if (low < high).any():
+        columns |= {'age_min': low, 'age_max': high}
     for name, values in subgroups.items():
         columns[name] = np.array([*values, ''])[labels[name]]
     if 'leak' in labels:

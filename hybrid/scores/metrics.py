@@ -27,6 +27,8 @@ SUBGROUP_SCORES = (
     'age/num_examples',
     'age/mae',
     'age/bias',
+    'age/interval_num_examples',
+    'age/interval_error',
     'gender/num_examples',
     'gender/accuracy',
 )
@@ -35,6 +37,15 @@ SUBGROUP_SCORES = (
 def age_group(age: np.ndarray, scheme: str) -> np.ndarray:
     """Index `[N]` of the age group in `AGE_GROUPS[scheme]` of ages in years `[N]`, not rounded."""
     return np.digitize(age, AGE_GROUPS[scheme])
+
+
+def common_age_group(low: np.ndarray, high: np.ndarray, scheme: str) -> np.ndarray:
+    """Index `[N]` of the age group in which ages lie, given their bounds `[N]`.
+
+    It is -1 where the age is unknown, and where the bounds lie in two groups.
+    """
+    group = age_group(low, scheme)
+    return np.where(np.isnan(low) | (group != age_group(high, scheme)), -1, group)
 
 
 def age_group_names(scheme: str) -> list[str]:
@@ -55,25 +66,44 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
     return np.divide(numerator, denominator, out=undefined, where=np.asarray(denominator) > 0)
 
 
-def _age_scores(age: np.ndarray, predicted: np.ndarray, intervals: bool) -> Scores:
-    error, absolute = (
-        outcomes.age_error(predicted, age),
-        outcomes.absolute_age_error(predicted, age),
-    )
-    columns = {'mae': absolute, 'mse': error**2, 'bias': error}
+def _age_scores(
+    low: np.ndarray, high: np.ndarray, predicted: np.ndarray, intervals: bool
+) -> Scores:
+    """Scores of exact ages, of ranges, and of age groups, in which ranges of one group count."""
+    exact = low == high
+    error = outcomes.age_error(predicted, low, high)
+    absolute = np.abs(error)
+    columns = {'mae': absolute[exact], 'mse': error[exact] ** 2, 'bias': error[exact]}
     for years in CUMULATIVE_SCORES:
-        columns[f'cs{years}'] = absolute <= years
+        columns[f'cs{years}'] = absolute[exact] <= years
+    groups = {}
     for scheme in AGE_GROUPS:
-        same = age_group(predicted, scheme) == age_group(age, scheme)
-        columns[f'group_accuracy_{scheme}'] = same
-    means = {name: values.mean() if len(age) else np.nan for name, values in columns.items()}
-    means['rmse'] = np.sqrt(means['mse'])
-    scores: Scores = {'num_examples': len(age), **{k: float(v) for k, v in means.items()}}
+        group = common_age_group(low, high, scheme)
+        right = (age_group(predicted, scheme) == group)[group >= 0]
+        groups[f'group_accuracy_{scheme}'] = right
+    scores: Scores = {'num_examples': int(exact.sum())}
+    if exact.all():
+        return scores | _means(columns | groups, intervals)
+    scores |= _means(columns, intervals)
+    for name, values in groups.items():
+        scores |= {f'{name}_num_examples': len(values)} | _means({name: values}, intervals)
+    inside = outcomes.is_inside(predicted, low, high)
+    ranges = {'interval_error': absolute[~exact], 'interval_accuracy': inside[~exact]}
+    return scores | {'interval_num_examples': int((~exact).sum())} | _means(ranges, intervals)
+
+
+def _means(columns: Mapping[str, np.ndarray], intervals: bool) -> Scores:
+    """Means of columns `[N]` of the same examples, and the root of that of `mse`."""
+    means = {name: outcomes.mean(values) for name, values in columns.items()}
+    if 'mse' in means:
+        means['rmse'] = float(np.sqrt(means['mse']))
+    scores: Scores = {**means}
     if intervals:
         resamples = dict(
             zip(columns, resampled_means(np.stack(list(columns.values()))), strict=True)
         )
-        resamples['rmse'] = np.sqrt(resamples['mse'])
+        if 'mse' in means:
+            resamples['rmse'] = np.sqrt(resamples['mse'])
         scores |= _intervals(resamples)
     return scores
 
@@ -131,7 +161,8 @@ def prediction_scores(rows: Rows, by: str = 'predicted', intervals: bool = False
       by: whose prediction: `predicted`, the model's, or `constant`, the constant predictor's.
       intervals: whether to give the ends of the 95 % intervals too.
     """
-    age, predicted_age = (rows[name].astype(np.float64) for name in ('age', f'{by}_age'))
+    low, high = (bound.astype(np.float64) for bound in outcomes.age_bounds(rows))
+    predicted_age = rows[f'{by}_age'].astype(np.float64)
     if by == 'predicted':
         predicted_gender = outcomes.is_female(rows['female_probability']).astype(np.int64)
         known_gender = outcomes.is_scored(rows['female_probability'], rows['gender'])
@@ -139,8 +170,8 @@ def prediction_scores(rows: Rows, by: str = 'predicted', intervals: bool = False
         predicted_gender = rows[f'{by}_gender']
         known_gender = (rows['gender'] >= 0) & (predicted_gender >= 0)
     # Neither predicts what the training split has no label of.
-    known_age = ~np.isnan(age) & ~np.isnan(predicted_age)
-    ages = _age_scores(age[known_age], predicted_age[known_age], intervals)
+    known_age = ~np.isnan(low) & ~np.isnan(predicted_age)
+    ages = _age_scores(low[known_age], high[known_age], predicted_age[known_age], intervals)
     genders = _gender_scores(
         rows['gender'][known_gender], predicted_gender[known_gender], intervals
     )
@@ -162,10 +193,11 @@ def subgroups(rows: Rows) -> dict[str, tuple[list[str], np.ndarray]]:
     """Kinds of subgroups: of each its values, and the value of each example as text `[N]`.
 
     Every age group (of `five_bin`) and gender is listed, whether it occurs or not; of the dataset's
-    own subgroups only those that occur. An example of which it is unknown has ''.
+    own subgroups only those that occur. An example of which it is unknown has '', as has one whose
+    age is a range of more than one group.
     """
     age_names, genders = age_group_names('five_bin'), list(GENDERS)
-    age = np.where(np.isnan(rows['age']), -1, age_group(rows['age'], 'five_bin'))
+    age = common_age_group(*outcomes.age_bounds(rows), 'five_bin')
     found = {
         'age': (age_names, np.array([*age_names, ''])[age]),
         'gender': (genders, np.array([*genders, ''])[rows['gender']]),
@@ -179,10 +211,12 @@ def compute_metrics(rows: Rows) -> Scores:
     """The final table of one split, under flat keys such as `age/mae` and `gender/f1_female`.
 
     Intervals, `<metric>_ci95_low` and `_high`, are 95 % percentile bootstrap over the examples of
-    known label. `constant/...` is the constant predictor, `by_gender/female/...`,
-    `by_age/0-12/...` (the groups of `five_bin`) and `by_<column>/<value>/...` are subgroups, and
-    `without_leaks/...`, present where an example has `leak`, is all but the subgroups on the other
-    examples. The order of the rows has no effect.
+    known label. Where ages are ranges, there are `age/interval_error`, the distance to the range in
+    years, and `age/interval_accuracy`, the share inside; a range counts in `age/group_accuracy_...`
+    if it lies in one group, and in none of the other scores of age. `constant/...` is the constant
+    predictor, `by_gender/female/...`, `by_age/0-12/...` (the groups of `five_bin`) and
+    `by_<column>/<value>/...` are subgroups, and `without_leaks/...`, present where an example has
+    `leak`, is all but the subgroups on the other examples. The order of the rows has no effect.
 
     Returns:
       Counts as int, all else as float: years, or shares between 0 and 1; NaN where undefined.
@@ -192,7 +226,7 @@ def compute_metrics(rows: Rows) -> Scores:
     for column, (values, labels) in subgroups(rows).items():
         for value in values:
             subset = prediction_scores(rows.take(labels == value))
-            subset = {name: subset[name] for name in SUBGROUP_SCORES}
+            subset = {name: subset[name] for name in SUBGROUP_SCORES if name in subset}
             scores |= _prefixed(f'by_{column}/{value}', subset)
     clean = rows.without_leaks()
     if clean.num_examples < rows.num_examples:

@@ -29,21 +29,29 @@ AXES_LIMITS = (-30, 149)  # Years; the scatter's axes end at the next ten.
 def plot_age_scatter(rows: Rows, path: str | os.PathLike, title: str = '') -> None:
     """Draws predicted over true age in years, with the diagonal; dots, or density if many.
 
+    Ages that are ranges are lines from end to end, unless they are many.
+
     Args:
       rows: the examples.
       path: the PNG file, which is replaced as a whole.
       title: the first line above the picture.
     """
-    age, predicted, _ = _known_ages(rows)
+    begin, end, everything, _ = _known_ages(rows)
+    exact = begin == end
+    age, predicted = begin[exact], everything[exact]
     error = outcomes.age_error(predicted, age)
-    summary = _count(len(age), 'known age')
+    summary = _count(len(age), 'known age' if exact.all() else 'exact age')
     if len(age):
         mae = outcomes.mean(outcomes.absolute_age_error(predicted, age))
         summary = f'MAE {mae:.2f} years, bias {error.mean():+.2f}, {summary}'
+    if not exact.all():
+        distance = outcomes.absolute_age_error(everything, begin, end)[~exact]
+        of_ranges = f'{outcomes.mean(distance):.2f} years outside of {len(distance):,} ranges'
+        summary = f'{summary}\n{of_ranges}' if len(age) else of_ranges
     # A model gone wild may predict any number: beyond AXES_LIMITS it is drawn on the edge.
-    ends = np.clip([0, *age, *predicted], *AXES_LIMITS)
+    ends = np.clip([0, *begin, *end[np.isfinite(end)], *everything], *AXES_LIMITS)
     low, high = 10 * np.floor(ends.min() / 10), 10 * np.floor(ends.max() / 10 + 1)
-    outside = np.count_nonzero((predicted < low) | (predicted > high))
+    outside = np.count_nonzero((everything < low) | (everything > high))
     if outside:
         summary += f'\n{outside:,} beyond the axes, drawn on the edge'
     shown = np.clip(predicted, low, high)
@@ -62,6 +70,10 @@ def plot_age_scatter(rows: Rows, path: str | os.PathLike, title: str = '') -> No
     else:
         alpha = float(np.clip(60 / max(len(age), 1), 0.25, 1))
         axes.scatter(age, shown, s=22, color=BLUE, alpha=alpha, linewidths=0)
+    if len(everything) - len(age) <= MAX_DOTS:
+        levels = np.clip(everything[~exact], low, high)
+        lines = (levels, begin[~exact], np.minimum(end[~exact], high))
+        axes.hlines(*lines, color=BLUE, alpha=0.3, linewidth=1)
     axes.plot([low, high], [low, high], color=ORANGE, linewidth=1.2, label='predicted = true')
     axes.set(xlim=(low, high), ylim=(low, high), aspect='equal')
     axes.set(xlabel='true age (years)', ylabel='predicted age (years)')
@@ -73,26 +85,34 @@ def plot_age_scatter(rows: Rows, path: str | os.PathLike, title: str = '') -> No
 def plot_age_error_by_band(rows: Rows, path: str | os.PathLike, title: str = '') -> None:
     """Draws MAE and bias in years by band of true age, MAE beside the constant predictor.
 
+    Ages that are ranges of one band count with their distance to the prediction.
+
     Args:
       rows: the examples.
       path: the PNG file, which is replaced as a whole.
       title: the first line above the picture.
     """
-    age, predicted, constant = _known_ages(rows)
+    low, high, predicted, constant = _known_ages(rows)
     names = metrics.age_group_names(BANDS)
-    band = metrics.age_group(age, BANDS)
+    band = metrics.common_age_group(low, high, BANDS)
+    low, high, predicted, constant, band = (
+        values[band >= 0] for values in (low, high, predicted, constant, band)
+    )
     counts = np.bincount(band, minlength=len(names))
     figure = new_figure(8, 6.4)
     mae_axes, bias_axes = figure.subplots(2, 1, sharex=True)
-    _set_title(mae_axes, title, _count(len(age), 'known age'))
+    of = 'known age' if (low == high).all() else 'known age or range in one band'
+    _set_title(mae_axes, title, _count(len(band), of))
+    error = outcomes.age_error(predicted, low, high)
+    of_constant = outcomes.absolute_age_error(constant, low, high)
     # The constant predictor's bias is its distance from the band, and would hide the model's.
-    for axes, error, shift, color, label in (
-        (mae_axes, outcomes.absolute_age_error(predicted, age), -0.2, BLUE, 'model, 95 % interval'),
-        (mae_axes, outcomes.absolute_age_error(constant, age), 0.2, GREY, 'constant predictor'),
-        (bias_axes, outcomes.age_error(predicted, age), 0, BLUE, ''),
+    for axes, values, shift, color, label in (
+        (mae_axes, np.abs(error), -0.2, BLUE, 'model, 95 % interval'),
+        (mae_axes, of_constant, 0.2, GREY, 'constant predictor'),
+        (bias_axes, error, 0, BLUE, ''),
     ):
         for k in np.flatnonzero(counts):
-            inside = error[band == k]
+            inside = values[band == k]
             axes.bar(k + shift, inside.mean(), 0.38, color=color)
             if color == BLUE:
                 interval = bootstrap.percentile_interval(bootstrap.resampled_means(inside[None])[0])
@@ -167,9 +187,11 @@ def plot_training_curves(
             steps, values = _curve(rows, f'validation/{validation}')
             axes.plot(steps, scale * values, color=ORANGE, marker='o', ms=3.5, label='validation')
             number += np.isfinite(values).sum()
+        if axes is panels[0, 1]:
+            number += _plot_interval_errors(axes, rows)
         if not number:
             axes.text(0.5, 0.5, 'no values', transform=axes.transAxes, ha='center', color=GREY)
-        axes.set_ylabel(label)
+        axes.set_ylabel(axes.get_ylabel() or label)
         axes.grid(alpha=0.3)
     panels[0, 0].legend(frameon=False)
     for axes in panels[1]:
@@ -177,13 +199,30 @@ def plot_training_curves(
     save(figure, out_path)
 
 
-def _known_ages(rows: Rows) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """True, predicted and constant age in years, float64 `[M]`, where all are known."""
-    known = ~np.isnan(rows['age']) & ~np.isnan(rows['predicted_age'])
-    age, predicted, constant = (
-        rows[name][known].astype(np.float64) for name in ('age', 'predicted_age', 'constant_age')
-    )
-    return age, predicted, constant
+def _plot_interval_errors(axes: 'Axes', rows: list[dict[str, Any]]) -> int:
+    """Draws the errors of ages that are ranges, if there are any, and returns how many."""
+    number = 0
+    for name, color in (
+        ('train/age_interval_error', BLUE),
+        ('validation/age/interval_error', ORANGE),
+    ):
+        steps, values = _curve(rows, name)
+        if len(steps):
+            axes.plot(steps, values, color=color, linestyle=':')
+            axes.set_ylabel('age MAE, dotted: of ranges (years)')
+            number += np.isfinite(values).sum()
+    return number
+
+
+def _known_ages(rows: Rows) -> tuple[np.ndarray, ...]:
+    """Lower and upper bounds of ages, predicted and constant ages in years, float64 `[M]`.
+
+    They are of the examples whose age is known, if only as a range, and predicted.
+    """
+    bounds = outcomes.age_bounds(rows)
+    known = ~np.isnan(bounds[0]) & ~np.isnan(rows['predicted_age'])
+    columns = (*bounds, rows['predicted_age'], rows['constant_age'])
+    return tuple(column[known].astype(np.float64) for column in columns)
 
 
 def _read_json_lines(path: str | os.PathLike) -> list[dict[str, Any]]:

@@ -29,7 +29,9 @@ TABLE = {
         ),
     ),
 }
-IN_YEARS = ('mae', 'rmse', 'bias')
+# Where ages are ranges.
+INTERVAL_TABLE = ('interval_error', 'interval_accuracy')
+IN_YEARS = ('mae', 'rmse', 'bias', 'interval_error')
 
 
 def write_report(
@@ -86,9 +88,19 @@ def format_table(scores: metrics.Scores, title: str = '') -> str:
     total = scores['num_examples']
     lines = [f'{title}: {total:,} examples' if title else f'{total:,} examples']
     leaks = 'without_leaks/num_examples' in scores
-    for kind, names in TABLE.items():
-        known = scores[f'{kind}/num_examples']
-        head = f'{kind} ({known:,} labelled)'
+    ranges = 'age/interval_num_examples' in scores
+    sections = [(kind, f'{kind}/num_examples', kind, names) for kind, names in TABLE.items()]
+    if ranges:
+        exact = tuple(name for name in TABLE['age'] if not name.startswith('group_accuracy'))
+        groups = tuple(name for name in TABLE['age'] if name not in exact)
+        sections[:1] = [
+            ('exact age', 'age/num_examples', 'age', exact),
+            ('age ranges', 'age/interval_num_examples', 'age', (*INTERVAL_TABLE, *groups)),
+        ]
+        if not scores['age/num_examples']:
+            del sections[0]
+    for section, count, kind, names in sections:
+        head = f'{section} ({scores[count]:,} labelled)'
         line = f'\n{head:<28}{"model":>10}{"95 % interval":>19}{"constant":>12}'
         if leaks:
             line += f'{"without leaks":>17}{"constant":>12}'
@@ -98,10 +110,11 @@ def format_table(scores: metrics.Scores, title: str = '') -> str:
             low, high = scores[f'{key}_ci95_low'], scores[f'{key}_ci95_high']
             interval = '-' if math.isnan(low) else f'{_number(name, low)} .. {_number(name, high)}'
             line = f'  {name:<26}{_value(name, scores[key]):>10}{interval:>19}'
-            line += f'{_value(name, scores[f"constant/{key}"]):>12}'
-            if leaks:
-                line += f'{_value(name, scores[f"without_leaks/{key}"]):>17}'
-                line += f'{_value(name, scores[f"without_leaks/constant/{key}"]):>12}'
+            # Where no range is left, or no constant age is known, there are no scores of ranges.
+            line += f'{_value(name, scores.get(f"constant/{key}", math.nan)):>12}'
+            for other, width in (('', 17), ('constant/', 12)) if leaks else ():
+                value = scores.get(f'without_leaks/{other}{key}', math.nan)
+                line += f'{_value(name, value):>{width}}'
             lines.append(line)
     if leaks:
         lines.append(f'\nwithout leaks: {scores["without_leaks/num_examples"]:,} examples')
@@ -113,22 +126,32 @@ def format_table(scores: metrics.Scores, title: str = '') -> str:
 
     lines.append(
         f'\n{"subgroup":<28}{"examples":>10}{"age/mae":>12}{"age/bias":>12}{"gender/accuracy":>18}'
+        + (f'{"interval_error":>18}' if ranges else '')
     )
     for key in scores:
         if key.startswith('by_') and key.endswith('/age/mae'):
             group = key.removesuffix('/age/mae')
             if scores[f'{group}/num_examples'] == 0:
                 continue
-            lines.append(
+            line = (
                 f'  {group:<26}{scores[f"{group}/num_examples"]:>10,}'
                 f'{_value("mae", scores[key]):>12}'
                 f'{_value("bias", scores[f"{group}/age/bias"]):>12}'
                 f'{_value("accuracy", scores[f"{group}/gender/accuracy"]):>18}'
             )
+            if ranges:
+                value = scores.get(f'{group}/age/interval_error', math.nan)
+                line += f'{_value("interval_error", value):>18}'
+            lines.append(line)
     lines += _ensemble_lines(scores)
     lines.append(
         '\nmae, rmse and bias in years; constant: median age and majority gender of training'
     )
+    if ranges:
+        lines.append(
+            'mae and bias are of exact ages; interval_error: years outside of the range; a range '
+            'counts in a\ngroup if it lies in one'
+        )
     return '\n'.join(lines)
 
 
@@ -143,11 +166,19 @@ def _ensemble_lines(scores: metrics.Scores) -> list[str]:
         return []
     best = scores.get('best_member/number')
 
-    def row(name: str, key: str, suffix: str = '') -> str:
-        mae, accuracy = (scores[f'{key}{k}{suffix}'] for k in ('age/mae', 'gender/accuracy'))
-        return f'  {name:<36}{_value("mae", mae):>10}{_value("accuracy", accuracy):>18}'
+    columns = {'age/mae': 10, 'gender/accuracy': 18}
+    if 'age/interval_num_examples' in scores:
+        columns['age/interval_error'] = 22
 
-    lines = [f'\n{f"ensemble of {len(numbers)}":<38}{"age/mae":>10}{"gender/accuracy":>18}']
+    def row(name: str, key: str, suffix: str = '') -> str:
+        cells = (
+            f'{_value(score.split("/")[1], scores[f"{key}{score}{suffix}"]):>{width}}'
+            for score, width in columns.items()
+        )
+        return f'  {name:<36}{"".join(cells)}'
+
+    head = ''.join(f'{score:>{width}}' for score, width in columns.items())
+    lines = [f'\n{f"ensemble of {len(numbers)}":<38}{head}']
     lines.append(row('combined', ''))
     lines.append(row('median of the members', 'members/', '_median'))
     for number in numbers:
@@ -158,11 +189,10 @@ def _ensemble_lines(scores: metrics.Scores) -> list[str]:
     ]
     if best is not None:
         lines.append(f'combined less member {best}, with the paired 95 % interval')
-        for name in ('mae', 'accuracy'):
-            key = f'minus_best_member/{"age" if name == "mae" else "gender"}/{name}'
+        for score in (name for name in columns if not math.isnan(scores[name])):
+            key, name = f'minus_best_member/{score}', score.split('/')[1]
             ends = (_number(name, scores[f'{key}_ci95_{end}']) for end in ('low', 'high'))
-            label = key.removeprefix('minus_best_member/')
-            lines.append(f'  {label:<36}{_value(name, scores[key]):>10}   ({" .. ".join(ends)})')
+            lines.append(f'  {score:<36}{_value(name, scores[key]):>10}   ({" .. ".join(ends)})')
     fifths = [
         _value('mae', scores[f'disagreement/quintile_{q}/age/mae'])
         for q in range(1, ensemble_metrics.NUM_QUANTILES + 1)

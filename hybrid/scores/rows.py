@@ -51,6 +51,9 @@ COLUMNS = {
     'id': Column(Kind.IDENTITY, str, required=True),
     'age': Column(Kind.LABEL, np.float32, required=True),
     'gender': Column(Kind.LABEL, np.int64, required=True),
+    # Only where some ages are ranges, whose `age` is NaN; see `outcomes.age_bounds`.
+    'age_min': Column(Kind.LABEL, np.float32),
+    'age_max': Column(Kind.LABEL, np.float32),
     'predicted_age': Column(Kind.PREDICTION, np.float32, required=True),
     'female_probability': Column(Kind.PREDICTION, np.float32, required=True),
     # The training split's median age and its majority of gender, the same in every row.

@@ -27,6 +27,8 @@ SCORES = (
     'gender/num_examples',
     *(f'gender/{name}' for name in ('accuracy', 'accuracy_ci95_low', 'accuracy_ci95_high')),
 )
+# Where ages are ranges.
+INTERVAL_SCORES = ('age/interval_num_examples', 'age/interval_error')
 Cell = dict[str, Any]
 
 
@@ -49,13 +51,17 @@ def cross_table(rows: Rows) -> list[Cell]:
 
     Returns:
       One dict a cell: the value of each kind of subgroup (`age`, a band of `five_bin`; `gender`;
-      others by their column), and `SCORES`, in years and shares between 0 and 1. The interval of
+      others by their column), and `SCORES`, in years and shares between 0 and 1; where ages are
+      ranges, `INTERVAL_SCORES` too, as `metrics.compute_metrics` defines them. The interval of
       the MAE is by bootstrap, NaN for fewer than `SMALLEST` examples, that of accuracy is Wilson's.
       An example of which a subgroup is unknown counts in that one's margin only.
     """
     rows = rows.by_id().without_leaks()
     labels = metrics.subgroups(rows)
     error = outcomes.age_error(rows['predicted_age'], rows['age'])
+    low, high = outcomes.age_bounds(rows)
+    ranged = low < high
+    distance = outcomes.absolute_age_error(rows['predicted_age'], low, high)
     of_gender = rows['female_probability'], rows['gender']
     right, scored = outcomes.is_right(*of_gender), outcomes.is_scored(*of_gender)
     choices = [[*values, ALL] for values, _ in labels.values()]
@@ -67,6 +73,10 @@ def cross_table(rows: Rows) -> list[Cell]:
                 inside &= column == value
         if inside.any():
             scores = _scores(error[inside], right[inside], scored[inside])
+            if ranged.any():
+                own = distance[inside & ranged]
+                values = (len(own), outcomes.mean(own))
+                scores |= dict(zip(INTERVAL_SCORES, values, strict=True))
             cells.append(dict(zip(labels, combination, strict=True)) | scores)
     return cells
 
@@ -101,14 +111,15 @@ def to_csv(cells: Sequence[Cell]) -> str:
 def plot(cells: Sequence[Cell], path: str | os.PathLike, title: str = '') -> None:
     """Draws MAE and gender accuracy with their counts: age bands across, the other subgroups down.
 
-    Of several columns beside gender only the first is drawn.
+    Of several columns beside gender only the first is drawn. Where all ages are ranges, it is their
+    error instead of the MAE.
 
     Args:
       cells: from `cross_table`, at least one.
       path: the PNG file, which is replaced as a whole.
       title: the first line above the picture.
     """
-    kinds = [name for name in cells[0] if name not in SCORES]
+    kinds = [name for name in cells[0] if name not in (*SCORES, *INTERVAL_SCORES)]
     others = kinds[2:]
     bands = list(dict.fromkeys(cell['age'] for cell in cells))
     shown = [cell for cell in cells if all(cell[name] == ALL for name in others[1:])]
@@ -124,16 +135,19 @@ def plot(cells: Sequence[Cell], path: str | os.PathLike, title: str = '') -> Non
     lines.sort(key=lambda line: [names.index(x) for names, x in zip(order, line, strict=True)])
     figure = plots.new_figure(3.5 + 1.7 * len(bands), 2 + 0.55 * len(lines))
     panels = figure.subplots(1, 2, sharey=True)
-    for axes, name, label, unit, cmap in (
-        (panels[0], 'age/mae', 'age MAE (years)', 1, 'YlOrRd'),
-        (panels[1], 'gender/accuracy', 'gender accuracy (%)', 100, 'YlOrRd_r'),
+    age = ('age/num_examples', 'age/mae', 'age MAE (years)')
+    if INTERVAL_SCORES[0] in cells[0] and not any(cell[age[0]] for cell in cells):
+        age = (*INTERVAL_SCORES, 'years outside of the age range')
+    gender = ('gender/num_examples', 'gender/accuracy', 'gender accuracy (%)')
+    for axes, (counted, name, label), unit, cmap in (
+        (panels[0], age, 1, 'YlOrRd'),
+        (panels[1], gender, 100, 'YlOrRd_r'),
     ):
-        kind = name.split('/')[0]
         grid = np.full((len(lines), len(bands)), np.nan)
         count = np.zeros(grid.shape, int)
         for cell in shown:
             place = lines.index(key(cell)), bands.index(cell['age'])
-            grid[place], count[place] = unit * cell[name], cell[f'{kind}/num_examples']
+            grid[place], count[place] = unit * cell[name], cell[counted]
         # Cells in which chance decides are grey, and do not stretch the colours.
         large = count >= SMALLEST
         low, high = (grid[large].min(), grid[large].max()) if large.any() else (0, 1)
@@ -151,7 +165,7 @@ def plot(cells: Sequence[Cell], path: str | os.PathLike, title: str = '') -> Non
         for (i, k), value in np.ndenumerate(grid):
             if count[i, k]:
                 share = (value - low) / max(high - low, 1e-6)
-                dark = large[i, k] and (share > 0.65 if kind == 'age' else share < 0.35)
+                dark = large[i, k] and (share > 0.65 if unit == 1 else share < 0.35)
                 text = f'{value:.1f}\nn = {count[i, k]:,}'
                 color = 'white' if dark else 'black'
                 axes.text(k, i, text, ha='center', va='center', fontsize=8, color=color)

@@ -1,7 +1,7 @@
 """The few scores that a training watches, and what chooses its best checkpoint."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -25,9 +25,10 @@ def validation_metrics(
 
     Returns:
       `loss` (that of the training, over the whole split), `age/mae` in years and
-      `gender/accuracy`; the latter two are NaN where no label is known. For an ensemble the loss is
-      the mean over the members, the other two are those of the combined predictions, and each
-      member's own scores are under `member_<number>/...`.
+      `gender/accuracy`; the latter two are NaN where no label is known. Where some ages are ranges,
+      `age/interval_error` in years, too. For an ensemble the loss is the mean over the members, the
+      others are those of the combined predictions, and each member's own scores are under
+      `member_<number>/...`.
     """
     if members:
         of_members = [
@@ -40,8 +41,9 @@ def validation_metrics(
         for number, own in zip(members, of_members, strict=True):
             scores |= {f'member_{number}/{name}': value for name, value in own.items()}
         return scores
-    known = ~np.isnan(columns['age'])
-    error = outcomes.absolute_age_error(rows['predicted_age'], columns['age'])[known]
+    low, high = outcomes.age_bounds(columns)
+    error = outcomes.absolute_age_error(rows['predicted_age'], low, high)
+    ranges = {'age/interval_error': outcomes.mean(error[low < high])} if (low < high).any() else {}
     known = outcomes.is_scored(rows['female_probability'], columns['gender'])
     right = outcomes.is_right(rows['female_probability'], columns['gender'])[known]
 
@@ -52,13 +54,14 @@ def validation_metrics(
     return {
         'loss': config.loss.age_weight * mean_loss(rows['age_loss'])
         + config.loss.gender_weight * mean_loss(rows['gender_loss']),
-        'age/mae': outcomes.mean(error),
+        'age/mae': outcomes.mean(error[low == high]),
+        **ranges,
         'gender/accuracy': outcomes.mean(right),
     }
 
 
 def selection_score(
-    scores: dict[str, float],
+    scores: Mapping[str, float],
     columns: dict[str, np.ndarray],
     predicts: Sequence[str] = ('age', 'gender'),
 ) -> float | None:
@@ -70,11 +73,21 @@ def selection_score(
       predicts: What the run learns, 'age', 'gender' or both.
 
     Returns:
-      The age MAE in years, or the share of wrong genders where no age is known or learnt. None when
-      that is not finite, so that the state cannot become the best.
+      The mean error of all ages in years: the MAE, or the interval error where all are ranges, or
+      both together. The share of wrong genders where no age is known or learnt. None when that is
+      not finite, so that the state cannot become the best.
     """
-    any_age = 'age' in predicts and not np.isnan(columns['age']).all()
-    score = scores['age/mae'] if any_age else 1 - scores['gender/accuracy']
+    low, high = outcomes.age_bounds(columns)
+    exact, ranges = int((low == high).sum()), int((low < high).sum())
+    if 'age' not in predicts:
+        exact = ranges = 0
+    if exact and ranges:
+        total = exact * scores['age/mae'] + ranges * scores['age/interval_error']
+        score = total / (exact + ranges)
+    elif exact or ranges:
+        score = scores['age/mae' if exact else 'age/interval_error']
+    else:
+        score = 1 - scores['gender/accuracy']
     return score if math.isfinite(score) else None
 
 
@@ -95,7 +108,7 @@ def selection_scores(
     prefixes = {None: ''} | {number: f'member_{number}/' for number in members}
     found = {
         number: selection_score(
-            {name: scores[prefix + name] for name in ('age/mae', 'gender/accuracy')},
+            {k.removeprefix(prefix): v for k, v in scores.items() if k.startswith(prefix)},
             columns,
             predicts,
         )

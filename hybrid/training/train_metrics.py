@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from hybrid.scores.outcomes import is_female
+from hybrid.scores.outcomes import age_bounds, is_female
 
 
 class _HostAverage(clu.metrics.Average):
@@ -30,7 +30,7 @@ def _average(values: str, mask: str) -> Any:
 
 @flax.struct.dataclass
 class TrainMetrics(clu.metrics.Collection):
-    """Masked averages: losses, age MAE (years) and gender accuracy.
+    """Masked averages: losses, age MAE and interval error (years), and gender accuracy.
 
     In a pmapped step call `TrainMetrics.gather_from_model_output(axis_name='batch', ...)`, on one
     device `single_from_model_output`, with `age_loss`, `age_loss_mask`, `gender_loss`,
@@ -41,6 +41,9 @@ class TrainMetrics(clu.metrics.Collection):
     age_loss: _average('age_loss', 'age_loss_mask')  # type: ignore[valid-type]
     gender_loss: _average('gender_loss', 'gender_loss_mask')  # type: ignore[valid-type]
     age_mae: _average('age_absolute_error', 'age_mask')  # type: ignore[valid-type]
+    age_interval_error: _average(  # type: ignore[valid-type]
+        'age_interval_error', 'age_interval_mask'
+    )
     gender_accuracy: _average('gender_correct', 'gender_mask')  # type: ignore[valid-type]
 
 
@@ -51,22 +54,28 @@ def example_values(
 
     Args:
       predictions: of the heads: `predicted_age` `[B]` in years and `female_probability` `[B]`.
-      batch: with `age` `[B]` in years (NaN = unknown), `gender` `[B]` (-1 = unknown) and `mask`
-        `[B]` (0 = padding).
+      batch: with `age` `[B]` in years (NaN = unknown), `age_min` and `age_max` unless all ages are
+        exact (see `outcomes.age_bounds`), `gender` `[B]` (-1 = unknown) and `mask` `[B]` (0 =
+        padding).
 
     Returns:
-      float32 `[B]` arrays: `age_absolute_error` (years), `age_mask`, `gender_correct` (0 or 1)
-      and `gender_mask`.
+      float32 `[B]` arrays: `age_absolute_error` (years), `age_mask`, `age_interval_error` (years
+      outside of a range), `age_interval_mask`, `gender_correct` (0 or 1) and `gender_mask`.
     """
     valid = batch['mask'] > 0
     age_known = valid & ~jnp.isnan(batch['age'])
     gender_known = valid & (batch['gender'] >= 0)
     predicted = predictions['predicted_age']
     age = jnp.where(age_known, batch['age'], predicted)
+    low, high = age_bounds(batch)
+    ranged = valid & (low < high)
+    nearest = jnp.where(ranged, jnp.clip(predicted, low, high), predicted)
     female = is_female(predictions['female_probability']).astype(batch['gender'].dtype)
     return {
         'age_absolute_error': jnp.abs(predicted - age),
         'age_mask': age_known.astype(jnp.float32),
+        'age_interval_error': jnp.abs(predicted - nearest),
+        'age_interval_mask': ranged.astype(jnp.float32),
         'gender_correct': (gender_known & (female == batch['gender'])).astype(jnp.float32),
         'gender_mask': gender_known.astype(jnp.float32),
     }

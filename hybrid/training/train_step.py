@@ -111,8 +111,8 @@ def average(steps: list[dict[str, Any]]) -> dict[str, np.ndarray]:
       steps: The metrics that `train_step` returned; arrays may have a leading axis of members.
 
     Returns:
-      `loss` and `grad_norm`, averaged over steps, and the averages of TrainMetrics, over examples;
-      each of the shape [] or [K].
+      `loss` and `grad_norm`, averaged over steps, and the averages of TrainMetrics, over examples
+      (`age_interval_error` only if an age was a range); each of the shape [] or [K].
     """
     fetched = jax.device_get(steps)
     if np.ndim(fetched[0]['loss']):
@@ -126,6 +126,8 @@ def average(steps: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     for step in fetched[1:]:
         sums = sums.merge(step['sums'])
     averages = dict(sums.compute())
+    if not sums.age_interval_error.count:  # as in most datasets
+        del averages['age_interval_error']
     for name in ('loss', 'grad_norm'):
         values = np.stack([step[name] for step in fetched])
         averages[name] = values.mean(axis=0, dtype=np.float64)

@@ -44,7 +44,7 @@ def test_batches_hold_what_the_contract_says(tiny_builder):
     batch = next(train_iterator(tiny_builder))
     assert {k: (v.dtype.name, v.shape) for k, v in batch.items()} == {
         'image': ('uint8', (BATCH, SIZE, SIZE, 3)),
-        'age': ('float32', (BATCH,)),
+        **dict.fromkeys(('age', 'age_min', 'age_max'), ('float32', (BATCH,))),
         'gender': ('int32', (BATCH,)),
         'mask': ('float32', (BATCH,)),
         'position': ('int32', (BATCH,)),

@@ -2,10 +2,14 @@ import io
 import json
 import math
 
+import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
 from hybrid import datasets
+from hybrid.data import input_pipeline
+from hybrid.datasets.face_csv import face_csv_dataset_builder
+from hybrid.runs import workdir
 from tests.utkface_archive import jpeg, prepare, quarantined, read, read_all, report
 
 
@@ -122,6 +126,69 @@ def test_copies_are_dropped_and_those_whose_labels_differ_go_altogether(tmp_path
         ),
     }
     assert 'same/2.jpg' in read_all(builder)
+
+
+def ages_of(builder):
+    """Path to the bounds of the age, from all splits, as training reads them."""
+    found: dict[str, tuple[float, float]] = {}
+    for split in builder.info.splits:
+        columns = input_pipeline.read_columns(builder, split)
+        exact = columns['age_min'] == columns['age_max']
+        np.testing.assert_array_equal(columns['age'], np.where(exact, columns['age_min'], np.nan))
+        bounds = zip(columns['age_min'].tolist(), columns['age_max'].tolist(), strict=True)
+        found |= dict(zip(columns['id'].tolist(), bounds, strict=True))
+    return found
+
+
+def test_ages_may_be_ranges_and_copies_must_have_the_same(tmp_path):
+    rows = [
+        *many(),
+        *((jpeg(500), f'same/{k}.jpg', '20-29', 'm') for k in range(2)),
+        *((jpeg(501), f'wider/{k}.jpg', age, 'm') for k, age in enumerate(['20-29', '20-30'])),
+        *((jpeg(502), f'exact/{k}.jpg', age, 'm') for k, age in enumerate(['20-29', '25'])),
+        *((jpeg(503), f'known/{k}.jpg', age, 'm') for k, age in enumerate(['', '70+'])),
+        (jpeg(504), 'adience.jpg', '"(25, 32)"', 'f'),
+        (jpeg(505), 'none.jpg', 'None', 'f'),
+    ]
+    manual_dir = write_faces(tmp_path / 'mine', rows)
+    builder = prepare(manual_dir, tmp_path / 'data', 'face_csv')
+    assert builder.info.full_name == 'face_csv/default/1.0.0'
+    conflicts = ['wider/0.jpg', 'wider/1.jpg', 'exact/0.jpg', 'exact/1.jpg']
+    assert quarantined(builder) == {
+        **{'same/1.jpg': 'duplicate', 'known/0.jpg': 'duplicate'},
+        **dict.fromkeys(conflicts, 'conflicting_duplicate'),
+    }
+    ages = ages_of(builder)
+    assert len(ages) == 64
+    assert (ages['same/0.jpg'], ages['adience.jpg']) == ((20, 29), (25, 32))
+    assert ages['known/1.jpg'] == (70, math.inf)
+    assert ages['faces/3.jpg'] == (23, 23)
+    assert math.isnan(ages['none.jpg'][0])
+    # Batches hold the same.
+    batches = input_pipeline.evaluation_batches(builder, 'train', batch_size=64, resize_size=8)
+    batch, columns = next(batches), input_pipeline.read_columns(builder, 'train')
+    count = len(columns['id'])
+    for name in ('age', 'age_min', 'age_max'):
+        np.testing.assert_array_equal(batch[name][:count], columns[name])
+        assert np.isnan(batch[name][count:]).all()  # padding
+    np.testing.assert_array_equal(batch['gender'][:count], columns['gender'])
+
+
+def test_what_was_prepared_before_ages_could_be_ranges_is_read_as_it_is(tmp_path, monkeypatch):
+    manual_dir = write_faces(tmp_path / 'mine', many())
+    new = prepare(manual_dir, tmp_path / 'new', 'face_csv')
+    with monkeypatch.context() as patch:
+        patch.setattr(face_csv_dataset_builder, '_AGE_FEATURES', ())
+        old = prepare(manual_dir, tmp_path / 'data', 'face_csv')
+    assert 'age_min' not in (old.data_path / 'features.json').read_text()
+    again = prepare(manual_dir, tmp_path / 'data', 'face_csv')
+    assert ages_of(again) == ages_of(new)
+    assert again.info.full_name == new.info.full_name
+    for split in new.info.splits:
+        hashes = {
+            workdir.examples_hash(input_pipeline.read_columns(one, split)) for one in (again, new)
+        }
+        assert len(hashes) == 1
 
 
 def test_a_given_split_is_kept_and_its_leaks_are_marked(tmp_path):

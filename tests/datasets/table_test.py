@@ -30,6 +30,7 @@ def test_labels_may_be_missing_and_columns_come_in_any_order(tmp_path, capsys):
     (face,) = read(tmp_path, 'path,age,gender\na,1,f\n')
     assert face[:6] == (2, 'a', 1.0, 1, '', '')
     assert (face.id, face.box, face.whole, face.photo) == ('a', None, True, 'a')
+    assert (face.age_min, face.age_max) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -43,8 +44,15 @@ def test_labels_may_be_missing_and_columns_come_in_any_order(tmp_path, capsys):
         ('path,age,gender\n', 'has no line but the first'),
         ('path,age,gender\na,1,f\nb,x,f\n', "line 3: age 'x' is no number of years"),
         ('path,age,gender\na,-1,f\n', "line 2: age '-1' is no number of years"),
-        ('path,age,gender\na,20-29,f\n', "line 2: age '20-29' is no number of years"),
-        ('path,age,gender\na,nan,f\n', "line 2: age 'nan' is no number of years"),
+        ('path,age,gender\na,29-20,f\n', "line 2: age '29-20' is no number of years"),
+        ('path,age,gender\na,9-Mar,f\n', "line 2: age '9-Mar' looks like a date"),
+        ('path,age_min,gender\na,1,f\n', 'line 1: columns path, age_min, gender; there must be'),
+        ('path,age_min,age_max,gender\na,9,3,f\n', "line 2: age_min '9' is above age_max '3'"),
+        ('path,age_min,age_max,gender\na,x,3,f\n', "line 2: age_min 'x' is no number of years"),
+        (
+            'path,age,gender,age_min,age_max\na,35,f,20,29\n',
+            "line 2: the age is not between age_min '20' and age_max '29'",
+        ),
         ('path,age,gender\na,200,f\n', "line 2: age '200' is no number of years"),
         ('path,age,gender\na,1,1\n', "line 2: gender '1' is none of male, female"),
         ('path,age,gender\n,1,f\n', 'line 2: the path is empty'),
@@ -81,7 +89,59 @@ def test_the_line_of_the_manual_makes_a_table_of_agedb(tmp_path):
     for name in ('0_MariaCallas_35_f.jpg', '12_GlennClose_62_f.jpg', 'x_1.jpg', 'notes.txt'):
         (folder / name).touch()
     subprocess.run(['bash', '-c', line], cwd=tmp_path, check=True)
-    assert [face[:6] for face in table.read_table(folder / 'faces.csv')] == [
+    faces = table.read_table(folder / 'faces.csv')
+    assert [face[:6] for face in faces] == [
         (2, '0_MariaCallas_35_f.jpg', 35.0, 1, 'MariaCallas', ''),
         (3, '12_GlennClose_62_f.jpg', 62.0, 1, 'GlennClose', ''),
     ]
+
+
+def labels_by_the_manual(name, folder):
+    """Runs the line of the manual that begins in the folder; path, age, gender, group, split."""
+    (line,) = [x for x in (ROOT / 'docs/data.md').read_text().splitlines() if f'cd {name}' in x]
+    subprocess.run(['bash', '-c', line], cwd=folder.parent, check=True)
+    return [
+        (face.path, (face.age_min, face.age_max), *face[3:6])
+        for face in table.read_table(folder / 'faces.csv')
+    ]
+
+
+def test_the_lines_of_the_manual_make_tables_of_fairface_and_adience(tmp_path):
+    (tmp_path / 'FairFace').mkdir()
+    lines = ['file,age,gender,race,service_test']
+    lines += [f'train/{k}.jpg,20-29,Male,White,True' for k in range(1, 11)]
+    (tmp_path / 'FairFace/fairface_label_train.csv').write_text('\n'.join(lines) + '\n')
+    lines = [lines[0], 'val/1.jpg,more than 70,Female,East Asian,False', 'val/2.jpg,0-2,Male,,']
+    (tmp_path / 'FairFace/fairface_label_val.csv').write_text('\n'.join(lines) + '\n')
+    faces = labels_by_the_manual('FairFace', tmp_path / 'FairFace')
+    assert len(faces) == 12
+    assert faces[0] == ('train/1.jpg', (20, 29), 0, '', 'train')
+    assert [face[4] for face in faces[:10]].count('validation') == 1
+    assert faces[10] == ('val/1.jpg', (70, math.inf), 1, '', 'test')
+    assert faces[11] == ('val/2.jpg', (0, 2), 0, '', 'test')
+
+    (tmp_path / 'Adience').mkdir()
+    head = 'user_id\toriginal_image\tface_id\tage\tgender\tx\n'
+    rows = ['30@N03\ta.jpg\t1\t(25, 32)\tf\t0\n', '30@N03\tb.jpg\t2\tNone\tu\t0\n']
+    (tmp_path / 'Adience/fold_0_data.txt').write_text(head + ''.join(rows))
+    (tmp_path / 'Adience/fold_1_data.txt').write_text(head + '7@N1\tc.jpg\t3\t35\t\t0\n')
+    (tmp_path / 'Adience/fold_frontal_0_data.txt').write_text(head + rows[0])
+    faces = labels_by_the_manual('Adience', tmp_path / 'Adience')
+    path = 'aligned/30@N03/landmark_aligned_face.1.a.jpg'
+    assert faces[0] == (path, (25, 32), 1, '30@N03', '')
+    assert [face[2] for face in faces] == [1, -1, -1]
+    assert math.isnan(faces[1][1][0])
+    assert faces[2][1] == (35, 35)
+
+
+def test_ends_of_ranges_may_stand_in_columns_of_their_own(tmp_path):
+    text = 'path,gender,age_min,age_max\na,m,20,29\nb,f,70,\nc,f,,2\nd,m,,\ne,m,35,35\nf,m,60,inf\n'
+    faces = read(tmp_path, text)
+    bounds = [(face.age_min, face.age_max) for face in faces]
+    assert bounds[:3] + bounds[4:] == [(20, 29), (70, math.inf), (0, 2), (35, 35), (60, math.inf)]
+    assert [face.age for face in faces if face.age == face.age] == [35]
+    assert all(map(math.isnan, bounds[3]))
+    # Beside an age they may be wider, and where there is none they count.
+    text = 'path,age,gender,age_min,age_max\na,25,m,20,29\nb,,m,20,29\nc,3-9,m,,\n'
+    bounds = [(face.age_min, face.age_max) for face in read(tmp_path, text)]
+    assert bounds == [(25, 25), (20, 29), (3, 9)]

@@ -126,6 +126,96 @@ def test_huber_delta():
     np.testing.assert_allclose(values, [0.005, 0.5 * 4 + 2 * 1], rtol=1e-6)
 
 
+# 20-29 with ages inside, above and below; 70+ with ages inside and below; unknown.
+RANGES = {
+    'age': jnp.full(6, NAN),
+    'age_min': jnp.array([20.0, 20.0, 20.0, 70.0, 70.0, NAN]),
+    'age_max': jnp.array([29.0, 29.0, 29.0, jnp.inf, jnp.inf, NAN]),
+}
+
+
+@pytest.mark.parametrize(
+    ('kind', 'expected', 'slope'),
+    [
+        # Errors in units of 10 years: 0, 0.6, -0.5, 0, -2, unknown.
+        ('mse', [0, 0.36, 0.25, 0, 4, 0], [0, 0.12, -0.1, 0, -0.4, 0]),
+        ('l1', [0, 0.6, 0.5, 0, 2, 0], [0, 0.1, -0.1, 0, -0.1, 0]),
+        ('huber', [0, 0.18, 0.125, 0, 1.5, 0], [0, 0.06, -0.05, 0, -0.1, 0]),
+    ],
+)
+def test_the_regression_loss_of_a_range_is_that_of_the_distance_to_it(kind, expected, slope):
+    head = RegressionHead(33.0, 10.0, kind=kind)
+    predicted = jnp.array([29.0, 35.0, 15.0, 99.0, 50.0, 50.0])
+    values, known = head.loss(predicted, RANGES)
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
+    assert known.tolist() == [1, 1, 1, 1, 1, 0]
+    gradient = jax.grad(lambda x: head.loss(x, RANGES)[0].sum())(predicted)
+    np.testing.assert_allclose(gradient, slope, rtol=1e-6)
+
+
+def test_dex_loss_of_a_range_is_of_its_probability():
+    log_p = log_softmax(np.random.default_rng(4).normal(size=(6, 101)))
+    p = np.exp(log_p)
+    labels = {
+        'age_min': jnp.array([20.0, 70.0, 0.0, 110.0, 30.25, 7.0]),
+        'age_max': jnp.array([29.0, jnp.inf, 130.0, jnp.inf, 30.75, 7.0]),
+        'age': jnp.array([NAN, NAN, NAN, NAN, NAN, 7.0]),
+    }
+    outputs = jnp.asarray(log_p, jnp.float32)
+    values, known = DexHead().loss(outputs, labels)
+    shares = [p[0, 20:30].sum(), p[1, 70:].sum(), 1, p[3, 100]]
+    shares += [0.75 * p[4, 30] + 0.75 * p[4, 31], p[5, 7]]
+    np.testing.assert_allclose(values, -np.log(shares), rtol=1e-5, atol=1e-6)
+    assert known.tolist() == [1] * 6
+    gradient = np.asarray(jax.grad(lambda x: DexHead().loss(x, labels)[0].sum())(outputs))
+    # Of -log(sum of p over the range) by log p: the share that a year has of it.
+    np.testing.assert_allclose(gradient[0, 20:30], -p[0, 20:30] / shares[0], rtol=1e-5)
+    assert not gradient[0, :20].any()
+    assert not gradient[0, 30:].any()
+
+
+def former_regression(outputs, age):
+    known = ~jnp.isnan(age)
+    error = (jnp.where(known, outputs, 0.0) - jnp.where(known, age, 0.0)) / 20.0
+    return jnp.square(error)
+
+
+def former_dex(outputs, age):
+    known = ~jnp.isnan(age)
+    age = jnp.clip(jnp.where(known, age, 0.0), 0.0, 100.0)
+    targets = jnp.maximum(1.0 - jnp.abs(age[:, None] - jnp.arange(101)), 0.0)
+    return jnp.where(known, -jnp.sum(targets * outputs, axis=-1), 0.0)
+
+
+@pytest.mark.parametrize('bounds', [False, True])
+@pytest.mark.parametrize(
+    ('head', 'former', 'shape'),
+    [(RegressionHead(33.0, 20.0), former_regression, (64,)), (DexHead(), former_dex, (64, 101))],
+)
+def test_losses_of_exact_ages_are_bit_for_bit_what_they_were_before_ranges(
+    head, former, shape, bounds
+):
+    rng = np.random.default_rng(5)
+    outputs = jnp.asarray(rng.normal(30, 20, shape), jnp.float32)
+    age = rng.uniform(0, 116, 64).astype(np.float32)
+    age[::2], age[::9] = np.rint(age[::2]), NAN
+    labels = {'age': age, **({'age_min': age, 'age_max': age} if bounds else {})}
+
+    def of_head(outputs):
+        values, _ = head.loss(outputs, labels)
+        return values.sum(), values
+
+    def of_former(outputs):
+        values = former(outputs, jnp.asarray(age))
+        return values.sum(), values
+
+    for one in (lambda f: f, jax.jit):
+        got = one(jax.value_and_grad(of_head, has_aux=True))(outputs)
+        wanted = one(jax.value_and_grad(of_former, has_aux=True))(outputs)
+        for ours, theirs in zip(jax.tree.leaves(got), jax.tree.leaves(wanted), strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+
+
 def test_unknown_regression_loss():
     with pytest.raises(ValueError, match=r"'rmse'.*mse, l1, huber"):
         RegressionHead(33.0, 10.0, kind='rmse').loss(jnp.zeros(1), {'age': jnp.zeros(1)})

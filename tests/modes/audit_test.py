@@ -109,7 +109,7 @@ def test_a_split_that_is_a_part_of_another_is_said_to_be_one():
         'split': np.array(split),
         'id': np.array(ids),
         'group': np.array(ids),
-        'age': np.full(6, np.nan, np.float32),
+        **dict.fromkeys(('age_min', 'age_max'), np.full(6, np.nan, np.float32)),
         'gender': np.full(6, -1),
         'bytes': np.array([1, 2, 3, 1, 2, 3], np.uint64),
         'hash': np.array([[1], [2**60], [3], [1], [2**60], [3]], np.uint64).repeat(4, 1),
@@ -120,6 +120,30 @@ def test_a_split_that_is_a_part_of_another_is_said_to_be_one():
     assert shared(found, 'all, other', 'near_duplicate') == (1, 1, 1)
     assert shared(found, 'some, other', 'bytes') == (0, 0, 0)
     assert found['conflicts']['groups'] == 0
+
+
+def test_ranges_count_in_their_band_and_conflict_with_other_labels():
+    columns = {
+        'split': np.array(['train'] * 4 + ['test'] * 2),
+        'id': np.array(list('abcdef')),
+        'group': np.array(list('abcdef')),
+        'age_min': np.array([20, 20, 25, np.nan, 70, 30], np.float32),
+        'age_max': np.array([29, 29, 32, np.nan, np.inf, 30], np.float32),
+        'gender': np.full(6, 1),
+        # The same labels, another range, none; and 70+ beside 30.
+        'bytes': np.array([1, 1, 1, 1, 2, 2], np.uint64),
+        'hash': np.arange(24, dtype=np.uint64).reshape(6, 4),
+    }
+    assert audit.find_leaks(columns, 0)['conflicts']['groups'] == 2
+    same = {name: column[[0, 1, 3]] for name, column in columns.items()}
+    assert audit.find_leaks(same, 0)['conflicts']['groups'] == 0
+    counts = {split: entry['age'] for split, entry in audit.count_labels(columns).items()}
+    assert {k: v for k, v in counts['train'].items() if v} == {
+        '20-29': 2,
+        'across': 1,
+        'unknown': 1,
+    }
+    assert {k: v for k, v in counts['test'].items() if v} == {'30-39': 1, '70+': 1}
 
 
 @pytest.mark.slow  # Prepares and hashes UTKFace three times.

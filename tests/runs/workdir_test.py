@@ -152,6 +152,16 @@ def test_examples_hash_depends_on_ids_and_labels_and_not_on_their_order():
     ]
     hashes = {workdir.examples_hash(x) for x in [base, *others]}
     assert len(hashes) == 5
+    # What it was before ages could be ranges.
+    text = 'a 2.0 1\nb 1.0 0\nä nan -1'
+    assert workdir.examples_hash(base) == hashlib.sha256(text.encode()).hexdigest()
+    bounds = {'age_min': base['age'], 'age_max': base['age']}
+    assert workdir.examples_hash(base | bounds) == workdir.examples_hash(base)
+    ranges = [
+        {'age_min': np.array([1, 2, low]), 'age_max': np.array([1, 2, high])}
+        for low, high in ((20, 29), (20, np.inf), (3, 29))
+    ]
+    assert len({workdir.examples_hash(base | x) for x in ranges} | hashes) == 8
 
 
 def begin(folder):

@@ -48,7 +48,7 @@ def entropy(weights, female, gender):
 def test_fitted_weights_are_the_best_of_a_fine_grid_on_the_simplex():
     ages, female, age, gender = draw()
     age[::7], gender[::5] = np.nan, -1
-    weights = combination.fit_weights(ages, female, age, gender)
+    weights = combination.fit_weights(ages, female, {'age': age, 'gender': gender})
     steps = np.linspace(0, 1, 26)
     grid = [np.array([a, b, 1 - a - b]) for a in steps for b in steps if a + b <= 1]
     assert mae(weights.age, ages, age) <= min(mae(w, ages, age) for w in grid) + 1e-6
@@ -61,9 +61,28 @@ def test_fitted_weights_are_the_best_of_a_fine_grid_on_the_simplex():
         assert values.sum() == pytest.approx(1, abs=1e-12)
 
 
+def test_fitted_weights_are_the_best_for_ranges_too():
+    ages, female, age, gender = draw()
+    age[::7] = np.nan
+    low, high = age.copy(), age.copy()
+    low[::3], high[::3] = low[::3] - 4, high[::3] + 5
+    high[::9] = np.inf
+    labels = {'age': age, 'age_min': low, 'age_max': high, 'gender': gender}
+    weights = combination.fit_weights(ages, female, labels).age
+
+    def error(weights):
+        mixed = ages @ weights
+        return np.nanmean(np.abs(mixed - np.clip(mixed, low, high)))
+
+    steps = np.linspace(0, 1, 26)
+    grid = [np.array([a, b, 1 - a - b]) for a in steps for b in steps if a + b <= 1]
+    assert error(weights) <= min(map(error, grid)) + 1e-6
+    assert weights.sum() == pytest.approx(1, abs=1e-12)
+
+
 def test_without_labels_weights_are_equal():
     ages, female, age, gender = draw(count=10)
-    weights = combination.fit_weights(ages, female, age * np.nan, gender * 0 - 1)
+    weights = combination.fit_weights(ages, female, {'age': age * np.nan, 'gender': gender * 0 - 1})
     np.testing.assert_allclose(weights.age, 1 / 3)
     np.testing.assert_allclose(weights.gender, 1 / 3)
 
@@ -71,18 +90,18 @@ def test_without_labels_weights_are_equal():
 def test_of_members_of_which_one_is_right_all_weight_is_its():
     ages, female, age, gender = draw()
     ages[:, 1] = age
-    weights = combination.fit_weights(ages, female, age, gender)
+    weights = combination.fit_weights(ages, female, {'age': age, 'gender': gender})
     np.testing.assert_allclose(weights.age, [0, 1, 0], atol=1e-6)
 
 
 def test_a_member_gone_wild_gets_no_weight():
     ages, female, age, gender = draw(count=50)
     ages[:, 2] = np.where(np.arange(50) % 2, 1e30, -1e25)
-    weights = combination.fit_weights(ages, female, age, gender)
-    others = combination.fit_weights(ages[:, :2], female[:, :2], age, gender)
+    weights = combination.fit_weights(ages, female, {'age': age, 'gender': gender})
+    others = combination.fit_weights(ages[:, :2], female[:, :2], {'age': age, 'gender': gender})
     assert weights.age[2] == 0
     np.testing.assert_allclose(weights.age[:2], others.age, atol=1e-6)
-    alone = combination.fit_weights(ages[:, 2:], female[:, 2:], age, gender)
+    alone = combination.fit_weights(ages[:, 2:], female[:, 2:], {'age': age, 'gender': gender})
     assert alone.age.tolist() == [1]
 
 
@@ -137,8 +156,9 @@ def test_members_count_for_what_they_predict():
 
 def test_a_member_that_predicts_nothing_gets_no_weight():
     ages, female, age, gender = draw()
-    without = combination.fit_weights(ages[:, 1:], female[:, :2], age, gender)
+    labels = {'age': age, 'gender': gender}
+    without = combination.fit_weights(ages[:, 1:], female[:, :2], labels)
     ages[:, 0], female[:, 2] = np.nan, np.nan
-    weights = combination.fit_weights(ages, female, age, gender)
+    weights = combination.fit_weights(ages, female, labels)
     np.testing.assert_array_equal(weights.age, [0, *without.age])
     np.testing.assert_array_equal(weights.gender, [*without.gender, 0])

@@ -45,6 +45,7 @@ def expected_averages(predictions, batch):
         'age_loss': np.mean(error**2),
         'gender_loss': np.mean(female**2),
         'age_mae': np.mean(np.abs(error)),
+        'age_interval_error': np.nan,  # there is no range
         'gender_accuracy': np.mean((female > 0.5) == batch['gender'][sex]),
     }
     return averages, old.sum(), sex.sum()
@@ -74,7 +75,7 @@ def test_train_metrics_agree_over_devices_and_batch_sizes(num_devices, batch_siz
     computed = total.compute()
     assert set(computed) == set(averages)
     for name, value in averages.items():
-        assert float(computed[name]) == pytest.approx(value, rel=1e-5), name
+        assert float(computed[name]) == pytest.approx(value, rel=1e-5, nan_ok=True), name
 
 
 def test_train_metrics_on_a_single_device():
@@ -86,7 +87,9 @@ def test_train_metrics_on_a_single_device():
         return collect(predictions, batch, train_metrics.TrainMetrics.single_from_model_output)
 
     computed = step(predictions, batch).compute()
-    assert {k: float(v) for k, v in computed.items()} == pytest.approx(averages, rel=1e-5)
+    assert {k: float(v) for k, v in computed.items()} == pytest.approx(
+        averages, rel=1e-5, nan_ok=True
+    )
 
 
 def test_train_metrics_over_no_known_label_are_nan_without_a_warning():
@@ -106,14 +109,18 @@ def test_example_values_are_finite_and_hand_computed():
         'female_probability': jnp.array([0.7, 0.7, 0.3, 0.5, 0.5], jnp.float32),
     }
     batch = {
-        'age': jnp.array([13, jnp.nan, 28, 0, 50], jnp.float32),
+        'age': jnp.array([13, jnp.nan, 28, 0, jnp.nan], jnp.float32),
+        'age_min': jnp.array([13, jnp.nan, 28, 0, 60], jnp.float32),
+        'age_max': jnp.array([13, jnp.nan, 28, 9, jnp.inf], jnp.float32),
         'gender': jnp.array([1, 0, -1, 0, 0], jnp.int32),
         'mask': jnp.array([1, 1, 1, 0, 1], jnp.float32),
     }
     values = {k: v.tolist() for k, v in train_metrics.example_values(predictions, batch).items()}
     assert values == {
         'age_absolute_error': [3, 0, 2, 0, 0],
-        'age_mask': [1, 0, 1, 0, 1],
+        'age_mask': [1, 0, 1, 0, 0],
+        'age_interval_error': [0, 0, 0, 0, 10],  # The fourth is padding.
+        'age_interval_mask': [0, 0, 0, 0, 1],
         'gender_correct': [1, 0, 0, 0, 1],  # A tie is male.
         'gender_mask': [1, 1, 0, 0, 1],
     }

@@ -28,6 +28,7 @@ from hybrid.datasets.spool import Spool
 from hybrid.datasets.threads import map_in_threads
 
 _SOURCE = 'source.json'
+_AGE_FEATURES = table.AGE_BOUNDS
 _INSTRUCTIONS = """\
 Put faces.csv with the columns path, age, gender and, if wanted, group, split and a box (x, y,
 width, height) into that directory, or name the directory where it is: --config.data.manual_dir=DIR.
@@ -97,18 +98,19 @@ class Builder(tfds.core.ShardBasedBuilder):
     _spool: Spool | None = None
 
     def _info(self) -> tfds.core.DatasetInfo:
-        return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    'image': tfds.features.Image(shape=(None, None, 3), encoding_format='jpeg'),
-                    'age': tfds.features.Scalar(np.float32),
-                    'gender': tfds.features.ClassLabel(names=['male', 'female']),
-                    'id': tfds.features.Text(),
-                    'group': tfds.features.Text(),
-                    'leak': tfds.features.Scalar(np.bool_),
-                }
-            ),
-        )
+        features = {
+            'image': tfds.features.Image(shape=(None, None, 3), encoding_format='jpeg'),
+            'age': tfds.features.Scalar(np.float32),
+            'gender': tfds.features.ClassLabel(names=['male', 'female']),
+            'id': tfds.features.Text(),
+            'group': tfds.features.Text(),
+            'leak': tfds.features.Scalar(np.bool_),
+        }
+        # What was prepared before ages could be ranges holds exact ones, and is read as it is.
+        prepared = self.data_path / 'features.json'
+        if not prepared.exists() or '"age_min"' in prepared.read_text():
+            features |= {name: tfds.features.Scalar(np.float32) for name in _AGE_FEATURES}
+        return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
 
     def check_source(self, manual_dir: pathlib.Path) -> None:
         """Checks that the prepared dataset is that of the table in a folder, if there is one.
@@ -210,6 +212,7 @@ class Builder(tfds.core.ShardBasedBuilder):
             return {
                 'image': jpeg,
                 'age': face.age,
+                **{name: getattr(face, name) for name in _AGE_FEATURES},
                 'gender': face.gender,
                 'id': face.id,
                 'group': group,
@@ -269,13 +272,17 @@ def without_copies(usable: Sequence[Usable], drop: Any) -> list[Usable]:
         copies[one.digest].append(one)
     kept = []
     for members in copies.values():
-        ages = {one.face.age for one in members if not np.isnan(one.face.age)}
+        ages = {
+            (one.face.age_min, one.face.age_max)
+            for one in members
+            if not np.isnan(one.face.age_min)
+        }
         genders = {one.face.gender for one in members if one.face.gender >= 0}
         if max(len(ages), len(genders)) > 1:
             for one in members:
                 drop(one.face, 'conflicting_duplicate', f'group of {members[0].face.id}')
             continue
-        best = min(members, key=lambda one: np.isnan(one.face.age) + (one.face.gender < 0))
+        best = min(members, key=lambda one: np.isnan(one.face.age_min) + (one.face.gender < 0))
         kept.append(best)
         for one in members:
             if one is not best:

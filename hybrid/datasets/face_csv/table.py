@@ -8,13 +8,14 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from hybrid.datasets import ages
 from hybrid.datasets.cutting import Box
 from hybrid.datasets.face_csv import boxes
 
 COLUMNS = ('path', 'age', 'gender')
 OPTIONAL = ('group', 'split')
+AGE_BOUNDS = ('age_min', 'age_max')  # Both may stand instead of `age`, or beside it.
 GENDERS = {'male': 0, 'm': 0, 'female': 1, 'f': 1, '': -1}
-MAX_AGE = 130
 
 
 class Face(NamedTuple):
@@ -23,13 +24,15 @@ class Face(NamedTuple):
     Attributes:
       line: Its number in the file, from 1.
       path: Of the image.
-      age: Years, NaN if unknown.
+      age: Years, NaN if unknown, or if only a range is known.
       gender: 0 male, 1 female, -1 unknown.
       group: What may not straddle a split; '' if not said.
       split: '' if the table has no such column.
       box: Where in its picture the face is; None if that is not said.
       whole: Whether the picture is the face: the table has no columns of a box.
       photo: The picture that the face is from.
+      age_min: Lower end of what is known of the age, in years; `age` itself if that is known.
+      age_max: Its upper end; infinite for a range such as 70+.
     """
 
     line: int
@@ -41,6 +44,8 @@ class Face(NamedTuple):
     box: Box | None = None
     whole: bool = True
     photo: str = ''
+    age_min: float = math.nan
+    age_max: float = math.nan
 
     @property
     def id(self) -> str:
@@ -94,17 +99,20 @@ def read_table(path: pathlib.Path) -> list[Face]:
 
 
 def _check_columns(path: pathlib.Path, names: Sequence[str]) -> boxes.Columns | None:
-    missing = [name for name in COLUMNS if name not in names]
+    of_ages = set(AGE_BOUNDS) <= set(names)
+    missing = [name for name in COLUMNS if name not in names and not (name == 'age' and of_ages)]
     if missing or len(set(names)) < len(names):
         raise ValueError(
             f'{path}, line 1: columns {", ".join(names)}; there must be {", ".join(COLUMNS)}, and '
-            f'there may be {", ".join(OPTIONAL)}, each once'
+            f'there may be {", ".join(OPTIONAL)}, each once; {" and ".join(AGE_BOUNDS)} may stand '
+            'instead of age'
         )
     try:
         box_columns = boxes.find(names)
     except ValueError as error:
         raise ValueError(f'{path}, line 1: {error}') from None
-    for name in set(names) - {*COLUMNS, *OPTIONAL, *(box_columns or ())} - boxes.of_crops(names):
+    known = {*COLUMNS, *OPTIONAL, *(AGE_BOUNDS if of_ages else ()), *(box_columns or ())}
+    for name in set(names) - known - boxes.of_crops(names):
         # Who misspells `group` must not get a split that leaks.
         for meant in difflib.get_close_matches(name.lower(), set(OPTIONAL) - set(names), 1, 0.75):
             raise ValueError(f'{path}, line 1: column {name!r}: is it meant to be {meant!r}?')
@@ -118,15 +126,9 @@ def _parse(line: int, row: dict[str, str], box_columns: boxes.Columns | None) ->
     cells = {name: cell.strip() for name, cell in row.items()}
     if not cells['path']:
         raise ValueError('the path is empty')
-    try:
-        age = float(cells['age'] or 'nan')
-    except ValueError:
-        age = math.inf
-    if not (0 <= age <= MAX_AGE or cells['age'] == ''):
-        raise ValueError(
-            f'age {cells["age"]!r} is no number of years from 0 to {MAX_AGE}; leave the cell empty '
-            'if it is unknown'
-        )
+    age = ages.parse(cells.get('age', ''))
+    if set(AGE_BOUNDS) <= set(cells):
+        age = ages.join(age, *(cells[name] for name in AGE_BOUNDS))
     gender = GENDERS.get(cells['gender'].lower())
     if gender is None:
         raise ValueError(
@@ -139,11 +141,13 @@ def _parse(line: int, row: dict[str, str], box_columns: boxes.Columns | None) ->
     return Face(
         line,
         cells['path'],
-        age,
+        age.exact,
         gender,
         cells.get('group', ''),
         split,
         box=boxes.parse(cells, box_columns) if box_columns else None,
         whole=not box_columns,
         photo=cells['photo'] if boxes.of_crops(cells) else cells['path'],
+        age_min=age.low,
+        age_max=age.high,
     )

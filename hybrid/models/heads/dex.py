@@ -10,7 +10,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from hybrid.models.heads.head import YEARS, Head, average_log_probabilities, dense_layers
+from hybrid.models.heads.head import (
+    YEARS,
+    Head,
+    age_labels,
+    average_log_probabilities,
+    dense_layers,
+)
 
 
 class DexHead(Head):
@@ -35,12 +41,21 @@ class DexHead(Head):
         The target of an age between two years is shared by both, so that its expectation is the
         age: 30.25 years are year 30 by 0.75 and year 31 by 0.25. An age above the last year is
         taken for that.
+
+        Of a range it is the negative logarithm of the probability of all its years together; an end
+        between two years counts the year outside in part, likewise.
         """
-        known = ~jnp.isnan(labels['age'])
-        age = jnp.clip(jnp.where(known, labels['age'], 0.0), 0.0, YEARS - 1.0)
-        targets = jnp.maximum(1.0 - jnp.abs(age[:, None] - jnp.arange(YEARS)), 0.0)
-        values = -jnp.sum(targets * outputs, axis=-1)
-        return jnp.where(known, values, 0.0), known.astype(jnp.float32)
+        lower, upper, known = age_labels(labels)
+        lower, upper = jnp.clip(lower, 0.0, YEARS - 1.0), jnp.clip(upper, 0.0, YEARS - 1.0)
+        years = jnp.arange(YEARS, dtype=jnp.float32)
+        distance = jnp.abs(years - jnp.clip(years, lower[:, None], upper[:, None]))
+        targets = jnp.maximum(1.0 - distance, 0.0)
+        values = jnp.where(
+            lower == upper,
+            -jnp.sum(targets * outputs, axis=-1),
+            -jax.nn.logsumexp(outputs, axis=-1, b=targets),
+        )
+        return jnp.where(known > 0, values, 0.0), known
 
     def predict(self, outputs: jax.Array) -> dict[str, jax.Array]:
         """See `Head`; the predicted age is the expectation."""

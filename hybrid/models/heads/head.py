@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from hybrid.scores.outcomes import age_bounds
+
 # A head that predicts a distribution of ages predicts one over the years 0, 1, ..., YEARS - 1.
 YEARS = 101
 
@@ -41,12 +43,14 @@ class Head(nn.Module):
 
         Args:
           outputs: Of this head, or from `average`.
-          labels: The columns of the batch, [B] each: `age` in years (NaN = unknown), `gender`
-            (0 = male, 1 = female, -1 = unknown), and others that a dataset may have.
+          labels: The columns of the batch, [B] each: `age` in years (NaN = unknown, or a range),
+            `age_min` and `age_max`, for which see `age_labels`, `gender` (0 = male, 1 = female,
+            -1 = unknown), and others that a dataset may have.
 
         Returns:
           Losses [B], and `known` [B], which is 1 where the label is known and 0 elsewhere; both
-          float32. Where the label is unknown the loss and its gradient must be exactly 0.
+          float32. Where the label is unknown the loss and its gradient must be exactly 0. A head
+          that cannot learn from ranges of age takes them for unknown: it reads `age` alone.
         """
         raise NotImplementedError
 
@@ -71,6 +75,23 @@ class Head(nn.Module):
           stand for probabilities) must average what they mean instead.
         """
         return jax.tree.map(lambda *x: functools.reduce(jnp.add, x) / len(x), *outputs)
+
+
+def age_labels(labels: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What is known of ages, for the loss of an age head.
+
+    Args:
+      labels: As for `Head.loss`; without `age_min` and `age_max` all ages are exact.
+
+    Returns:
+      Lower bounds [B] and upper bounds [B] in years, the same where an age is exact; the upper
+      bound of a range such as 70+ is infinite. And `known` [B], float32: 1 where something is
+      known, and 0 where nothing is; there the bounds are 0.
+    """
+    lower, upper = age_bounds(labels)
+    known = ~jnp.isnan(lower)
+    lower, upper = jnp.where(known, lower, 0.0), jnp.where(known, upper, 0.0)
+    return lower, upper, known.astype(jnp.float32)
 
 
 def dense_layers(features: jax.Array, hidden: int, size: int) -> jax.Array:

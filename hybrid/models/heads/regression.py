@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 from ml_collections import ConfigDict
 
-from hybrid.models.heads.head import Head, dense_layers
+from hybrid.models.heads.head import Head, age_labels, dense_layers
 
 # The values of `config.loss.age`.
 AGE_LOSSES = ('mse', 'l1', 'huber')
@@ -48,12 +48,18 @@ class RegressionHead(Head):
     def loss(
         self, outputs: jax.Array, labels: Mapping[str, jax.Array]
     ) -> tuple[jax.Array, jax.Array]:
-        """See `Head`; raises ValueError if the kind is unknown."""
-        age = labels['age']
-        known = ~jnp.isnan(age)
+        """See `Head`; raises ValueError if the kind is unknown.
+
+        The error of a range is the distance to it, and so 0 inside: to the nearest age that it
+        allows.
+        """
+        lower, upper, known = age_labels(labels)
         # Selected before the loss, not after it: the gradient of a NaN times 0 would be NaN.
-        error = jnp.where(known, outputs, 0.0) - jnp.where(known, age, 0.0)
-        error = error.astype(jnp.float32) / self.age_scale
+        predicted = jnp.where(known > 0, outputs, 0.0)
+        error = predicted - jax.lax.stop_gradient(jnp.clip(predicted, lower, upper))
+        # Of 0 itself, |e| has a gradient.
+        inside = (lower < upper) & (lower <= predicted) & (predicted <= upper)
+        error = jnp.where(inside, 0.0, error).astype(jnp.float32) / self.age_scale
         if self.kind == 'mse':
             values = jnp.square(error)
         elif self.kind == 'l1':
@@ -62,7 +68,7 @@ class RegressionHead(Head):
             values = optax.huber_loss(error, delta=self.huber_delta)
         else:
             raise ValueError(f'unknown age loss {self.kind!r}; known: {", ".join(AGE_LOSSES)}')
-        return values, known.astype(jnp.float32)
+        return values, known
 
     def predict(self, outputs: jax.Array) -> dict[str, jax.Array]:
         """See `Head`; nobody is younger than 0."""
