@@ -181,6 +181,16 @@ def test_progress_off_a_terminal_is_one_line_a_call(clock):
     )
 
 
+def test_progress_on_ranges_of_age_shows_their_error(clock):
+    stream = io.StringIO()
+    scores = {'validation/age/interval_error': 3.456, 'validation/gender/accuracy': 0.5}
+    for mae in (float('nan'), 7.0):
+        Progress(100, 20, stream).show(30, scores | {'validation/age/mae': mae})
+    lines = stream.getvalue().splitlines()
+    assert lines[0].endswith('| validation interval error 3.46 gender 50.0 %')
+    assert lines[1].endswith('| validation MAE 7.00 interval error 3.46 gender 50.0 %')
+
+
 def test_progress_on_a_terminal_stays_in_its_line(clock, columns):
     stream = Terminal()
     with Progress(100, 0, stream) as progress:

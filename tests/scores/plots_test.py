@@ -137,6 +137,11 @@ def test_training_curves_of_a_run_that_was_cut_short(tmp_path, saved):
     assert curves[1] == [[[100, 9]], [[200, 8]]]
     assert curves[2] == [[[200, 75]], []]
     assert curves[3] == [[[100, 0.1]]]
+    lines = [{'step': 100, 'train/age_mae': None, 'train/age_interval_error': 4.0}]
+    path.write_text('\n'.join(map(json.dumps, lines)))
+    plots.plot_training_curves(path, tmp_path / 'ranges.png')
+    assert [line.get_xydata().tolist() for line in saved[1].axes[1].lines][-1] == [[100, 4]]
+    assert saved[1].axes[1].get_ylabel() == 'age MAE, dotted: of ranges (years)'
     path.write_text('')
     plots.plot_training_curves(path, tmp_path / 'empty.png')
     assert is_picture(tmp_path / 'empty.png')
