@@ -8,7 +8,7 @@ Evaluation sees every example once: the last batch is padded, and `mask` says wh
 import collections
 import itertools
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator
 from concurrent import futures
 from typing import Any
 
@@ -17,6 +17,7 @@ import grain
 import numpy as np
 import tensorflow_datasets as tfds
 
+from hybrid.data import split_names
 from hybrid.datasets.images import resize
 from hybrid.scores.outcomes import age_bounds
 
@@ -38,9 +39,9 @@ def read_columns(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, np.
       `age_max` likewise, see `Examples`.
 
     Raises:
-      ValueError: for a split that the dataset does not have.
+      ValueError: for a split that the dataset does not have, or that has an example twice.
     """
-    check_split(builder, split)
+    split_names.check(builder, split)
     features = builder.info.features
     assert features is not None
     source = builder.as_data_source(split, decoders={'image': tfds.decode.SkipDecoding()})
@@ -52,6 +53,7 @@ def read_columns(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, np.
                 values.append(example[name])
     columns = {name: _column(values) for name, values in rows.items()}
     columns['age_min'], columns['age_max'] = age_bounds(columns)
+    split_names.check_once(split, columns['id'])
     return columns
 
 
@@ -64,36 +66,6 @@ def _column(values: list[Any]) -> np.ndarray:
 def is_known(columns: Mapping[str, np.ndarray], kind: str) -> np.ndarray:
     """Where the `kind` of label, 'age' or 'gender', is known in columns of `read_columns`, [N]."""
     return ~np.isnan(age_bounds(columns)[0]) if kind == 'age' else columns['gender'] >= 0
-
-
-def check_split(builder: tfds.core.DatasetBuilder, split: str) -> None:
-    """Raises ValueError if `split` is none of the splits, which it names, or has no example."""
-    known = list(builder.info.splits)
-    if split.split('[')[0] not in known:
-        raise ValueError(
-            f'{builder.info.full_name} has no split {split!r}; it has {", ".join(sorted(known))}'
-        )
-    if not builder.info.splits[split].num_examples:
-        raise ValueError(f'{builder.info.full_name}: split {split!r} holds no example')
-
-
-def check_disjoint(columns: Mapping[str, Mapping[str, np.ndarray]]) -> None:
-    """Checks that splits share no example, by id.
-
-    Args:
-      columns: Split name to what `read_columns` gives.
-
-    Raises:
-      ValueError: when two do: a model must not be selected or tested on what it was trained on.
-    """
-    for one, other in itertools.combinations(columns, 2):
-        shared = np.intersect1d(columns[one]['id'], columns[other]['id'])
-        if len(shared):
-            raise ValueError(
-                f'splits {one!r} and {other!r} share {len(shared)} examples, such as '
-                f'{str(shared[0])!r}; change config.data.train_split, validation_split or '
-                "test_split ('' for none)"
-            )
 
 
 class Examples:
@@ -203,7 +175,7 @@ def create_train_iterator(
       `age`, `age_min` and `age_max` float32 [B] years (NaN unknown), `gender` int32 [B] (-1
       unknown), `mask` float32 [B] of ones, `position` int32 [B], the place in the global batch.
     """
-    check_split(builder, split)
+    split_names.check(builder, split)
     examples = Examples(builder, split, resize_size, cache_bytes)
     if not len(examples):
         raise ValueError(f'{builder.info.full_name}: split {split!r} is empty')
@@ -246,7 +218,7 @@ def evaluation_batches(
       Dicts as of `create_train_iterator`, with `index` int32 [B], the place in the split, instead
       of `position`. Padding has mask 0, index -1 and a black image.
     """
-    check_split(builder, split)
+    split_names.check(builder, split)
     examples = Examples(builder, split, resize_size)
     steps = -(-len(examples) // batch_size)
 

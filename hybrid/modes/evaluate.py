@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from hybrid import devices, files
-from hybrid.data import input_pipeline, prepared
+from hybrid.data import input_pipeline, prepared, split_names
 from hybrid.datasets import geometry
 from hybrid.default_config import check_config
 from hybrid.runs import leaks, member_weights, predictions, trained, workdir
@@ -68,7 +68,7 @@ def open_dataset(
     other = any(map(leaks.is_other, configs, folders))
     config = leaks.without_own_parameters(configs[0], folders[0])
     builder = prepared.create_prepared_builder(config)
-    input_pipeline.check_split(builder, split)
+    split_names.check(builder, split)
     return builder, other
 
 
@@ -116,7 +116,7 @@ def evaluate_split(
     joined = joining.join(predicted, labels, constant, subgroups, members, weights)
     metrics = {}
     if devices.is_main_process():
-        name = split.replace('/', '_')
+        name = ''.join(split.split()).replace('/', '_')
         if other:
             name = f'{builder.info.full_name.replace("/", "_")}/{name}'
         output = folder / 'evaluation' / name

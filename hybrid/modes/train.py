@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from hybrid import devices
-from hybrid.data import input_pipeline, prepared
+from hybrid.data import input_pipeline, prepared, split_names
 from hybrid.datasets import geometry
 from hybrid.default_config import check_config
 from hybrid.modes import evaluate
@@ -149,11 +149,15 @@ def train_and_evaluate(
         initialization.check(config)
     builder = prepared.create_prepared_builder(config)
     data = config.data
-    splits = [name for name in (data.train_split, data.validation_split, data.test_split) if name]
+    roles = ('train_split', 'validation_split', 'test_split')
+    splits = [data[role] for role in roles if data[role]]
+    for role in roles:
+        if data[role]:
+            split_names.check(builder, data[role], f'config.data.{role}')
     columns = {split: input_pipeline.read_columns(builder, split) for split in splits}
     if len(columns) < len(splits):
         raise ValueError(f'config.data names a split twice: {", ".join(splits)}')
-    input_pipeline.check_disjoint(columns)
+    split_names.check_disjoint(columns)
     record = workdir_lib.describe_dataset(
         builder.info.full_name, columns, data.train_split, geometry.of(builder)
     )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrid.data import input_pipeline, prepared
+from hybrid.data import input_pipeline, prepared, split_names
 from hybrid.runs import address, workdir
 from hybrid.runs.trained import Trained
 
@@ -85,16 +85,19 @@ def seen_in_training(
       configs: The configs of the workdirs, with overrides.
       folders: The workdirs.
       own_split: The split that is evaluated if it belongs to the models' own dataset, else None.
-        On the own dataset only the runs count that they started from; if such a run was chosen on
-        the same validation split, that is no leak.
+        On a split that a run was trained, chosen or tested on, only the runs count that it started
+        from; if such a run was chosen on the same validation split, that is no leak.
 
     Returns:
       bool [N]; False, after a warning, where a training's dataset is not prepared on this machine.
     """
     seen = np.zeros(len(columns['id']), bool)
     pairs = zip(configs, folders, strict=True)
-    first = 0 if own_split is None else 1
-    runs = [(config, run) for config, folder in pairs for run in _with_earlier_runs(folder)[first:]]
+    runs = []
+    for config, folder in pairs:
+        all_runs = _with_earlier_runs(folder)
+        known = own_split is not None and _has_role(own_split, workdir.load_config(folder).data)
+        runs += [(config, run) for run in all_runs[1 if known else 0 :]]
     for config, folder in runs:
         own = workdir.load_config(folder).data
         builder = prepared.find_prepared(own, (config.data.data_dir, own.data_dir))
@@ -107,7 +110,7 @@ def seen_in_training(
             )
             continue
         splits = [own.train_split]
-        if own_split is None or own_split != config.data.validation_split:
+        if own_split is None or not split_names.same(own_split, config.data.validation_split):
             splits.append(own.validation_split)
         for split in filter(None, splits):
             trained_on = input_pipeline.read_columns(builder, split)
@@ -125,6 +128,12 @@ def seen_in_training(
                 )
             seen |= shared
     return seen
+
+
+def _has_role(split: str, own: ConfigDict) -> bool:
+    """Whether a run knows a split as what it is trained on, chosen on or tested on."""
+    roles = (own.train_split, own.validation_split, own.test_split)
+    return any(split_names.same(split, role) for role in roles)
 
 
 def _with_earlier_runs(folder: pathlib.Path) -> list[pathlib.Path]:

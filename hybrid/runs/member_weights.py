@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from hybrid import devices, files
-from hybrid.data import input_pipeline
+from hybrid.data import input_pipeline, split_names
 from hybrid.runs import predictions, trained, workdir
 from hybrid.runs.trained import Trained
 from hybrid.scores import combination
@@ -73,12 +73,13 @@ def find_or_fit(
     if not validation:
         raise ValueError("config.ensemble.weights='validation' needs config.data.validation_split")
     fitted_to = source(models, members)
-    found = load(folder, fitted_to) if split != validation else None
+    on_it = split_names.same(split, validation)
+    found = None if on_it else load(folder, fitted_to)
     # To predict takes all processes, so all of them have to agree.
     if not devices.any_process(found is None):
         assert found is not None
         return found
-    if split != validation:
+    if not on_it:
         predicted, on_validation = predictions.predict_members(models, builder, validation)
         if on_validation != list(members):
             raise ValueError(f'members {members} predict {split}, {on_validation} {validation}')

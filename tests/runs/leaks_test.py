@@ -159,6 +159,19 @@ def test_what_a_run_began_with_may_leak_into_its_own_test_split(
     assert not seen('train').any()
 
 
+def test_a_split_that_holds_part_of_the_training_marks_it(trained_on_tiny, tiny_builder):
+    config, folder = trained_on_tiny
+
+    def seen(split):
+        columns = input_pipeline.read_columns(tiny_builder, split)
+        found = leaks.seen_in_training(columns, [config], [folder], split)
+        return [name.split('_')[0] for name in columns['id'][found]]
+
+    assert seen('test') == seen('train') == seen('validation') == []
+    assert seen('train[:5]+test') == ['train'] * 5
+    assert seen('test+validation') == ['validation'] * 23
+
+
 def test_it_is_said_when_the_training_data_are_not_there(trained_on_tiny, tmp_path, caplog):
     config, folder = trained_on_tiny
     config.data.data_dir = str(tmp_path / 'nowhere')
