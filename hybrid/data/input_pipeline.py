@@ -8,7 +8,7 @@ Evaluation sees every example once: the last batch is padded, and `mask` says wh
 import collections
 import itertools
 import math
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent import futures
 from typing import Any
 

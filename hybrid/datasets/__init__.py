@@ -20,7 +20,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from hybrid.datasets import cutting
+from hybrid.datasets import cutting, origin
 
 _LEFT_OVER_SECONDS = 3600
 _REGISTERED: dict[str, type[tfds.core.DatasetBuilder]] = {}
@@ -74,7 +74,8 @@ def create_builder(
         raise ValueError(f'data.dataset={dataset!r}: no dataset {name!r}. {_known(name, names())}')
     builder = _builder_class(name)
     configs = {config.name: config for config in builder.BUILDER_CONFIGS}
-    if getattr(builder, 'ANY_CONFIG_NAME', False) and re.fullmatch(r'\w+', config_name):
+    if getattr(builder, 'ANY_CONFIG_NAME', False) and config_name:
+        _check_own_name(dataset)
         default = builder.BUILDER_CONFIGS[0]
         configs.setdefault(config_name, dataclasses.replace(default, name=config_name))
     if config_name and config_name not in configs:
@@ -88,6 +89,20 @@ def create_builder(
     default = next(iter(configs.values()), tfds.core.BuilderConfig(name=''))
     config = override_config(configs.get(config_name, default), parameters or {})
     return builder(config=config, data_dir=folder)
+
+
+def _check_own_name(dataset: str) -> None:
+    """Raises ValueError unless a name that somebody chose can be that of a folder."""
+    name, _, own = dataset.partition('/')
+    # TFDS takes what looks like a version for one.
+    if re.fullmatch(r'\w([\w.+-]*\w)?', own) and not re.fullmatch(r'\d+(\.\d+){2}', own):
+        return
+    better = re.sub(r'\W+', '_', own).strip('_')
+    better = f'faces_{better}'.rstrip('_') if better.replace('_', '').isdigit() else better
+    raise ValueError(
+        f'data.dataset={dataset!r}: a name of your own has letters, digits, and between them '
+        f'_ - . or +, and is no version number, such as {name}/{better or "mine"}'
+    )
 
 
 def override_config(
@@ -138,17 +153,23 @@ def prepare(
     Raises:
       FileNotFoundError: the files that must be obtained by hand are not there.
       ValueError: they are damaged, or `builder.data_dir` exists without being a prepared dataset,
-        or is one made from other files.
+        or is one made from other files than there are in `manual_dir`, see `origin`.
     """
+    folder = pathlib.Path(manual_dir).expanduser()
+    if manual_dir and folder.is_file():
+        raise ValueError(
+            f'config.data.manual_dir={manual_dir} is a file; name its folder, {folder.parent}'
+        )
     _remove_left_over(builder)
     if builder.data_path.exists():
         if builder.is_prepared():
-            check_source = getattr(builder, 'check_source', None)
-            if check_source and manual_dir:
-                check_source(pathlib.Path(manual_dir).expanduser())
+            if manual_dir:
+                origin.check(builder.data_path, folder, getattr(builder, 'read_meaning', None))
+                if check_source := getattr(builder, 'check_source', None):
+                    check_source(folder)
             return
         raise ValueError(f'{builder.data_dir} is not a prepared dataset: remove it, then prepare')
-    manual_dir = os.path.expanduser(manual_dir) or str(builder.data_dir_root / 'downloads/manual')
+    source = str(folder) if manual_dir else str(builder.data_dir_root / 'downloads/manual')
     print(f'preparing {builder.info.full_name} in {builder.data_dir_root}', flush=True)
     # TFDS prints sizes it does not know, and its bars know no totals; the builders show their own.
     for name in ('_log_download_bytes', '_log_download_done'):
@@ -159,7 +180,7 @@ def prepare(
     try:
         builder.download_and_prepare(
             file_format='array_record',
-            download_config=tfds.download.DownloadConfig(manual_dir=manual_dir),
+            download_config=tfds.download.DownloadConfig(manual_dir=source),
         )
     except Exception:
         # Another process may have prepared it meanwhile, and only one can move it into place.

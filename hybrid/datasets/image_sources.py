@@ -5,6 +5,8 @@ say is checked first.
 """
 
 import contextlib
+import errno
+import hashlib
 import os
 import pathlib
 import stat
@@ -15,6 +17,8 @@ from typing import NamedTuple
 from hybrid.datasets.progress import ProgressBar
 
 MAX_FILE_BYTES = 64 * 2**20
+_SUFFIXES = {'.jpg', '.jpeg', '.png', '.gif', '.bmp', '.tif', '.tiff', '.webp', '.avif', '.jp2'}
+_NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class RefusedError(Exception):
@@ -36,18 +40,76 @@ def is_unsafe(path: str) -> bool:
     return not parts or path.startswith('/') or '..' in parts or '\0' in path
 
 
+def is_image(path: str | os.PathLike) -> bool:
+    """Whether a file is called as images are."""
+    return os.path.splitext(path)[1].lower() in _SUFFIXES
+
+
+def list_files(folder: pathlib.Path, below: bool) -> list[pathlib.Path]:
+    """Lists the files of a folder, and those of the folders below it if wanted, sorted."""
+    found = folder.rglob('*') if below else folder.iterdir()
+    return sorted(path for path in found if not path.is_dir())
+
+
+class Seen(NamedTuple):
+    """What a file was when it was looked at.
+
+    Attributes:
+      size: In bytes; -1 if it was not there.
+      modified: When, in nanoseconds.
+      digest: Of the content, see `digest`; '' if it was not read.
+    """
+
+    size: int = -1
+    modified: int = 0
+    digest: str = ''
+
+
+def digest(content: bytes) -> str:
+    """Returns 64 bits of the sha256 as text: enough to tell whether a file is still the same."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
 class Folder:
     """The files of a folder. A link in it is followed if it does not lead out of it.
 
     Args:
       root: The folder.
+      own_links: Whether the folder is somebody's own, who may have put links to other folders into
+        it: what lies in those, and does not lead out of them, is read, too. A table of paths from
+        elsewhere cannot name what is outside, for it cannot make a link.
+      confined: Whether links are looked at; not if paths are from the folder itself.
+
+    Attributes:
+      links: Where each link leads that is taken for one's own, by its name.
+      seen: What the files were that were read or missing, by path.
     """
 
-    def __init__(self, root: pathlib.Path):
-        self._root = os.path.realpath(root)
+    def __init__(self, root: pathlib.Path, own_links: bool = False, confined: bool = True):
+        self._given, self._root = os.path.abspath(root), os.path.realpath(root)
+        self._confined = confined
+        self.links: dict[str, str] = {}
+        self.seen: dict[str, Seen] = {}
+        if own_links and os.path.isdir(self._root):
+            for entry in os.scandir(self._root):
+                if entry.is_symlink() and entry.is_dir():
+                    self.links[entry.name] = os.path.realpath(entry.path)
 
     def __str__(self) -> str:
         return self._root
+
+    def locate(self, path: str) -> str:
+        """Brings a path into the form that is read: relative to the folder, written with /.
+
+        A path that leads elsewhere comes back as it is, and is refused when it is read.
+        """
+        if '\\' in path and not os.path.exists(os.path.join(self._root, path)):
+            path = path.replace('\\', '/')  # as Windows writes it
+        if os.path.isabs(path):
+            for root in (self._given, self._root):
+                if (inside := pathlib.Path(path)).is_relative_to(root):
+                    return inside.relative_to(root).as_posix()
+        return path
 
     def size(self, path: str) -> int:
         """Bytes of a file.
@@ -55,29 +117,40 @@ class Folder:
         Raises:
           RefusedError: when it is not read.
         """
-        return self._find(path)[1]
+        return self._find(path)[1].st_size
 
     def read(self, path: str) -> bytes:
-        """The content of a file.
+        """The content of a file; may be called in several threads.
 
         Raises:
           RefusedError: when it is not read.
         """
-        return pathlib.Path(self._find(path)[0]).read_bytes()
+        real, status = self._find(path)
+        content = pathlib.Path(real).read_bytes()
+        self.seen[path] = Seen(status.st_size, status.st_mtime_ns, digest(content))
+        return content
 
-    def _find(self, path: str) -> tuple[str, int]:
+    def _find(self, path: str) -> tuple[str, os.stat_result]:
         if is_unsafe(path):
-            raise RefusedError('unsafe_path', 'absolute or with ..')
+            raise RefusedError('unsafe_path', f'it leads out of {self._root}')
         real = os.path.realpath(os.path.join(self._root, path))
-        if not real.startswith(os.path.join(self._root, '')):
+        link = self.links.get(pathlib.PurePosixPath(path).parts[0], self._root)
+        if self._confined and not any(
+            real.startswith(os.path.join(root, '')) for root in (self._root, link)
+        ):
             raise RefusedError('unsafe_path', f'a link that leads out of {self._root}')
         try:
             status = os.stat(real)
-        except (FileNotFoundError, NotADirectoryError):
-            raise RefusedError('missing_file') from None
+        except OSError as error:
+            if error.errno not in _NOTHING_THERE:
+                raise
+            self.seen[path] = Seen()
+            folder = os.path.dirname(real)
+            detail = '' if os.path.isdir(folder) else f'there is no folder {folder}'
+            raise RefusedError('missing_file', detail) from None
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
             raise RefusedError('not_a_regular_file', 'a folder, a device, or over 64 MiB')
-        return real, status.st_size
+        return real, status
 
 
 class _Member(NamedTuple):

@@ -27,6 +27,16 @@ class Quarantine:
         """Number of dropped files by reason, in the order of the reasons' names."""
         return dict(sorted(collections.Counter(reason for _, reason, _ in self._rows).items()))
 
+    def summary(self) -> str:
+        """Says in one line how many were dropped and why, and the first of the commonest reason."""
+        if not self._rows:
+            return 'there is none'
+        counts = self.counts
+        reasons = ', '.join(f'{reason} {count:,}' for reason, count in counts.items())
+        commonest = max(counts, key=counts.__getitem__)
+        file, _, detail = next(row for row in self._rows if row[1] == commonest)
+        return f'{reasons}; the first {commonest} is {file}' + (f' ({detail})' if detail else '')
+
     def write(self, directory: epath.PathLike, *, files: int, kept: int, **more: int) -> None:
         """Writes `quarantine.csv` and `quarantine.json` and prints the counts in one line.
 

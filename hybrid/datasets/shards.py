@@ -63,6 +63,9 @@ class Shards:
       dropped: Gets what is refused.
       name: Of an item in `dropped`.
 
+    Raises:
+      ValueError: when there is no item.
+
     Attributes:
       kept: How many examples were written.
     """
@@ -82,6 +85,8 @@ class Shards:
             item for shards in self._shards.values() for shard in shards for item in shard
         ]
         self._loaded = map_in_threads(self._try, everything)
+        if not everything:
+            raise ValueError(f'{source}: none of its images can be used: {dropped.summary()}')
         print(
             f'{source}: reading {len(everything):,} images; if interrupted, this starts again from '
             'nothing',
@@ -117,7 +122,10 @@ class Shards:
                 self.kept[split] += 1
                 yield item.id, example
             if last and not self.kept[split]:
-                raise ValueError(f'{self._source}: no example is left for split {split!r}')
+                raise ValueError(
+                    f'{self._source}: no example is left for split {split!r}, of '
+                    f'{self._bar.total:,} in all; dropped: {self._dropped.summary()}'
+                )
         except BaseException:
             self._close()
             raise

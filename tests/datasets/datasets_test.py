@@ -28,7 +28,12 @@ def test_builder_names_and_parameters(tmp_path):
     [
         ('utkfacs', {}, "no dataset 'utkfacs'. Did you mean 'utkface'"),
         ('utkface/coral', {}, "no config 'coral'. Did you mean 'coral_21_60'"),
-        ('face_csv/a b', {}, "face_csv has no config 'a b'"),
+        ('face_csv/a b', {}, 'has letters, digits, and between them _ - . or +'),
+        ('face_csv/a b', {}, 'such as face_csv/a_b'),
+        ('face_csv/../x', {}, 'such as face_csv/x'),
+        ('face_csv/.hidden', {}, 'such as face_csv/hidden'),
+        ('face_csv/mine/', {}, 'such as face_csv/mine'),
+        ('face_csv/1.0.0', {}, 'no version number, such as face_csv/faces_1_0_0'),
         ('imdb_wiki/imbd', {}, "no config 'imbd'. Did you mean 'imdb'"),
         ('imdb_wiki', {'databases': ['a']}, "databases=('a',) must be of imdb, wiki"),
         ('imdb_wiki', {'min_age': 50, 'max_age': 20}, 'min_age=50.0 is above max_age=20.0'),
@@ -47,6 +52,13 @@ def test_wrong_names_and_parameters_are_refused_in_one_line(tmp_path, name, para
     with pytest.raises(ValueError, match=re.escape(message)) as error:
         datasets.create_builder(name, str(tmp_path), parameters)
     assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('name', ['appa-real', 'fairface0.25', 'a+b', 'größe', '2024', '_x'])
+def test_names_of_ones_own_may_have_hyphens_and_dots(tmp_path, name):
+    builder = datasets.create_builder(f'face_csv/{name}', str(tmp_path))
+    assert builder.info.full_name == f'face_csv/{name}/1.0.0'
+    assert builder.data_path == tmp_path / 'face_csv' / name / '1.0.0'
 
 
 def prepare_tiny(data_dir):

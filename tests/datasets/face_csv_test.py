@@ -1,3 +1,4 @@
+import hashlib
 import io
 import json
 import math
@@ -216,13 +217,49 @@ def test_another_table_is_not_taken_for_the_one_that_was_prepared(tmp_path):
     first = write_faces(tmp_path / 'first', many())
     second = write_faces(tmp_path / 'second', many(61))
     builder = prepare(first, tmp_path / 'data', 'face_csv')
-    assert json.loads((builder.data_path / 'source.json').read_text())['csv'].startswith(str(first))
     prepare(first, tmp_path / 'data', 'face_csv')
     prepare(tmp_path / 'elsewhere', tmp_path / 'data', 'face_csv')  # the data are enough
+    with pytest.raises(ValueError, match=r'was made from other files .*face_csv/NAME'):
+        prepare(second, tmp_path / 'data', 'face_csv')
+    # A table that says the same, and one that a former version of this program prepared.
+    text = (first / 'faces.csv').read_text()
+    (first / 'faces.csv').write_text(text.replace(',', ';'))
+    prepare(first, tmp_path / 'data', 'face_csv')
+    (builder.data_path / 'sources.csv').unlink()
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    (builder.data_path / 'source.json').write_text(json.dumps({'csv': 'x', 'sha256': digest}))
     with pytest.raises(ValueError, match=r'was made from another table .*face_csv/NAME'):
         prepare(second, tmp_path / 'data', 'face_csv')
+    (first / 'faces.csv').write_text(text)
+    (first / 'faces/0.jpg').write_bytes(jpeg(999))
+    prepare(first, tmp_path / 'data', 'face_csv')
     named = prepare(second, tmp_path / 'data', 'face_csv/second')
     assert len(read_all(named)) == 61
+
+
+def test_images_replaced_under_their_names_are_not_passed_over(tmp_path):
+    manual_dir = write_faces(tmp_path / 'mine', many())
+    builder = prepare(manual_dir, tmp_path / 'data', 'face_csv')
+    before = {path: path.read_bytes() for path in builder.data_path.iterdir()}
+    write_faces(manual_dir, [(jpeg(1000 + k), *row[1:]) for k, row in enumerate(many())])
+    with pytest.raises(ValueError, match=r'faces/\d+\.jpg had another .*, and 59 more differ'):
+        prepare(manual_dir, tmp_path / 'data', 'face_csv')
+    assert {path: path.read_bytes() for path in builder.data_path.iterdir()} == before
+    datasets.prepare(builder, '')
+
+
+def test_folds_are_of_equal_shares_and_keep_groups_together(tmp_path):
+    rows = [(*row, f'p{k // 2}') for k, row in enumerate(many(80))]
+    manual_dir = write_faces(tmp_path / 'mine', rows, 'path,age,gender,group')
+    builder = prepare(manual_dir, tmp_path / 'data', 'face_csv/mine', folds=4)
+    sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
+    assert sizes.keys() == {'fold0', 'fold1', 'fold2', 'fold3'}
+    assert sum(sizes.values()) == 80
+    found = groups_and_splits(builder)
+    assert len(found) == 40
+    assert all(len(splits) == 1 for splits in found.values())
+    with pytest.raises(ValueError, match='folds=1 must be 0, or lie between 2 and 1000'):
+        datasets.create_builder('face_csv/mine', str(tmp_path), {'folds': 1})
 
 
 def test_table_and_folder_may_have_other_names(tmp_path):
@@ -239,7 +276,10 @@ def test_what_is_missing_is_said(tmp_path):
     with pytest.raises(FileNotFoundError, match=r'Put faces\.csv with the columns'):
         datasets.prepare(builder, str(tmp_path / 'nothing'))
     write_faces(tmp_path / 'mine', [(None, 'a.jpg', 1, 'm')])
-    with pytest.raises(ValueError, match='none of its 1 images can be used'):
+    with pytest.raises(ValueError, match=rf'is a file; name its folder, {tmp_path}/mine$'):
+        datasets.prepare(builder, str(tmp_path / 'mine/faces.csv'))
+    said = r'be used: missing_file 1; the first missing_file is a\.jpg \(faces\.csv, line 2\)'
+    with pytest.raises(ValueError, match=said):
         datasets.prepare(builder, str(tmp_path / 'mine'))
     write_faces(tmp_path / 'mine', [(jpeg(0), 'a.jpg', 1, 'm')])
     with pytest.raises(ValueError, match='no example is left for split'):

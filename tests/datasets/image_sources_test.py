@@ -63,6 +63,31 @@ def test_a_folder_reads_what_is_in_it_and_nothing_else(tmp_path):
         assert refusal(source, 'x') == refusal(source, 'a/b/c') == 'missing_file'
 
 
+def test_links_in_a_folder_of_ones_own_are_followed_and_confined(tmp_path):
+    root, disk = tmp_path / 'root', tmp_path / 'disk'
+    (disk / 'a').mkdir(parents=True)
+    root.mkdir()
+    (disk / 'a/b').write_bytes(b'far')
+    (tmp_path / 'secret').write_bytes(b'secret')
+    (disk / 'out').symlink_to('../secret')
+    (disk / 'in').symlink_to('a/b')
+    (root / 'img').symlink_to(disk)
+    (root / 'file').symlink_to('../secret')
+    (root / 'deep').mkdir()
+    (root / 'deep/img').symlink_to(disk)
+    source = Folder(root, own_links=True)
+    assert source.links == {'img': str(disk)}
+    assert source.read('img/a/b') == source.read('img/in') == b'far'
+    for path in ('img/out', 'file', 'deep/img/a/b', 'img/../../secret', '../disk/a/b'):
+        assert refusal(source, path) == 'unsafe_path'
+    assert refusal(Folder(root), 'img/a/b') == 'unsafe_path'
+    assert source.seen.keys() == {'img/a/b', 'img/in'}
+    assert refusal(source, 'img/no/x') == refusal(source, 'x' * 300) == 'missing_file'
+    with pytest.raises(RefusedError, match=f'there is no folder {disk}/no'):
+        source.size('img/no/x')
+    assert source.seen['img/no/x'] == (-1, 0, '')
+
+
 def write(path, members, mode='w'):
     with tarfile.open(path, mode) as tar:
         for name, content in members:

@@ -8,10 +8,14 @@ from hybrid.datasets import quarantine
 
 def test_report_holds_every_file_and_counts_that_add_up(tmp_path, capsys):
     dropped = quarantine.Quarantine()
+    assert dropped.summary() == 'there is none'
     dropped.drop('b.jpg', 'unreadable_image', 'OSError: truncated, "very"')
     dropped.drop('a.jpg', 'malformed_name')
     dropped.drop('c.jpg', 'malformed_name')
     assert dropped.counts == {'malformed_name': 2, 'unreadable_image': 1}
+    assert dropped.summary() == (
+        'malformed_name 2, unreadable_image 1; the first malformed_name is a.jpg'
+    )
     dropped.write(tmp_path, files=10, parsed=8, kept=7)
     assert json.loads((tmp_path / 'quarantine.json').read_text()) == {
         'files': 10,

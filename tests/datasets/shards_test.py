@@ -38,7 +38,10 @@ def test_what_is_refused_is_dropped_and_an_empty_split_an_error(capsys):
     rows = [example['row'] for generate in generators['train'] for _, example in generate()]
     assert sorted(rows) == [k for k in range(100) if k % 10 != 3]
     assert made.kept == {'train': 90, 'test': 0}
-    with pytest.raises(ValueError, match="here: no example is left for split 'test'"):
+    said = (
+        "here: no example is left for split 'test', of 101 in all; dropped: damaged 11; the first"
+    )
+    with pytest.raises(ValueError, match=said):
         [list(generate()) for generate in generators['test']]
     assert dropped.counts == {'damaged': 11}
     assert threads() == []
@@ -46,3 +49,5 @@ def test_what_is_refused_is_dropped_and_an_empty_split_an_error(capsys):
     generators = shards.Shards('here', items, load, dropped).generators()
     assert len([list(generate()) for generate in generators['train']]) == 1
     assert threads() == []
+    with pytest.raises(ValueError, match='here: none of its images can be used: damaged 21; the'):
+        shards.Shards('here', {'train': [], 'test': []}, load, dropped)

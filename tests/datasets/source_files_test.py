@@ -1,10 +1,13 @@
 import io
+import stat
 import tarfile
+import zipfile
 
 import pytest
 
 from hybrid import datasets
-from hybrid.datasets.utkface import source_files
+from hybrid.datasets import origin, quarantine
+from hybrid.datasets.utkface import layouts, source_files
 from tests.utkface_archive import (
     jpeg,
     many_faces,
@@ -18,12 +21,134 @@ from tests.utkface_archive import (
 )
 
 
-def test_source_prefers_the_archive(tmp_path):
-    assert source_files.find_source(tmp_path) is None
+def test_source_prefers_the_archive(tmp_path, capsys):
+    assert layouts.find_source(tmp_path) is None
     (tmp_path / 'UTKFace').mkdir()
-    assert source_files.find_source(tmp_path) == tmp_path / 'UTKFace'
+    assert layouts.find_source(tmp_path) == (tmp_path / 'UTKFace', True)
     (tmp_path / 'UTKFace.tar.gz').touch()
-    assert source_files.find_source(tmp_path) == tmp_path / 'UTKFace.tar.gz'
+    assert layouts.find_source(tmp_path) == (tmp_path / 'UTKFace.tar.gz', True)
+    assert capsys.readouterr().out == ''
+
+
+FILES = {name_of(k, k): bytes([k]) for k in range(3)}
+
+
+def put(folder, names=tuple(FILES)):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names:
+        (folder / name).write_bytes(FILES.get(name, b''))
+
+
+def put_zip(path, members):
+    with zipfile.ZipFile(path, 'w') as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+
+
+def put_archive(folder, name, mode='w:gz'):
+    with tarfile.open(folder / name, mode) as tar:
+        for member, content in FILES.items():
+            info = tarfile.TarInfo(f'UTKFace/{member}')
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+
+def kaggle(folder):
+    """As Kaggle's copy: the same files in several folders."""
+    inner = {
+        f'{at}/{n}': c for at in ('UTKFace', 'x/UTKFace', 'crop_part1') for n, c in FILES.items()
+    }
+    put_zip(folder / 'archive.zip', {**inner, '__MACOSX/UTKFace/._1_0.jpg': b'', 'README': b''})
+
+
+def of_windows(folder):
+    members = {f'a\\UTKFace\\{name}': content for name, content in FILES.items()}
+    put_zip(folder / 'archive (2).zip', members)
+
+
+@pytest.mark.parametrize(
+    ('make', 'found'),
+    [
+        (put, '.'),
+        (lambda d: put(d / 'archive/UTKFace'), 'archive/UTKFace'),
+        (kaggle, 'archive.zip'),
+        (lambda d: put_zip(d / 'UTKFace.zip', FILES), 'UTKFace.zip'),
+        (of_windows, 'archive (2).zip'),
+        (lambda d: put_archive(d, 'UTKFace.tgz'), 'UTKFace.tgz'),
+        (lambda d: put_archive(d, 'UTKFace (1).tar.gz'), 'UTKFace (1).tar.gz'),
+        (lambda d: put_archive(d, 'utkface.tar', 'w'), 'utkface.tar'),
+    ],
+)
+def test_layouts_that_people_have(tmp_path, make, found, capsys):
+    make(tmp_path)
+    source = layouts.find_source(tmp_path)
+    assert source is not None
+    assert source.path == tmp_path / found
+    assert capsys.readouterr().out == f'{tmp_path}: UTKFace is read from {found}\n'
+    dropped, made_from = quarantine.Quarantine(), origin.Origin(tmp_path)
+    assert dict(source_files.read_files(source, dropped, made_from)) == FILES
+    assert dropped.counts == {}
+    made_from.write(tmp_path)
+    origin.check(tmp_path, tmp_path)
+    put(tmp_path / 'archive/UTKFace' if source.below else tmp_path, [name_of(9, 9)])
+    if source.path.is_dir():
+        with pytest.raises(ValueError, match='was not there'):
+            origin.check(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('names', 'said'),
+    [
+        ((), 'it holds nothing.'),
+        (('a', 'b', 'c', 'd'), 'it holds a, b, c and 1 more.'),
+        (('part1.tar.gz', 'z'), 'but holds part1.tar.gz: the photographs; the aligned faces, UTKF'),
+        (('crop_part1',), 'but holds crop_part1: a part of the aligned faces; to take it alone'),
+        (('UTKFace.7z',), 'but holds UTKFace.7z: extract it, so that there is a folder UTKFace/.'),
+        (('UTKFace.tar.gz.crdownload',), 'its download has not ended.'),
+        (('1_0_0_20170109000000000.jpg',), 'called as the photographs are, without .chip; if it'),
+    ],
+)
+def test_what_is_there_instead_is_named(tmp_path, names, said):
+    put(tmp_path, names)
+    assert layouts.find_source(tmp_path) is None
+    message = layouts.missing(tmp_path)
+    assert message.startswith(f'{tmp_path} lacks UTKFace.tar.gz and UTKFace/')
+    assert said in message
+    assert '\n' not in message
+
+
+def test_bad_zips_are_one_clear_error_or_a_line_each(tmp_path, monkeypatch):
+    link = zipfile.ZipInfo(f'UTKFace/{name_of(8, 8)}')
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    path = tmp_path / 'UTKFace.zip'
+    with zipfile.ZipFile(path, 'w') as file:
+        for name, content in FILES.items():
+            file.writestr(f'UTKFace/{name}', content)
+        file.writestr(link, '/etc/passwd')
+        file.writestr(f'UTKFace/../../{name_of(9, 9)}', b'x')
+
+    def read():
+        dropped = quarantine.Quarantine()
+        source = layouts.Source(path)
+        return dict(source_files.read_files(source, dropped, origin.Origin(tmp_path))), dropped
+
+    files, dropped = read()
+    assert files == FILES
+    assert dropped.counts == {'not_a_regular_file': 1, 'unsafe_path': 1}
+    good = path.read_bytes()
+    for bad, message in (
+        (good[:200], 'is truncated, damaged or of an unknown kind'),
+        (good.replace(b'\x02PK', b'\x03PK'), 'is truncated, damaged or of an unknown kind'),
+        (b'<!DOCTYPE html>', 'is a web page, not an archive: get it again'),
+        (b'Rar!....', 'is truncated or damaged'),
+    ):
+        path.write_bytes(bad)
+        with pytest.raises(ValueError, match=message):
+            read()
+    path.write_bytes(good)
+    monkeypatch.setattr(source_files, 'MAX_TOTAL_BYTES', 2)
+    with pytest.raises(ValueError, match='is not UTKFace: it unpacks to more than 2 bytes'):
+        read()
 
 
 def test_folder_and_archive_give_the_same_data(tmp_path):

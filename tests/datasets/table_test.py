@@ -2,16 +2,19 @@ import math
 import re
 import subprocess
 
+import cv2
+import numpy as np
 import pytest
 
-from hybrid.datasets.face_csv import table
+from hybrid.datasets.face_csv import pixels, table
+from hybrid.datasets.image_sources import Folder
 from tests.launching import ROOT
 
 
 def read(tmp_path, text: str):
     path = tmp_path / 'faces.csv'
     path.write_bytes(text.encode())
-    return table.read_table(path)
+    return table.read_table(path, Folder(tmp_path).locate)
 
 
 def test_labels_may_be_missing_and_columns_come_in_any_order(tmp_path, capsys):
@@ -36,17 +39,17 @@ def test_labels_may_be_missing_and_columns_come_in_any_order(tmp_path, capsys):
 @pytest.mark.parametrize(
     ('text', 'message'),
     [
-        ('', 'line 1: columns ; there must be path, age, gender'),
-        ('path,age\na,1\n', 'line 1: columns path, age; there must be'),
-        ('path,age,gender,age\n', 'line 1: columns path, age, gender, age; there must be'),
+        ('', "line 0: columns without names; there must be 'path', 'age', 'gender'"),
+        ('path,age\na,1\n', "line 1: columns 'path', 'age'; there must be"),
+        ('path,age,gender,Age\n', "line 1: columns 'path', 'age', 'gender', 'age'; there must be"),
         ('path,age,gender,grop\n', "line 1: column 'grop': is it meant to be 'group'?"),
-        ('path,age,gender,Split\n', "line 1: column 'Split': is it meant to be 'split'?"),
+        ('file,age,Sex\n', "instead of age; rename 'file' to 'path', 'sex' to 'gender'"),
         ('path,age,gender\n', 'has no line but the first'),
         ('path,age,gender\na,1,f\nb,x,f\n', "line 3: age 'x' is no number of years"),
         ('path,age,gender\na,-1,f\n', "line 2: age '-1' is no number of years"),
         ('path,age,gender\na,29-20,f\n', "line 2: age '29-20' is no number of years"),
         ('path,age,gender\na,9-Mar,f\n', "line 2: age '9-Mar' looks like a date"),
-        ('path,age_min,gender\na,1,f\n', 'line 1: columns path, age_min, gender; there must be'),
+        ('path,age_min,gender\na,1,f\n', 'line 1: columns 'path', 'age_min', 'gender'; there must be'),
         ('path,age_min,age_max,gender\na,9,3,f\n', "line 2: age_min '9' is above age_max '3'"),
         ('path,age_min,age_max,gender\na,x,3,f\n', "line 2: age_min 'x' is no number of years"),
         (
@@ -56,12 +59,15 @@ def test_labels_may_be_missing_and_columns_come_in_any_order(tmp_path, capsys):
         ('path,age,gender\na,200,f\n', "line 2: age '200' is no number of years"),
         ('path,age,gender\na,1,1\n', "line 2: gender '1' is none of male, female"),
         ('path,age,gender\n,1,f\n', 'line 2: the path is empty'),
-        ('path,age,gender\na,1\n', 'line 2: as many cells as columns are needed'),
-        ('path,age,gender\na,1,f,f\n', 'line 2: as many cells as columns are needed'),
+        ('path,age,gender\na,1\n', 'line 2: 2 cells, but 3 columns'),
+        ('path,age,gender\na,1,f,f\n', 'line 2: 4 cells, but 3 columns'),
+        (',path,age,gender\n0,a,1,f,f\n', 'line 2: 5 cells, but 4 columns'),
+        ('path,age,gender\na,1,f\na\\b,1,f\na/b,1,f\n', "line 4: 'a/b' is on line 3 too"),
         ('path,age,gender\na,1,f\nb,1,f\na,2,m\n', "line 4: 'a' is on line 2 too"),
         ('path,age,gender,split\na,1,f,\n', "line 2: split '' is no name of a split"),
         ('path,age,gender,split\na,1,f,all\n', "line 2: split 'all' is no name of a split"),
         ('path,age,gender,split\na,1,f,../x\n', "line 2: split '../x' is no name of a split"),
+        ('path,age,gender,split\na,1,f,0\n', "split '0' is no name of a split, such as train or"),
         ('path,age,gender\n"a"b,1,f\n', 'line 2: '),
     ],
 )
@@ -71,6 +77,78 @@ def test_an_error_names_the_file_and_the_line(tmp_path, text, message):
     with pytest.raises(ValueError, match=re.escape(message)) as error:
         read(tmp_path, text)
     assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'path, age, gender\na, 1, f\nb, 2.5, m\n',
+        'Path,AGE,Gender\na,1,f\nb,2.5,m\n',
+        'path;age;gender\na;1;f\nb;2,5;m\n',
+        'path\tage\tgender\na\t1\tf\nb\t2.5\tm\n',
+        'path|age|gender\r\na|1|f\r\nb|2.5|m\r\n',
+        'path,age,gender\ra,1,f\rb,2.5,m\r',
+        'sep=;\n\npath;age;gender\na;1;f\nb;2,5;m\n',
+        '"path", "age", "gender"\n"a", "1", "f"\n"b", "2,5", "m"\n',
+        ',path,age,gender\n0,a,1,f\n1,b,2.5,m\n',
+        'path,age,gender,\na,1,f,\nb,2.5,m,\n',
+        ',path,,age,gender,,\n0,a,x,1,f,,\n1,b,,2.5,m,,\n',
+        'path,age,gender\na,1,f,,\n\n,,\nb,2.5,m\n,,,,\n',
+    ],
+)
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
+def test_tables_as_programs_write_them(tmp_path, text, encoding):
+    path = tmp_path / 'faces.csv'
+    path.write_bytes(text.encode(encoding))
+    faces = table.read_table(path)
+    assert [face[1:6] for face in faces] == [('a', 1.0, 1, '', ''), ('b', 2.5, 0, '', '')]
+    lines = re.split('\r\n|\r|\n', text)
+    assert faces[0].line == next(k for k, line in enumerate(lines, 1) if '1' in line)
+
+
+def test_paths_of_other_systems_and_absolute_ones_are_found_in_the_folder(tmp_path):
+    (tmp_path / 'odd\\name').touch()
+    text = f'path,age,gender\nimg\\0.jpg,1,f\n{tmp_path}/img/1.jpg,1,f\nodd\\name,1,f\n/etc/x,1,f\n'
+    paths = [face.path for face in read(tmp_path, text)]
+    assert paths == ['img/0.jpg', 'img/1.jpg', 'odd\\name', '/etc/x']
+
+
+def test_what_is_no_text_says_how_to_save_it(tmp_path):
+    path = tmp_path / 'faces.csv'
+    for content, message in (
+        (b'PK\x03\x04...', 'is a workbook, not a table in text: save it as "CSV UTF-8"'),
+        ('path,age'.encode('utf-16-le'), r'is not UTF-8 text \(it holds NUL bytes\): save it as'),
+        (b'path,age,gender\n\xe9,1,f\n', 'is not UTF-8 text .*: save it as "CSV UTF-8"'),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=message):
+            table.read_table(path)
+
+
+def test_images_that_are_in_the_table_are_drawn(tmp_path, capsys):
+    image = np.arange(256, dtype=np.uint8).reshape(16, 16)
+    row = ' '.join(map(str, image.ravel()))
+    path = tmp_path / 'faces.csv'
+    path.write_text(
+        f'age,ethnicity,gender,img_name,pixels\n1,2,0,x.jpg,{row}\n34,0,1,x.jpg,{row}\n'
+    )
+    drawn: dict[str, np.ndarray] = {}
+    faces = table.read_table(path, drawn=drawn)
+    assert [face[1:4] for face in faces] == [('000002_x.jpg', 1.0, 0), ('000003_x.jpg', 34.0, 1)]
+    source = pixels.Drawn(drawn)
+    decoded = cv2.imdecode(np.frombuffer(source.read('000003_x.jpg'), np.uint8), -1)
+    np.testing.assert_array_equal(decoded, image)
+    assert "in 'gender' 0 is male and 1 is female" in capsys.readouterr().out
+    for cell, message in (
+        ('1 2 3', '3 pixels are no square image'),
+        ('', '0 pixels are no square image'),
+        ('1 2 3 256', 'pixels must be whole numbers from 0 to 255'),
+        ('1 2 3 x', 'pixels must be whole numbers from 0 to 255'),
+        ('1 2 3 -1', 'pixels must be whole numbers from 0 to 255'),
+    ):
+        path.write_text(f'age,gender,pixels\n1,0,{cell}\n')
+        with pytest.raises(ValueError, match=f'line 2: {message}'):
+            table.read_table(path)
 
 
 def test_a_missing_table_says_what_there_is(tmp_path):

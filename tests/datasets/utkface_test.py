@@ -34,6 +34,8 @@ from tests.utkface_archive import (
         ('1_0_0_2016121914060791.jpg.chip.jpg', (1, 0, 0)),
         ('1_1_3_201612191406079121.jpg.chip.jpg', (1, 1, 3)),
         ('1_1_3_20161219140607912.jpg', (1, 1, 3)),
+        ('1_1_3_20161219140607912.JPG', (1, 1, 3)),
+        ('1_1_3_20161219140607912.jpg.chip.png', (1, 1, 3)),
         ('39_1_20170116174525125.jpg.chip.jpg', None),
         ('61_3_20170109150557335.jpg.chip.jpg', None),
         ('61_1_5_20170109150557335.jpg.chip.jpg', None),
@@ -152,6 +154,18 @@ def test_missing_data_says_what_to_get_and_where_to_put_it(tmp_path, exists):
         '--config.data.manual_dir=',
     ):
         assert part in str(error.value)
+
+
+def test_files_of_other_names_are_counted_and_the_first_is_named(tmp_path):
+    write_archive(tmp_path, {'30_male.jpg': jpeg(0), '31_male.jpg': jpeg(1)})
+    builder = datasets.create_builder('utkface', str(tmp_path / 'data'))
+    with pytest.raises(ValueError, match='none of its 2 files can be used') as error:
+        datasets.prepare(builder, str(tmp_path))
+    assert str(error.value) == (
+        f'{tmp_path}/UTKFace.tar.gz: none of its 2 files can be used: malformed_name 2; the first '
+        'malformed_name is 30_male.jpg. They are called AGE_GENDER_RACE_TIMESTAMP.jpg.chip.jpg, '
+        'such as 26_1_0_20170116184024662.jpg.chip.jpg'
+    )
 
 
 def write_coral_split(folder: Path, **names: list[str]) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from hybrid.datasets import cutting, images
-from hybrid.datasets.face_csv import table
+from hybrid.datasets.face_csv import pixels, table
 from hybrid.datasets.image_sources import Folder, RefusedError
 from hybrid.datasets.spool import Place
 
@@ -54,7 +54,10 @@ def _is_plain_png(content: bytes) -> bool:
 
 
 def check_photo(
-    source: Folder, faces: Sequence[table.Face], min_side: int, cutter: cutting.Cutter | None
+    source: Folder | pixels.Drawn,
+    faces: Sequence[table.Face],
+    min_side: int,
+    cutter: cutting.Cutter | None,
 ) -> list[Usable | RefusedError]:
     """Reads a picture, cuts its faces out of it if need be, and hashes them.
 

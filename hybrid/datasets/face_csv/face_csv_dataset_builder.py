@@ -15,19 +15,21 @@ from hybrid.datasets import (
     cutting,
     geometry,
     groups,
+    image_sources,
     near_duplicates,
+    origin,
     quarantine,
     shards,
     splits,
 )
-from hybrid.datasets.face_csv import table
+from hybrid.datasets.face_csv import pixels, table
 from hybrid.datasets.face_csv.checking import Usable, check_image, check_photo
 from hybrid.datasets.image_sources import Folder, RefusedError
 from hybrid.datasets.progress import ProgressBar
 from hybrid.datasets.spool import Spool
 from hybrid.datasets.threads import map_in_threads
 
-_SOURCE = 'source.json'
+_FORMER_SOURCE = 'source.json'
 _AGE_FEATURES = table.AGE_BOUNDS
 _INSTRUCTIONS = """\
 Put faces.csv with the columns path, age, gender and, if wanted, group, split and a box (x, y,
@@ -53,6 +55,8 @@ class FaceCsvConfig(tfds.core.BuilderConfig):
         stay together; -1 does not look for them.
       train_fraction: share of the groups in train, if the table has no column `split`.
       validation_fraction: share in validation; the rest is test.
+      folds: if not 0, in how many splits fold0, fold1, ... of equal shares the groups are divided
+        instead, for cross-validation.
     """
 
     csv: str = 'faces.csv'
@@ -64,6 +68,7 @@ class FaceCsvConfig(tfds.core.BuilderConfig):
     max_hamming_distance: int = 16
     train_fraction: float = 0.8
     validation_fraction: float = 0.1
+    folds: int = 0
 
     def __post_init__(self) -> None:
         if not -1 <= self.max_hamming_distance < near_duplicates.HASH_BITS:
@@ -73,11 +78,15 @@ class FaceCsvConfig(tfds.core.BuilderConfig):
         cutting.check_size(self.size)
         if not 0 <= self.margin <= 2:
             raise ValueError(f'margin={self.margin} must lie between 0 and 2')
+        if self.folds and not 2 <= self.folds <= 1000:
+            raise ValueError(f'folds={self.folds} must be 0, or lie between 2 and 1000')
         splits.check_fractions(self.fractions)
 
     @property
     def fractions(self) -> dict[str, float]:
         """Split name -> share of the groups."""
+        if self.folds:
+            return {f'fold{k}': 1 / self.folds for k in range(self.folds)}
         train, validation = self.train_fraction, self.validation_fraction
         return {'train': train, 'validation': validation, 'test': 1 - train - validation}
 
@@ -113,21 +122,24 @@ class Builder(tfds.core.ShardBasedBuilder):
         return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
 
     def check_source(self, manual_dir: pathlib.Path) -> None:
-        """Checks that the prepared dataset is that of the table in a folder, if there is one.
+        """Checks the table of a dataset that was prepared before there was `origin.FILE`.
 
         Raises:
           ValueError: when it was made from another table.
         """
-        path = manual_dir / self.builder_config.csv
-        if not path.is_file():
+        path, known = manual_dir / self.builder_config.csv, self.data_path / _FORMER_SOURCE
+        if not path.is_file() or not known.is_file():
             return
-        known = json.loads((self.data_path / _SOURCE).read_text())
-        if known['sha256'] != _digest(path):
+        if json.loads(known.read_text())['sha256'] != _digest(path):
             raise ValueError(
-                f'{self.data_dir} was made from another table ({known["csv"]}) than {path}: give '
-                'this one a name of its own, config.data.dataset=face_csv/NAME, or remove that '
-                'folder'
+                f'{self.data_dir} was made from another table than {path}: give this one a name of '
+                'its own, config.data.dataset=face_csv/NAME, or remove that folder'
             )
+
+    def read_meaning(self, manual_dir: pathlib.Path) -> str:
+        """Digests what the table in a folder says, however it is written."""
+        folder = Folder(manual_dir / self.builder_config.folder)
+        return _meaning(table.read_table(manual_dir / self.builder_config.csv, folder.locate))
 
     def _shard_iterators_per_split(
         self, dl_manager: tfds.download.DownloadManager
@@ -139,8 +151,17 @@ class Builder(tfds.core.ShardBasedBuilder):
         except AssertionError as error:  # TFDS's message names the directory and the instructions
             raise FileNotFoundError(str(error)) from None
         path = manual_dir / config.csv
-        faces = table.read_table(path)
-        source = Folder(manual_dir / config.folder)
+        self._origin = origin.Origin(manual_dir)
+        self._root = manual_dir / config.folder
+        self._folder = Folder(self._root, own_links=True)
+        drawn: dict[str, np.ndarray] = {}
+        faces = table.read_table(path, self._folder.locate, drawn)
+        # What a table says about images, it may say in other words.
+        self._origin.add_table(path, '' if drawn else _meaning(faces))
+        for name, target in self._folder.links.items():
+            if any(face.path.startswith(f'{name}/') for face in faces):
+                print(f'{self._root / name} is a link: images are read from {target}')
+        source = pixels.Drawn(drawn) if drawn else self._folder
         cutter: cutting.Cutter | None = None
         if config.align:
             cutter = cutting.aligner(self.create_aligner, config.size)
@@ -151,7 +172,6 @@ class Builder(tfds.core.ShardBasedBuilder):
         self._spool = spool = Spool(self.data_path)
         self._dropped = quarantine.Quarantine()
         self._num_rows = len(faces)
-        self._source = {'csv': str(path), 'sha256': _digest(path)}
 
         def drop(face: table.Face, reason: str, detail: str = '') -> None:
             where = f'{config.csv}, line {face.line}'
@@ -177,10 +197,16 @@ class Builder(tfds.core.ShardBasedBuilder):
                 else:
                     usable.append(result)
         if not usable:
-            raise ValueError(f'{path}: none of its {len(faces)} images can be used')
+            raise ValueError(
+                f'{path}: none of its {len(faces)} images can be used: {self._dropped.summary()}. '
+                f'Paths are looked for in {self._folder}; another folder is named by '
+                '--config.data.parameters=\'{"folder": DIR}\''
+            )
         group_of = group_names(usable, config.max_hamming_distance)
         by_split: dict[str, list[Usable]] = {}
         leaking: set[str] = set()
+        if faces[0].split and config.folds:
+            raise ValueError(f'{path} has a column split; leave out the parameter folds')
         if faces[0].split:
             split_of: dict[str, set[str]] = collections.defaultdict(set)
             for one in usable:
@@ -231,7 +257,12 @@ class Builder(tfds.core.ShardBasedBuilder):
         kept = sum(self._shards.kept.values())
         self._dropped.write(self.data_path, files=self._num_rows, kept=kept)
         geometry.write(self.data_path, self._geometry or geometry.AS_GIVEN)
-        (self.data_path / _SOURCE).write_text(json.dumps(self._source, indent=2) + '\n')
+        self._origin.add_images(self._root, self._folder.seen, listed='')
+        self._origin.write(self.data_path)
+
+
+def _meaning(faces: Sequence[table.Face]) -> str:
+    return image_sources.digest('\n'.join(repr(face[1:]) for face in faces).encode())
 
 
 def _digest(path: pathlib.Path) -> str:

@@ -1,21 +1,28 @@
 """Reads the list of one's own faces: a CSV of `path, age, gender[, group, split, box]`."""
 
-import csv
 import difflib
 import math
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
+
+import numpy as np
 
 from hybrid.datasets import ages
 from hybrid.datasets.cutting import Box
-from hybrid.datasets.face_csv import boxes
+from hybrid.datasets.face_csv import boxes, pixels, text_table
 
 COLUMNS = ('path', 'age', 'gender')
 OPTIONAL = ('group', 'split')
 AGE_BOUNDS = ('age_min', 'age_max')  # Both may stand instead of `age`, or beside it.
 GENDERS = {'male': 0, 'm': 0, 'female': 1, 'f': 1, '': -1}
+# What others call these columns: one is told to rename them, for they may mean something else.
+ALIASES = {
+    **dict.fromkeys(('file', 'filename', 'file_name', 'filepath', 'file_path'), 'path'),
+    **dict.fromkeys(('image', 'image_name', 'image_path', 'img', 'img_name', 'img_path'), 'path'),
+    **{'sex': 'gender', 'years': 'age', 'gender_label': 'gender', 'age_label': 'age'},
+}
 
 
 class Face(NamedTuple):
@@ -53,80 +60,99 @@ class Face(NamedTuple):
         return boxes.name(self.path, self.box)
 
 
-def read_table(path: pathlib.Path) -> list[Face]:
+def read_table(
+    path: pathlib.Path,
+    locate: Callable[[str], str] = str,
+    drawn: dict[str, np.ndarray] | None = None,
+) -> list[Face]:
     """Reads the table; the order of its columns does not matter, and further ones are passed over.
+
+    Args:
+      path: The file, in a form that `text_table.read` reads.
+      locate: Brings a path into the form in which it is looked for.
+      drawn: Gets the images of a table that holds them itself, in a column `pixels`, by path; see
+        `pixels`.
 
     Raises:
       FileNotFoundError: there is no such file.
       ValueError: a column is missing, or a line is wrong, naming it.
     """
     if not path.is_file():
-        others = ', '.join(sorted(file.name for file in path.parent.glob('*.csv')))
+        found = [*path.parent.glob('*.csv'), *path.parent.glob('*/*.csv')]
+        others = ', '.join(str(file.relative_to(path.parent)) for file in sorted(found)[:5])
         raise FileNotFoundError(
             f'{path} is missing: face_csv reads the faces from a CSV file with the columns path, '
             'age, gender and, if wanted, group and split. config.data.manual_dir is its folder, '
             f'and --config.data.parameters=\'{{"csv": NAME}}\' its name. '
-            f'CSV files there: {others or "none"}'
+            f'CSV files there and one folder below: {others or "none"}'
         )
+    first_line, names, rows = text_table.read(path, {*COLUMNS, *OPTIONAL, pixels.COLUMN})
+    has_pixels = pixels.COLUMN in names and 'path' not in names
+    given = [name for name in names if name]
+    if has_pixels:
+        print(f'{path}: {pixels.NOTE}')
+        given = [*(name for name in given if name not in pixels.COLUMNS), 'path']
+    box_columns = _check_columns(path, first_line, given)
     faces: list[Face] = []
     lines: dict[str, int] = {}
-    line = 0  # up to which the file was read without an error
-    try:
-        with path.open(newline='', encoding='utf-8-sig') as file:
-            reader = csv.DictReader(file, restkey='', strict=True)
-            box_columns = _check_columns(path, reader.fieldnames or [])
-            line = reader.line_num
-            for row in reader:
-                line = reader.line_num
-                try:
-                    face = _parse(line, row, box_columns)
-                    if face.id in lines:
-                        raise ValueError(
-                            f'{face.id!r} is on line {lines[face.id]} too; several faces of a '
-                            'picture need boxes: x, y, width, height'
-                        )
-                except ValueError as error:
-                    raise ValueError(f'{path}, line {line}: {error}') from None
-                lines[face.id] = face.line
-                faces.append(face)
-    except UnicodeDecodeError as error:
-        raise ValueError(f'{path} is not UTF-8 text: {error}') from None
-    except csv.Error as error:
-        raise ValueError(f'{path}, line {line + 1}: {error}') from None
+    for line, cells in rows:
+        try:
+            if has_pixels:
+                cells, image = pixels.read(line, cells)
+                if drawn is not None:
+                    drawn[cells['path']] = image
+            face = _parse(line, cells, box_columns)
+            whole_photo = face.photo == face.path
+            face = face._replace(path=locate(face.path))
+            if whole_photo:
+                face = face._replace(photo=face.path)
+            if face.id in lines:
+                raise ValueError(
+                    f'{face.id!r} is on line {lines[face.id]} too; several faces of a picture '
+                    'need boxes: x, y, width, height'
+                )
+        except ValueError as error:
+            raise ValueError(f'{path}, line {line}: {error}') from None
+        lines[face.id] = face.line
+        faces.append(face)
     if not faces:
         raise ValueError(f'{path} has no line but the first')
     return faces
 
 
-def _check_columns(path: pathlib.Path, names: Sequence[str]) -> boxes.Columns | None:
+def _check_columns(path: pathlib.Path, line: int, names: Sequence[str]) -> boxes.Columns | None:
     of_ages = set(AGE_BOUNDS) <= set(names)
     missing = [name for name in COLUMNS if name not in names and not (name == 'age' and of_ages)]
     if missing or len(set(names)) < len(names):
+        renamed = [f'{n!r} to {ALIASES[n]!r}' for n in names if ALIASES.get(n) in missing]
+        hint = f'; rename {", ".join(renamed)}' if renamed else ''
         raise ValueError(
-            f'{path}, line 1: columns {", ".join(names)}; there must be {", ".join(COLUMNS)}, and '
-            f'there may be {", ".join(OPTIONAL)}, each once; {" and ".join(AGE_BOUNDS)} may stand '
-            'instead of age'
+            f'{path}, line {line}: columns {_quoted(names) or "without names"}; there must be '
+            f'{_quoted(COLUMNS)}, and there may be {_quoted(OPTIONAL)}, each once; '
+            f'{" and ".join(AGE_BOUNDS)} may stand instead of age{hint}'
         )
     try:
         box_columns = boxes.find(names)
     except ValueError as error:
-        raise ValueError(f'{path}, line 1: {error}') from None
+        raise ValueError(f'{path}, line {line}: {error}') from None
     known = {*COLUMNS, *OPTIONAL, *(AGE_BOUNDS if of_ages else ()), *(box_columns or ())}
-    for name in set(names) - known - boxes.of_crops(names):
+    for name in sorted(set(names) - known - boxes.of_crops(names)):
         # Who misspells `group` must not get a split that leaks.
-        for meant in difflib.get_close_matches(name.lower(), set(OPTIONAL) - set(names), 1, 0.75):
-            raise ValueError(f'{path}, line 1: column {name!r}: is it meant to be {meant!r}?')
+        for meant in difflib.get_close_matches(name, set(OPTIONAL) - set(names), 1, 0.75):
+            raise ValueError(f'{path}, line {line}: column {name!r}: is it meant to be {meant!r}?')
         print(f'{path}: column {name!r} is passed over')
     return box_columns
 
 
-def _parse(line: int, row: dict[str, str], box_columns: boxes.Columns | None) -> Face:
-    if '' in row or None in row.values():
-        raise ValueError('as many cells as columns are needed')
-    cells = {name: cell.strip() for name, cell in row.items()}
+def _quoted(names: Sequence[str]) -> str:
+    return ', '.join(map(repr, names))
+
+
+def _parse(line: int, cells: dict[str, str], box_columns: boxes.Columns | None) -> Face:
     if not cells['path']:
         raise ValueError('the path is empty')
-    age = ages.parse(cells.get('age', ''))
+    # Where cells are separated by semicolons, a comma may begin the decimals.
+    age = ages.parse(re.sub(r'^(\d+),(\d+)$', r'\1.\2', cells.get('age', '')))
     if set(AGE_BOUNDS) <= set(cells):
         age = ages.join(age, *(cells[name] for name in AGE_BOUNDS))
     gender = GENDERS.get(cells['gender'].lower())
@@ -137,7 +163,10 @@ def _parse(line: int, row: dict[str, str], box_columns: boxes.Columns | None) ->
         )
     split = cells.get('split', '')
     if 'split' in cells and (not re.fullmatch(r'[A-Za-z]\w*', split) or split.lower() == 'all'):
-        raise ValueError(f'split {split!r} is no name of a split, such as train')
+        raise ValueError(
+            f'split {split!r} is no name of a split, such as train or fold0: a letter, then '
+            'letters, digits and _'
+        )
     return Face(
         line,
         cells['path'],

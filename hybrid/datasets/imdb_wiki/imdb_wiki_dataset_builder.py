@@ -3,14 +3,14 @@
 import dataclasses
 import pathlib
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from hybrid.datasets import cutting, geometry, images, quarantine, shards, splits
+from hybrid.datasets import cutting, geometry, images, origin, quarantine, shards, splits
 from hybrid.datasets.image_sources import Archive, Folder, RefusedError
-from hybrid.datasets.imdb_wiki import metadata
+from hybrid.datasets.imdb_wiki import layouts, metadata
 
 DATABASES = ('imdb', 'wiki')
 GENDERS = ('male', 'female')
@@ -68,13 +68,6 @@ class IMDBWikiConfig(tfds.core.BuilderConfig):
         return {'train': train, 'validation': validation, 'test': 1 - train - validation}
 
 
-class Database(NamedTuple):
-    """The metadata of a database and where its images are."""
-
-    rows: metadata.Metadata
-    images: Archive | Folder
-
-
 class Builder(tfds.core.ShardBasedBuilder):
     """IMDB-WIKI, faces cropped by its authors (Rothe, Timofte and Van Gool, IJCV 2018)."""
 
@@ -114,7 +107,11 @@ class Builder(tfds.core.ShardBasedBuilder):
         except AssertionError as error:  # TFDS's message names the directory and the instructions
             raise FileNotFoundError(str(error)) from None
         self._cutter = cutting.aligner(self.create_aligner, config.size) if config.align else None
-        databases = {name: find_database(manual_dir, name) for name in config.databases}
+        self._manual_dir = manual_dir
+        databases = self._databases = {
+            name: layouts.find_database(manual_dir, name, _INSTRUCTIONS)
+            for name in config.databases
+        }
         for database in databases.values():
             report_refused(database.images)
         rows = {name: database.rows for name, database in databases.items()}
@@ -134,7 +131,9 @@ class Builder(tfds.core.ShardBasedBuilder):
         self._shards = shards.Shards(str(manual_dir), items, load, self._dropped)
         return self._shards.generators()
 
-    def _load(self, database: Database, groups: np.ndarray, item: shards.Item) -> shards.Example:
+    def _load(
+        self, database: layouts.Database, groups: np.ndarray, item: shards.Item
+    ) -> shards.Example:
         """Makes the example of a row; called in several threads."""
         rows, row = database.rows, item.row
         content, min_side = database.images.read(rows.path[row]), self.builder_config.min_side
@@ -161,42 +160,15 @@ class Builder(tfds.core.ShardBasedBuilder):
         self._dropped.write(self.data_path, files=self._num_rows, kept=kept)
         record = self._cutter.geometry if self._cutter else geometry.AS_GIVEN
         geometry.write(self.data_path, record)
-
-
-def find_database(manual_dir: pathlib.Path, name: str) -> Database:
-    """Reads the metadata of `imdb` or `wiki`, and finds its images.
-
-    Args:
-      manual_dir: Holds `<name>_crop.tar`, or the extracted folder `<name>_crop`; the metadata,
-        `<name>.mat`, is beside them or in them.
-      name: `imdb` or `wiki`.
-
-    Raises:
-      FileNotFoundError: when something is missing.
-      ValueError: when it is damaged.
-    """
-    folder, file_name = f'{name}_crop', f'{name}.mat'
-    archive = manual_dir / f'{folder}.tar'
-    source: Archive | Folder
-    if archive.is_file():
-        source = Archive(archive, folder)
-    elif (manual_dir / folder).is_dir():
-        source = Folder(manual_dir / folder)
-    else:
-        raise FileNotFoundError(
-            f'{manual_dir} holds neither {folder}.tar nor {folder}/.\n{_INSTRUCTIONS}'
-        )
-    beside = manual_dir / file_name
-    if beside.is_file():
-        return Database(metadata.read_metadata(beside, name), source)
-    try:
-        content = source.read(file_name)
-    except RefusedError as error:
-        raise FileNotFoundError(
-            f'neither {source} nor {manual_dir} holds {file_name} ({error.reason}).\n'
-            f'{_INSTRUCTIONS}'
-        ) from None
-    return Database(metadata.read_metadata(content, name), source)
+        made_from = origin.Origin(self._manual_dir)
+        for database in self._databases.values():
+            if database.table:
+                made_from.add_table(database.table)
+            if isinstance(database.images, Folder):
+                made_from.add_images(database.path, database.images.seen, listed='')
+            else:
+                made_from.add_archive(database.path)
+        made_from.write(self.data_path)
 
 
 def report_refused(source: Archive | Folder) -> None:
@@ -209,7 +181,7 @@ def report_refused(source: Archive | Folder) -> None:
 
 
 def keep_rows(
-    database: Database, config: IMDBWikiConfig, dropped: quarantine.Quarantine
+    database: layouts.Database, config: IMDBWikiConfig, dropped: quarantine.Quarantine
 ) -> Iterator[shards.Item]:
     """Yields the rows that pass the filter and whose image is there, the others to `dropped`."""
     rows = database.rows

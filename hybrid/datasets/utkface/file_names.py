@@ -7,8 +7,12 @@ from typing import NamedTuple
 GENDERS = ('male', 'female')
 ETHNICITIES = ('white', 'black', 'asian', 'indian', 'others')
 
-# The published names vary: 16 to 18 digits of timestamp, a space or no dot before `jpg`.
-_FILE_NAME = re.compile(r'(\d{1,3})_([01])_([0-4])_(\d{16,18})\s*\.?jpg(\.chip\.jpg)?')
+PATTERN = 'AGE_GENDER_RACE_TIMESTAMP.jpg.chip.jpg, such as 26_1_0_20170116184024662.jpg.chip.jpg'
+# The published names vary: 16 to 18 digits of timestamp, a space or no dot before `jpg`. Copies
+# that somebody converted end otherwise.
+_FILE_NAME = re.compile(
+    r'(\d{1,3})_([01])_([0-4])_(\d{16,18})\s*\.?(jpe?g|png)(\.chip\.(jpe?g|png))?', re.IGNORECASE
+)
 
 
 class Labels(NamedTuple):

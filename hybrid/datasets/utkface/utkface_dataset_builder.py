@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from hybrid.datasets import images, near_duplicates, quarantine, splits
+from hybrid.datasets import images, near_duplicates, origin, quarantine, splits
 from hybrid.datasets.progress import ProgressBar
-from hybrid.datasets.utkface import file_names, source_files
+from hybrid.datasets.utkface import file_names, layouts, source_files
 
 _INSTRUCTIONS = """\
 Get UTKFace, aligned and cropped, by Zhang, Song and Qi (CVPR 2017) from
@@ -123,18 +123,18 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             manual_dir = pathlib.Path(dl_manager.manual_dir)
         except AssertionError as error:  # TFDS's message names the directory and the instructions
             raise FileNotFoundError(str(error)) from None
-        source = source_files.find_source(manual_dir)
+        source = layouts.find_source(manual_dir)
         if source is None:
-            raise FileNotFoundError(
-                f'{manual_dir} holds neither {source_files.ARCHIVE} nor {source_files.FOLDER}/.\n'
-                f'{_INSTRUCTIONS}'
-            )
-        published = read_coral_split(manual_dir) if config.split_scheme == 'coral_21_60' else {}
+            raise FileNotFoundError(f'{layouts.missing(manual_dir)}\n{_INSTRUCTIONS}')
+        made_from = origin.Origin(manual_dir)
+        published = {}
+        if config.split_scheme == 'coral_21_60':
+            published = source_files.read_coral_split(manual_dir, made_from)
         ages = {name: age for split in published.values() for name, age in split.items()}
 
         dropped = quarantine.Quarantine()
         faces, num_files, num_parsed = read_faces(
-            source, ages, config.max_hamming_distance, dropped
+            source, ages, config.max_hamming_distance, dropped, made_from
         )
         if published:
             by_split = coral_splits(faces, published, config.fractions, dropped)
@@ -147,8 +147,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             kept = sum(map(len, by_split.values()))
         for split, members in by_split.items():
             if not members:
-                raise ValueError(f'{source}: {len(faces)} usable files leave split {split} empty')
+                raise ValueError(
+                    f'{source.path}: {len(faces)} usable files leave split {split} empty'
+                )
         dropped.write(self.data_path, files=num_files, parsed=num_parsed, kept=kept)
+        made_from.write(self.data_path)
         return {split: self._generate_examples(split, by_split[split]) for split in by_split}
 
     def _generate_examples(
@@ -167,26 +170,12 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             )
 
 
-def read_coral_split(manual_dir: pathlib.Path) -> dict[str, dict[str, float]]:
-    """Returns the published split: `train` and `test`, each file name -> age in years.
-
-    Raises:
-      FileNotFoundError, ValueError: a list is missing or damaged, or a file is in both.
-    """
-    published = {
-        split: source_files.read_age_list(manual_dir / 'coral_split' / f'{split}.csv')
-        for split in ('train', 'test')
-    }
-    if both := published['train'].keys() & published['test'].keys():
-        raise ValueError(f'{manual_dir}/coral_split: {min(both)} is in train.csv and test.csv')
-    return published
-
-
 def read_faces(
-    source: pathlib.Path,
+    source: layouts.Source,
     listed_ages: Mapping[str, float],
     max_hamming_distance: int,
     dropped: quarantine.Quarantine,
+    made_from: origin.Origin,
 ) -> tuple[list[Face], int, int]:
     """Reads every file that has labels and an image, with its near-duplicate component.
 
@@ -200,7 +189,7 @@ def read_faces(
       ValueError: the source is damaged, has no usable file, or lacks a listed one.
     """
     contents, labels, num_parsed = {}, {}, 0
-    for name, content in source_files.read_files(source, dropped):
+    for name, content in source_files.read_files(source, dropped, made_from):
         parsed = file_names.parse(name)
         num_parsed += parsed is not None
         if parsed is None and name not in listed_ages:
@@ -212,7 +201,7 @@ def read_faces(
     num_files = len(contents) + sum(dropped.counts.values())
     if missing := listed_ages.keys() - contents.keys():
         raise ValueError(
-            f'{source} lacks {len(missing)} files of coral_split, the first: {min(missing)}'
+            f'{source.path} lacks {len(missing)} files of coral_split, the first: {min(missing)}'
         )
 
     names = sorted(contents)
@@ -228,7 +217,10 @@ def read_faces(
             faces.append(Face(name, labels[name], contents[name], image.jpeg))
             hashes.append(image.difference_hash)
     if not faces:
-        raise ValueError(f'{source} has no usable image among {num_files} files')
+        raise ValueError(
+            f'{source.path}: none of its {num_files:,} files can be used: {dropped.summary()}. '
+            f'They are called {file_names.PATTERN}'
+        )
     groups = near_duplicates.group_names(
         [face.name for face in faces], np.stack(hashes), max_hamming_distance
     )
