@@ -49,7 +49,10 @@ def test_labels_may_be_missing_and_columns_come_in_any_order(tmp_path, capsys):
         ('path,age,gender\na,-1,f\n', "line 2: age '-1' is no number of years"),
         ('path,age,gender\na,29-20,f\n', "line 2: age '29-20' is no number of years"),
         ('path,age,gender\na,9-Mar,f\n', "line 2: age '9-Mar' looks like a date"),
-        ('path,age_min,gender\na,1,f\n', 'line 1: columns 'path', 'age_min', 'gender'; there must be'),
+        (
+            'path,age_min,gender\na,1,f\n',
+            "line 1: columns 'path', 'age_min', 'gender'; there must be",
+        ),
         ('path,age_min,age_max,gender\na,9,3,f\n', "line 2: age_min '9' is above age_max '3'"),
         ('path,age_min,age_max,gender\na,x,3,f\n', "line 2: age_min 'x' is no number of years"),
         (
