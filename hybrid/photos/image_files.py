@@ -1,8 +1,10 @@
 """Finds image files and reads whatever they hold as upright RGB, or says why that cannot be."""
 
+import logging
 import os
 import pathlib
 import stat
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,12 +12,15 @@ from PIL import Image
 
 from hybrid.datasets.images import FORMATS, MAX_PIXELS, to_rgb, upright
 
+_LOG = logging.getLogger(__name__)
+
 MAX_FILE_BYTES = 512 * 2**20
 
 EXTENSIONS = (
     *('.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.png', '.gif', '.webp', '.avif', '.heic', '.heif'),
     *('.tif', '.tiff', '.bmp', '.dib', '.jp2', '.j2k', '.ppm', '.pgm', '.pbm', '.pnm'),
 )
+VIDEO_EXTENSIONS = (*('.mp4', '.m4v', '.mov', '.3gp', '.avi', '.mkv', '.webm', '.mpg', '.mpeg'),)
 
 
 # A path; a Pillow image; or uint8 [H, W], [H, W, 1], [H, W, 3] (RGB) or [H, W, 4] (RGBA), as a
@@ -24,42 +29,70 @@ ImageLike = str | os.PathLike | Image.Image | np.ndarray
 
 
 def find_images(
-    source: pathlib.Path, leave_out: pathlib.Path | None = None
+    source: pathlib.Path,
+    leave_out: pathlib.Path | None = None,
+    extensions: Sequence[str] = EXTENSIONS,
 ) -> tuple[list[pathlib.Path], int]:
-    """Lists the image files of a folder and of all folders in it.
+    """Lists the image files of a folder and of all folders in it, linked ones included.
+
+    A folder that can be reached in several ways is searched once, in its own place if that is in
+    `source`; so a loop of links ends. A linked file is listed by its own name, even if what it
+    leads to is listed too.
 
     Args:
       source: A folder; or a file, which is listed whatever its name.
-      leave_out: A folder in it that is passed over.
+      leave_out: A folder in it that is passed over, and what leads into it.
+      extensions: What the names of the files end in, in lower case.
 
     Returns:
       (sorted paths, number of files passed over). The extension decides. What cannot be an image
       but has the name of one, such as a folder `x.jpg`, is listed too, and so are folders that
-      cannot be read: reading them says what is wrong. Names that begin with a dot are not looked
-      at, links to folders are not followed.
+      cannot be read, and links that lead to nothing, which may have been folders: reading them says
+      what is wrong. Names that begin with a dot are not looked at.
     """
     if not source.is_dir():
         return [source], 0
-    found: list[pathlib.Path] = []
+    left_out = leave_out and _real_path(leave_out)
+    found: set[pathlib.Path] = set()
     skipped = 0
     refused: list[OSError] = []
-    for folder, folders, names in os.walk(source, onerror=refused.append):
-        here = pathlib.Path(folder)
-        folders[:] = [
-            name
-            for name in folders
-            if not name.startswith('.')
-            and not (leave_out and (here / name).resolve() == leave_out.resolve())
-        ]
-        images = [name for name in folders + names if _looks_like_image(name)]
-        found += [here / name for name in images]
-        skipped += sum(not name.startswith('.') and not _looks_like_image(name) for name in names)
-    found += [pathlib.Path(error.filename) for error in refused]
-    return sorted(set(found)), skipped
+    searched: set[pathlib.Path] = set()
+    tops = [source]
+    while tops:
+        links: list[pathlib.Path] = []
+        for top in tops:
+            for folder, folders, names in os.walk(top, onerror=refused.append):
+                here = pathlib.Path(folder)
+                real = _real_path(here)
+                if real in searched or _lies_in(real, left_out):
+                    if here == top:
+                        reason = 'is searched anyway' if real in searched else 'holds drawings'
+                        _LOG.info('%s: passed over, it leads to a folder that %s', here, reason)
+                    folders.clear()
+                    continue
+                searched.add(real)
+                folders[:] = [name for name in folders if not name.startswith('.')]
+                # os.walk does not enter these: they come once the others have been searched.
+                links += [here / name for name in folders if os.path.islink(here / name)]
+                for name in folders + names:
+                    path = here / name
+                    if name.startswith('.') or (left_out and _lies_in(_real_path(path), left_out)):
+                        continue
+                    if path.suffix.lower() in extensions or not os.path.exists(path):
+                        found.add(path)
+                    elif name in names:
+                        skipped += 1
+        tops = sorted(links)
+    found.update(pathlib.Path(error.filename) for error in refused)
+    return sorted(found), skipped
 
 
-def _looks_like_image(name: str) -> bool:
-    return not name.startswith('.') and os.path.splitext(name)[1].lower() in EXTENSIONS
+def _real_path(path: pathlib.Path) -> pathlib.Path:
+    return pathlib.Path(os.path.realpath(path))  # Path.resolve raises on a loop.
+
+
+def _lies_in(path: pathlib.Path, folder: pathlib.Path | None) -> bool:
+    return folder is not None and folder in (path, *path.parents)
 
 
 def read_image(path: pathlib.Path) -> np.ndarray:
@@ -145,6 +178,8 @@ def _check_file(path: pathlib.Path) -> None:
         raise ValueError('not a regular file')  # Opening a pipe would wait forever.
     if not path.stat().st_size:
         raise ValueError('the file is empty')
+    if path.suffix.lower() in VIDEO_EXTENSIONS:
+        raise ValueError('a video, whose frames --mode=predict reads with --detect')
     # Some decoders read a whole file before they look at its first bytes.
     if path.stat().st_size > MAX_FILE_BYTES:
         raise ValueError(f'more than the {MAX_FILE_BYTES:,} bytes that are read')

@@ -185,6 +185,81 @@ def test_folders_are_searched(tmp_path):
     assert image_files.find_images(tmp_path / 'notes.txt') == ([tmp_path / 'notes.txt'], 0)
 
 
+def found_names(root, **options):
+    return [str(path.relative_to(root)) for path in image_files.find_images(root, **options)[0]]
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+
+
+def test_linked_folders_and_files_are_searched_once(tmp_path, caplog):
+    root, disk = tmp_path / 'photos', tmp_path / 'disk'
+    touch(root, 'here.jpg', 'own/own.jpg')
+    touch(disk, '2023/a.jpg', '2023/deep/b.jpg', 'single.jpg', '.hidden/c.jpg')
+    (root / '2023').symlink_to(disk / '2023')
+    (root / 'again').symlink_to(disk / '2023')  # A second way to the same folder.
+    (root / 'a_first').symlink_to('own')  # A folder that is searched in its own place.
+    (root / 'linked.jpg').symlink_to(disk / 'single.jpg')
+    (root / 'here_too.jpg').symlink_to('here.jpg')  # Its name is in the table that it is joined to.
+    (disk / '2023' / 'deep' / 'up').symlink_to(root)  # A loop by way of another disk.
+    (root / 'own' / 'self').symlink_to('.')
+    caplog.set_level('INFO', 'hybrid')
+    assert found_names(root) == [
+        *('2023/a.jpg', '2023/deep/b.jpg', 'here.jpg', 'here_too.jpg', 'linked.jpg'),
+        'own/own.jpg',
+    ]
+    told = [record.getMessage().split(': ')[0] for record in caplog.records]
+    assert told == [str(root / name) for name in ('a_first', 'again', 'own/self', '2023/deep/up')]
+    assert 'it leads to a folder that is searched anyway' in caplog.text
+    # The root may be a link, and have nothing but links in it.
+    (tmp_path / 'only').mkdir()
+    (tmp_path / 'only' / 'all').symlink_to(disk)
+    (tmp_path / 'link').symlink_to('only')
+    assert found_names(tmp_path / 'link') == [
+        *('all/2023/a.jpg', 'all/2023/deep/b.jpg', 'all/2023/deep/up/here.jpg'),
+        *('all/2023/deep/up/here_too.jpg', 'all/2023/deep/up/linked.jpg'),
+        *('all/2023/deep/up/own/own.jpg', 'all/single.jpg'),
+    ]
+
+
+def test_links_to_nothing_are_listed_and_links_to_drawings_are_not(tmp_path, caplog):
+    root, disk = tmp_path / 'photos', tmp_path / 'disk'
+    touch(root, 'a.jpg', 'drawn/a.jpg', 'drawn/old/b.jpg')
+    touch(disk, '2023/c.jpg')
+    (root / 'unplugged').symlink_to(tmp_path / 'no disk')
+    (root / '.gone').symlink_to(tmp_path / 'no disk')
+    (root / 'latest.jpg').symlink_to('drawn/a.jpg')
+    (root / 'old').symlink_to('drawn/old')
+    (root / 'by another way').symlink_to('drawn')
+    assert found_names(root, leave_out=root / 'drawn') == ['a.jpg', 'unplugged']
+    with pytest.raises(ValueError, match='no such file, or a link to one'):
+        image_files.read_image(root / 'unplugged')
+    (root / 'by another way').unlink()
+    # Drawings that go to another disk may not hide in silence what lies there.
+    (root / 'elsewhere').symlink_to(disk / '2023')
+    caplog.set_level('INFO', 'hybrid')
+    assert found_names(root / 'elsewhere') == ['c.jpg']
+    names = found_names(root, leave_out=disk)
+    assert names == ['a.jpg', 'drawn/a.jpg', 'drawn/old/b.jpg', 'latest.jpg', 'unplugged']
+    assert 'elsewhere: passed over, it leads to a folder that holds drawings' in caplog.text
+
+
+def test_videos_are_listed_where_they_are_asked_for(tmp_path):
+    touch(tmp_path, 'a.jpg', 'b.MP4', 'c.txt')
+    assert found_names(tmp_path) == ['a.jpg']
+    extensions = image_files.EXTENSIONS + image_files.VIDEO_EXTENSIONS
+    assert image_files.find_images(tmp_path, None, extensions) == (
+        [tmp_path / 'a.jpg', tmp_path / 'b.MP4'],
+        1,
+    )
+    (tmp_path / 'b.MP4').write_bytes(b'video')
+    with pytest.raises(ValueError, match='a video, whose frames --mode=predict reads with'):
+        image_files.read_image(tmp_path / 'b.MP4')
+
+
 def test_a_folder_that_cannot_be_listed_is_reported(tmp_path, monkeypatch):
     (tmp_path / 'a').mkdir()
     (tmp_path / 'a' / '1.jpg').touch()
