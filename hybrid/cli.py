@@ -103,7 +103,7 @@ def run(changes: list[str]) -> None:
 def explain(error: BaseException) -> str:
     """One line about an error, which says what to do."""
     if isinstance(error, KeyboardInterrupt):
-        return 'interrupted; the same command begins this again, or continues a training'
+        return 'interrupted; the same command begins this again, or continues what it had done'
     if 'jax' in sys.modules:
         from hybrid import devices
 

@@ -30,6 +30,7 @@ _SECTIONS = {
     'detect': 'How the faces in photographs are found: by --mode=predict --detect, --mode=crop, '
     'and datasets with the parameter align.',
     'crop': 'How --mode=crop writes the faces that it cuts out of photographs.',
+    'video': 'How much of a video --mode=predict --detect reads.',
 }
 
 _NORMALIZATIONS = ('hybrid.data.augment:NORMALIZATIONS',)
@@ -239,6 +240,12 @@ _KEYS = (
     Key('crop.format', 'png', choices=('png', 'jpg'), help=
         "The format of the files: 'png' loses nothing; 'jpg', at quality 95, takes a third of the "
         'room.'),
+    Key('video.every', 1, at_least=1, help=
+        'Of so many frames one is read; 1 reads all.'),
+    Key('video.max_frames', 100_000, at_least=1, help=
+        'After so many frames that were read, the rest of a video is left out.'),
+    Key('video.max_seconds', 3600.0, more_than=0, help=
+        'What comes later in a video, in seconds from its beginning, is left out.'),
 )
 # fmt: on
 

@@ -64,7 +64,7 @@ flags.DEFINE_enum(
     ['prepare', 'train', 'evaluate', 'predict', 'crop', 'audit', 'unstack', 'stack'],
     'prepare: make the dataset ready. train: train or continue, then evaluate. '
     "evaluate: evaluate a workdir's checkpoint on --split. "
-    'predict: age and gender for the image files of --input. '
+    'predict: age and gender for the image and video files of --input. '
     'crop: the faces of the photographs of --input, aligned, and a table of them to --output. '
     "audit: what the dataset's splits share, and how their labels are spread. "
     'unstack: each member of an ensemble to a workdir of its own in --output. '
@@ -73,7 +73,7 @@ flags.DEFINE_enum(
 flags.DEFINE_string('split', 'test', 'evaluate: which split of the dataset.')
 flags.DEFINE_enum('checkpoint', 'best', ['best', 'last'], 'evaluate, predict: which checkpoint.')
 flags.DEFINE_string(
-    'input', '', 'predict, crop: an image file, or a folder that is searched for them.'
+    'input', '', 'predict, crop: an image or video file, or a folder that is searched for them.'
 )
 flags.DEFINE_string(
     'output',
@@ -82,8 +82,12 @@ flags.DEFINE_string(
     'workdir. audit: folder for the report, by default in runs/audit. crop, unstack, stack: the '
     'folder to make.',
 )
-flags.DEFINE_bool('detect', False, 'predict: find the faces of photographs; else crops are meant.')
-flags.DEFINE_string('draw', '', 'predict: folder for pictures with boxes and predictions.')
+flags.DEFINE_bool(
+    'detect', False, 'predict: find the faces of photographs and videos; else crops are meant.'
+)
+flags.DEFINE_string(
+    'draw', '', 'predict: folder for pictures and videos with boxes and predictions.'
+)
 flags.DEFINE_bool(
     'overwrite_config', False, 'train: go on although the workdir has another config.'
 )

@@ -68,6 +68,9 @@ def test_every_key_says_what_it_is_for_and_its_default_is_allowed(config):
         ('train.log_every_steps', 0, '1 or more'),
         ('detect.threshold', 1.5, 'more than 0 and less than 1'),
         ('detect.max_size', 8, '32 or more'),
+        ('video.every', 0, '1 or more'),
+        ('video.max_frames', 0, '1 or more'),
+        ('video.max_seconds', 0.0, 'more than 0'),
     ],
 )
 def test_a_wrong_value_names_the_key_the_value_and_what_it_may_be(config, key, value, message):

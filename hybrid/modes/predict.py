@@ -1,27 +1,28 @@
-"""Predicts age and gender for image files: crops of faces, or photographs, whose faces it finds."""
+"""Predicts age and gender for crops of faces, or for the faces that photographs and videos show."""
 
 import collections
-import csv
-import io
+import contextlib
 import itertools
-import json
 import os
 import pathlib
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from ml_collections import ConfigDict
 
-from hybrid import devices, files
+from hybrid import devices
 from hybrid.datasets import geometry
 from hybrid.datasets.progress import ProgressBar
 from hybrid.datasets.threads import map_in_threads
-from hybrid.photos import detection, draw, image_files
-from hybrid.photos.faces import NO_FACE, Face, Row, read_faces_or_error
-from hybrid.runs import face_rows, member_weights, trained, workdir
+from hybrid.photos import detection, image_files, videos
+from hybrid.photos.drawings import Drawings
+from hybrid.photos.faces import Face, Row
+from hybrid.photos.pictures import Picture, pictures, read_picture
+from hybrid.runs import face_rows, member_weights, partial_rows, trained, workdir
 from hybrid.runs.interruption import Interruption
+from hybrid.runs.partial_rows import PartialRows
 from hybrid.runs.predictor import Predictor
 
 
@@ -33,8 +34,10 @@ def check_paths(source: pathlib.Path, output: pathlib.Path, drawings: pathlib.Pa
         raise ValueError(f'--output={output}: the name must end in .csv or .jsonl')
     if not output.parent.is_dir():
         raise FileNotFoundError(f'--output={output}: there is no folder {output.parent}')
-    if output.exists() and output.samefile(source):
-        raise ValueError(f'--output={output} would overwrite --input')
+    for end in ('', '.partial', '.partial.journal'):
+        written = output.with_name(output.name + end)
+        if written.exists() and written.samefile(source):
+            raise ValueError(f'--output={output} would overwrite --input')
     if output.is_dir():
         raise IsADirectoryError(f'--output={output} is a folder; name a file in it')
     if not os.access(output.parent, os.W_OK):
@@ -48,55 +51,84 @@ def check_paths(source: pathlib.Path, output: pathlib.Path, drawings: pathlib.Pa
         raise ValueError(f'--draw={drawings}: would draw over --input={source}; name a new folder')
 
 
-def format_row(row: Row, suffix: str, columns: Sequence[str]) -> str:
-    """Returns the line that a row becomes in a `.csv` or a `.jsonl` file."""
-    if suffix == '.jsonl':
-        return json.dumps({name: row.get(name) for name in columns}, allow_nan=False) + '\n'
-    line = io.StringIO()
-    # With this line end csv quotes a carriage return in a name too.
-    csv.DictWriter(line, columns, lineterminator='\r\n').writerow(row)
-    return line.getvalue().removesuffix('\r\n') + '\n'
-
-
-def drawing_names(paths: list[pathlib.Path], root: pathlib.Path) -> dict[str, pathlib.Path]:
-    """Names each picture as its file in `root`, with .jpg added where that is no JPEG or PNG."""
-    names: dict[pathlib.Path, str] = {}
-    for path in paths:
-        name = path.relative_to(root)
-        while name.suffix.lower() not in ('.jpg', '.jpeg', '.png') or name in names:
-            name = name.with_name(name.name + '.jpg')
-        names[name] = str(path)
-    return {path: name for name, path in names.items()}
-
-
-def draw_predictions(path: str, rows: list[Row], target: pathlib.Path) -> None:
-    """Draws the faces of one file; a file that could not be read is passed over.
+def find_faces(
+    paths: Iterable[pathlib.Path],
+    detector: detection.Detector | None,
+    config: ConfigDict,
+    sizes: Sequence[int],
+    interruption: Interruption,
+) -> Iterator[tuple[Row, Face | None]]:
+    """Reads the faces of files, by several threads and a bounded way ahead.
 
     Args:
-      path: The file. It is read again, since to keep photographs could take any amount of memory.
-      rows: The rows of its faces.
-      target: The .jpg or .png to write; its folder is made.
+      paths: The files.
+      detector: Finds the faces of photographs and videos; None takes images for crops.
+      config: Says how many threads read, and how much of a video.
+      sizes: As for `faces.read_faces`.
+      interruption: What may ask for an end.
 
     Raises:
-      ValueError, OSError: when it cannot be read any more, or the picture cannot be written.
+      RuntimeError: when an end was asked for.
     """
-    if rows[0].get('error', NO_FACE) != NO_FACE:
-        return
-    boxes, labels = [], []
-    for row in rows:
-        if 'face' in row and 'error' not in row:
-            boxes.append((row['x'], row['y'], row['width'], row['height']))
-            words = []
-            if 'age' in row:
-                words.append(f'{row["age"]:.0f}')
-            if 'gender' in row:
-                female = row['female_probability']
-                share = female if row['gender'] == 'female' else 1 - female
-                words.append(f'{row["gender"]} {share:.0%}')
-            labels.append(', '.join(words))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    image = image_files.read_image(pathlib.Path(path))
-    draw.draw_boxes(image, boxes, labels).save(target, quality=92)
+
+    def read(picture: Picture) -> list[tuple[Row, Face | None]]:
+        return read_picture(picture, detector, sizes)
+
+    stream = pictures(paths, config.video if detector else None)
+    with contextlib.closing(map_in_threads(read, stream, config.data.num_threads, 2)) as found:
+        for of_picture in found:
+            interruption.check()
+            yield from of_picture
+
+
+def write_file(
+    path: str,
+    placed: Iterable[tuple[Row, face_rows.Place]],
+    partial: PartialRows,
+    drawn: Drawings | None,
+    bar: ProgressBar,
+    interruption: Interruption,
+) -> collections.Counter[str]:
+    """Writes and draws the rows of one file, of a video frame by frame, as they come.
+
+    Args:
+      path: The file.
+      placed: Its rows, from `face_rows.predict_placed_rows`.
+      partial: Where they go.
+      drawn: Where the drawing goes.
+      bar: Counts the pictures.
+      interruption: What may ask for an end.
+
+    Returns:
+      What there was, for the summary.
+
+    Raises:
+      RuntimeError: when an end was asked for.
+      OSError: when the rows cannot be written.
+    """
+    drawing = drawn.begin(path) if drawn else None
+    counts: collections.Counter[str] = collections.Counter(files=1)
+    place = (0, 0)
+    for _, group in itertools.groupby(placed, lambda placed: placed[0].get('frame')):
+        interruption.check()
+        of_picture = list(group)
+        rows, place = [row for row, _ in of_picture], of_picture[-1][1]
+        for row in rows:
+            kind = 'errors' if 'error' in row else 'faces'
+            counts[kind] += 1
+            counts['cut'] += row.get('error', '').startswith(videos.CUT)
+        partial.write(rows)
+        if drawing:
+            drawing.add(rows)
+        counts['pictures'] += 1
+        bar.update()
+    bar.total += counts['pictures'] - 1  # A video has several.
+    if drawing:
+        drawing.close()
+        if drawing.problem:
+            bar.write(f'{drawing.target}: not drawn: {drawing.problem}', sys.stderr)
+    partial.end_file(path, place, counts, drawing.target if drawing else None)
+    return counts
 
 
 def predict(
@@ -109,19 +141,19 @@ def predict(
     detect: bool = False,
     drawings: str = '',
 ) -> None:
-    """Does `--mode=predict`: predicts age and gender for image files, and prints a summary.
+    """Does `--mode=predict`: predicts age and gender for files, and prints a summary.
 
     The row of a file that cannot be read says why. Should anything else fail, the rows that were
-    written so far are in `<output>.partial`.
+    written so far are in `<output>.partial`, and the same call goes on after them.
 
     Args:
       configs: The configs of the workdirs. The first one says how to detect, how large a batch is,
-        and how many threads read.
+        how many threads read, and how much of a video.
       folders: The workdir, or several whose models are combined.
       checkpoint: `best` or `last`.
-      source: An image file, or a folder; the folders in it are searched, too.
+      source: An image or video file, or a folder; the folders in it are searched, too.
       output: The .csv or .jsonl file to write; see `face_rows.columns`.
-      detect: Search photographs for faces, rather than take them for aligned crops.
+      detect: Search photographs and videos for faces, rather than take images for aligned crops.
       drawings: Folder for pictures with boxes and predictions on them; '' for none.
 
     Raises:
@@ -135,58 +167,55 @@ def predict(
     root, target = pathlib.Path(source).expanduser(), pathlib.Path(output).expanduser()
     draw_folder = pathlib.Path(drawings).expanduser() if drawings else None
     check_paths(root, target, draw_folder)
-    paths, skipped = image_files.find_images(root, draw_folder)
+    paths, skipped = image_files.find_images(
+        root, draw_folder, image_files.EXTENSIONS + image_files.VIDEO_EXTENSIONS
+    )
     if not paths:
         raise FileNotFoundError(f'--input={source}: no image in it, {skipped:,} other files')
-    names = drawing_names(paths, root if root.is_dir() else root.parent) if draw_folder else {}
     config = configs[0]
+    draw_root = root if root.is_dir() else root.parent
+    drawn = Drawings(draw_folder, paths, draw_root, config.video) if draw_folder else None
     detector = detection.create_detector(config.detect) if detect else None
     models = trained.restore_all(configs, folders, checkpoint)
     for folder in folders if detect else ():
         cut = workdir.load_geometry(folder)
         if cut['geometry'] == 'box':  # Of faces that came as they were, nobody knows.
             geometry.warn(folder, cut, '--detect', geometry.UTKFACE_CHIPS)
-    predictor = Predictor(models, member_weights.find(models))
+    weights = member_weights.find(models)
+    predictor = Predictor(models, weights)
+    has_videos = detect and any(map(videos.is_video, paths))
     faces_in_a_file = face_rows.FACES_IN_A_PHOTOGRAPH if detect else 1
-    columns = face_rows.columns(predictor.prepare(faces_in_a_file * len(paths)))
-
-    def read(path: pathlib.Path) -> list[tuple[Row, Face | None]]:
-        return read_faces_or_error(path, detector, predictor.face_sizes)
-
-    of_files = map_in_threads(read, paths, config.data.num_threads, ahead=2)
-    found = (face for of_file in of_files for face in of_file)
-    rows = face_rows.predict_rows(found, predictor)
-    counts: collections.Counter[str] = collections.Counter()
+    predicted = predictor.prepare(predictor.most if has_videos else faces_in_a_file * len(paths))
+    columns = face_rows.columns(predicted, has_videos)
+    identity = partial_rows.identify(models, weights, detect)
+    identity |= {'--input': str(root), '--draw': str(draw_folder or '')}
+    partial = PartialRows(target, identity, columns, paths)
     start = time.monotonic()
     try:
-        with (
-            files.replacing(target) as partial,
-            # File names need not be text in any encoding.
-            partial.open('w', newline='', encoding='utf-8', errors='backslashreplace') as file,
-            ProgressBar(total=len(paths), unit=' images', desc='predict') as bar,
-            Interruption() as interruption,
-            warnings.catch_warnings(),
-        ):
+        with partial, Interruption() as interruption, warnings.catch_warnings():
             warnings.filterwarnings('ignore', module='PIL')  # What matters comes as an error.
-            if target.suffix == '.csv':
-                file.write(','.join(columns) + '\n')
-            for path, group in itertools.groupby(rows, key=lambda row: row['path']):
-                of_file = list(group)
-                file.writelines(format_row(row, target.suffix, columns) for row in of_file)
-                file.flush()
-                errors = sum('error' in row for row in of_file)
-                counts.update(errors=errors, faces=len(of_file) - errors)
-                if draw_folder:
-                    try:
-                        draw_predictions(path, of_file, draw_folder / names[path])
-                    except (OSError, ValueError) as error:
-                        bar.write(f'{draw_folder / names[path]}: not drawn: {error}', sys.stderr)
-                bar.update()
-                if interruption.requested:
-                    raise RuntimeError(f'stopped by {interruption.name}')
+            earlier = collections.Counter[str]()
+            for done in partial.done:
+                earlier.update(done.counts)
+            counts = earlier.copy()
+            found = find_faces(
+                partial.remaining(), detector, config, predictor.face_sizes, interruption
+            )
+            placed = face_rows.predict_placed_rows(found, predictor, partial.place)
+            with (
+                ProgressBar(
+                    total=len(paths), initial=len(partial.done), unit=' images', desc='predict'
+                ) as bar,
+                contextlib.closing(placed),
+            ):
+                for path, of_file in itertools.groupby(placed, lambda placed: placed[0]['path']):
+                    counts += write_file(path, of_file, partial, drawn, bar, interruption)
+                    interruption.check()
     except (OSError, RuntimeError) as error:
-        raise RuntimeError(f'{error}; the rows so far are in {partial}') from error
-    speed = len(paths) / (time.monotonic() - start)
+        raise RuntimeError(
+            f'{error}; the rows so far are in {partial.path}, the same command goes on after them'
+        ) from error
+    speed = (counts['pictures'] - earlier['pictures']) / (time.monotonic() - start)
     print(
         f'{target}: {len(paths):,} files, {counts["faces"]:,} faces, {counts["errors"]:,} errors; '
         f'{speed:.1f} images/s'
@@ -194,4 +223,6 @@ def predict(
     for line in trained.not_predicted(models):
         print(line)
     if skipped:
-        print(f'{root}: {skipped:,} files passed over, which are not named as images')
+        print(f'{root}: {skipped:,} files passed over, which are not named as images or videos')
+    if counts['cut']:
+        print(f'{counts["cut"]:,} videos were cut by a limit of config.video: see their last rows')

@@ -11,7 +11,11 @@ _COLOUR = (255, 190, 40)
 
 
 def draw_boxes(
-    image: np.ndarray, boxes: Iterable[tuple[int, int, int, int]], labels: Iterable[str]
+    image: np.ndarray,
+    boxes: Iterable[tuple[int, int, int, int]],
+    labels: Iterable[str],
+    *,
+    enlarge: bool = True,
 ) -> Image.Image:
     """Draws labelled boxes, in lines and letters that suit the size of picture and box.
 
@@ -19,12 +23,13 @@ def draw_boxes(
       image: uint8 [H, W, 3], RGB.
       boxes: Left, top, width and height in pixels.
       labels: One a box.
+      enlarge: Whether a small picture is enlarged, by a whole factor.
 
     Returns:
-      The picture, enlarged by a whole factor if it is small.
+      The picture.
     """
     picture = Image.fromarray(image)
-    factor = max(-(-_MIN_SIDE // max(picture.size)), 1)
+    factor = max(-(-_MIN_SIDE // max(picture.size)), 1) if enlarge else 1
     if factor > 1:
         size = picture.width * factor, picture.height * factor
         picture = picture.resize(size, Image.Resampling.BICUBIC)

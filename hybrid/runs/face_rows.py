@@ -1,7 +1,7 @@
 """Predictions of faces: the rows of `--mode=predict`, and the arrays that a `Model` returns."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,19 +15,28 @@ from hybrid.scores.outcomes import GENDERS, is_female
 PREDICTED = ('age', 'gender', 'female_probability')
 # Photographs may have several faces; so many for each are prepared for.
 FACES_IN_A_PHOTOGRAPH = 8
+# So many rows for each face that a batch holds wait for it to fill: where few photographs have a
+# face, rows are written before it has.
+_MOST_WAITING = 4
 NOT_FINITE = 'the model predicts no finite number'
 
+# How many faces of the batch, and how many rows, there were up to a row: see predict_placed_rows.
+Place = tuple[int, int]
 
-def columns(predicted: Mapping[str, tuple[int, ...]]) -> tuple[str, ...]:
+
+def columns(predicted: Mapping[str, tuple[int, ...]], videos: bool = False) -> tuple[str, ...]:
     """The columns of a table of predictions.
 
     Args:
+      videos: Whether there may be videos, whose rows say which `frame` they are of (from 0), and at
+        what `time` it is shown (seconds).
       predicted: From `Predictor.prepare`. The columns beyond `PREDICTED` that have one number for a
         face, such as `age_std` (years) and `gender_agreement` of an ensemble, stand before the last
         column, `error`.
     """
     others = [name for name, shape in _others(predicted).items() if not shape]
-    return (*faces.COLUMNS, *PREDICTED, *others, 'error')
+    path, *where = faces.COLUMNS
+    return (path, *(('frame', 'time') if videos else ()), *where, *PREDICTED, *others, 'error')
 
 
 def _others(predicted: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
@@ -46,40 +55,70 @@ def predict_rows(found: Iterable[tuple[Row, Face | None]], predictor: Predictor)
       The rows, with what is predicted as Python numbers (and arrays, of what is more than a number
       for a face); or with an `error` instead of it where the model predicts no finite number.
     """
-    waiting: list[Row] = []
-    batch: list[tuple[Row, Face]] = []
+    return (row for row, _ in predict_placed_rows(found, predictor))
 
-    def predict() -> None:
-        of_models = zip(*(face for _, face in batch), strict=True)
-        predicted = predictor([np.stack(images) for images in of_models])
-        for place, (row, _) in enumerate(batch):
-            values = {name: column[place] for name, column in predicted.items()}
-            if all(np.isfinite(value).all() for value in values.values()):
-                # By way of text: the shortest number that is this float32.
-                row |= {
-                    name: value if np.ndim(value) else float(str(value))
-                    for name, value in values.items()
-                }
-                if 'predicted_age' in row:
-                    row['age'] = row.pop('predicted_age')
-                if 'female_probability' in row:
-                    row['gender'] = GENDERS[int(is_female(row['female_probability']))]
-            else:
-                row['error'] = NOT_FINITE
-        batch.clear()
+
+def predict_placed_rows(
+    found: Iterable[tuple[Row, Face | None]], predictor: Predictor, place: Place = (0, 0)
+) -> Generator[tuple[Row, Place]]:
+    """As `predict_rows`, and says of each row where it stood, so that a later call can go on there.
+
+    A face may get other last bits in another place of a batch. A call that goes on puts every face
+    in the place that it would have had, so that its rows are those of a call that was not stopped.
+
+    Args:
+      found: From `faces.read_faces`: what comes after the row that had the `place`.
+      predictor: What predicts.
+      place: Where the last row before these stood.
+
+    Yields:
+      The rows as those of `predict_rows`, and the place of each.
+    """
+    most_waiting = _MOST_WAITING * predictor.most
+    if not 0 < place[0] < predictor.most or place[1] >= most_waiting:
+        place = (0, 0)  # After it the batch was done.
+    faces_before, rows_before = place
+    batch: list[tuple[Row, Face]] = [
+        ({}, tuple(np.zeros((size, size, 3), np.uint8) for size in predictor.face_sizes))
+        for _ in range(faces_before)
+    ]
+    waiting: list[tuple[Row, Place]] = []
 
     for row, face in found:
-        waiting.append(row)
         if face is not None:
             batch.append((row, face))
-        if len(batch) == predictor.most:
-            predict()
+        waiting.append((row, (len(batch), rows_before + len(waiting) + 1)))
+        if len(batch) == predictor.most or rows_before + len(waiting) >= most_waiting:
+            _predict_batch(batch, faces_before, predictor)
+            batch.clear()
         if not batch:
             yield from waiting
             waiting.clear()
-    if batch:
-        predict()
+            faces_before = rows_before = 0
+    _predict_batch(batch, faces_before, predictor)
     yield from waiting
+
+
+def _predict_batch(batch: Sequence[tuple[Row, Face]], first: int, predictor: Predictor) -> None:
+    """Fills in the rows of a batch from the `first` on."""
+    if first == len(batch):
+        return
+    of_models = zip(*(face for _, face in batch), strict=True)
+    predicted = predictor([np.stack(images) for images in of_models])
+    for place, (row, _) in enumerate(batch[first:], first):
+        values = {name: column[place] for name, column in predicted.items()}
+        if all(np.isfinite(value).all() for value in values.values()):
+            # By way of text: the shortest number that is this float32.
+            row |= {
+                name: value if np.ndim(value) else float(str(value))
+                for name, value in values.items()
+            }
+            if 'predicted_age' in row:
+                row['age'] = row.pop('predicted_age')
+            if 'female_probability' in row:
+                row['gender'] = GENDERS[int(is_female(row['female_probability']))]
+        else:
+            row['error'] = NOT_FINITE
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -22,6 +22,11 @@ class Interruption:
         """Whether a signal came."""
         return bool(self.name)
 
+    def check(self) -> None:
+        """Raises RuntimeError if a signal came."""
+        if self.requested:
+            raise RuntimeError(f'stopped by {self.name}')
+
     def __enter__(self) -> 'Interruption':
         try:
             for number in self.SIGNALS:

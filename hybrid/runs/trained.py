@@ -1,6 +1,7 @@
 """Trained models and ensembles, read from their workdirs to evaluate and predict with."""
 
 import dataclasses
+import hashlib
 import itertools
 import logging
 import pathlib
@@ -8,6 +9,8 @@ import types
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from hybrid import devices
@@ -76,6 +79,15 @@ def not_predicted(models: Sequence[Trained]) -> list[str]:
     kinds = [kind for kind in KINDS if kind not in predicted(models)]
     reason = 'the training had none, or gave them no weight'
     return [f'{kind}s are not predicted: {reason}' for kind in kinds]
+
+
+def fingerprint(model: Trained) -> str:
+    """Names a model by its step and a hash of its parameters, wherever its workdir lies."""
+    digest = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_flatten_with_path(model.variables)[0]:
+        digest.update(jax.tree_util.keystr(path).encode())
+        digest.update(np.ascontiguousarray(leaf).tobytes())
+    return f'step {model.step} {digest.hexdigest()[:16]}'
 
 
 def sources(models: Sequence[Trained]) -> dict[str, Any]:

@@ -1,19 +1,23 @@
 import csv
+import dataclasses
 import io
 import json
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
+import cv2
+import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from PIL import Image
 
 from hybrid.modes import crop, predict
-from hybrid.photos import detection, image_files
+from hybrid.photos import detection, faces, image_files, videos
 from hybrid.photos.faces import NO_FACE
-from hybrid.runs import predictions, trained, workdir
+from hybrid.runs import partial_rows, predictions, trained, workdir
 from hybrid.runs.predictor import Predictor
 from tests import photographs, random_workdir
 from tests.launching import launch
@@ -197,14 +201,6 @@ def test_photographs(config, run, shared_data, tmp_path):
     assert float(read_csv(out)[0]['age']) == pytest.approx(float(rows[3]['age']), rel=1e-5)
 
 
-def test_names_that_are_no_text_and_lines_that_need_quotes():
-    row = {'path': 'a,"\udcff\n', 'face': 0, 'age': 31.25, 'error': None}
-    line = predict.format_row(row, '.csv', COLUMNS)
-    assert next(csv.reader(io.StringIO(line)))[:2] == ['a,"\udcff\n', '0']
-    parsed = json.loads(predict.format_row(row, '.jsonl', COLUMNS))
-    assert parsed == dict.fromkeys(COLUMNS) | row
-
-
 def test_a_file_name_that_is_no_text(config, run, tmp_path):
     folder = tmp_path / 'in'
     folder.mkdir()
@@ -235,6 +231,149 @@ def test_what_was_done_is_kept_when_something_fails(config, run, tmp_path, monke
     assert out.read_text() == 'older results'
 
 
+def test_stopped_and_continued_is_as_if_never_stopped(config, run, tmp_path, monkeypatch, capsys):
+    folder, out, drawn = tmp_path / 'in', tmp_path / 'out.csv', tmp_path / 'drawn'
+    folder.mkdir()
+    for k in range(24):
+        face(k).save(folder / f'{k:02}.jpg')
+    (folder / '07.jpg').write_text('no picture')
+    options: dict[str, Any] = {'drawings': str(drawn)}
+    predict.predict([config], [run], 'best', str(folder), str(out), **options)
+    whole, picture = out.read_bytes(), (drawn / '02.jpg').read_bytes()
+    call, read, calls = Predictor.__call__, [], []
+
+    def stop(predictor, faces):
+        calls.append(1)
+        if len(calls) == 2:
+            signal.raise_signal(signal.SIGTERM)
+        return call(predictor, faces)
+
+    def count(path, *arguments):
+        read.append(path.name)
+        return image_files.read_pixels(path)
+
+    monkeypatch.setattr(Predictor, '__call__', stop)
+    with pytest.raises(RuntimeError, match=r'stopped by SIGTERM; .*partial, .*goes on after them'):
+        predict.predict([config], [run], 'best', str(folder), str(out), **options)
+    kept = len(read_csv(tmp_path / 'out.csv.partial'))
+    assert kept == 17  # The first batch of 16 faces, and what is no picture.
+    out.unlink()
+    (drawn / f'{kept - 1:02}.jpg').write_text('not drawn again')
+    (drawn / f'{kept:02}.jpg').write_text('half a pict')
+    monkeypatch.setattr(faces, 'read_pixels', count)
+    capsys.readouterr()
+    predict.predict([config], [run], 'best', str(folder), str(out), **options)
+    assert sorted(read) == [f'{k:02}.jpg' for k in range(kept, 24)]
+    assert out.read_bytes() == whole
+    assert (drawn / '02.jpg').read_bytes() == picture
+    assert (drawn / f'{kept - 1:02}.jpg').read_text() == 'not drawn again'
+    assert image_files.read_image(drawn / f'{kept:02}.jpg').shape == (480, 480, 3)
+    assert '24 files, 23 faces, 1 errors; ' in capsys.readouterr().out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['drawn', 'in', 'out.csv']
+
+
+def test_what_decides_the_rows_is_told_apart(config, run, tmp_path):
+    (model,) = trained.restore_all([config], [run], 'best')
+    for name in ('one', 'copy', 'other'):
+        (tmp_path / name).write_text('weights' if name != 'other' else 'others')
+
+    def identity(changes, model=model, detect=True):
+        changed = config.copy_and_resolve_references()
+        changed.update_from_flattened_dict({'detect.model': str(tmp_path / 'one')} | changes)
+        return partial_rows.identify([dataclasses.replace(model, config=changed)], None, detect)
+
+    first = identity({})
+    fast = {'evaluate.batch_size': 8, 'data.num_threads': 3, 'data.data_dir': 'elsewhere'}
+    assert identity(fast) == identity({'detect.model': str(tmp_path / 'copy')}) == first
+    assert identity({'detect.model': str(tmp_path / 'other')}) != first
+    found = {'evaluate.flip_average': True, 'detect.threshold': 0.5, 'video.every': 2}
+    for key, value in found.items():
+        assert identity({key: value}) == first | {f'config.{key}': value}
+    crops = identity({}, detect=False)
+    assert identity({'video.every': 2, 'detect.threshold': 0.5}, detect=False) == crops
+    assert crops != first
+    leaves, structure = jax.tree.flatten(model.variables)
+    leaves[-1] = leaves[-1] + 1e-6
+    moved = dataclasses.replace(model, variables=jax.tree.unflatten(structure, leaves))
+    assert identity({}, moved)['model'] != first['model']
+    assert identity({}, moved) | {'model': first['model']} == first
+
+
+def write_video(path, count, size=(96, 64)):
+    writer = cv2.VideoWriter(str(path), cv2.CAP_FFMPEG, cv2.VideoWriter.fourcc(*'mp4v'), 5, size)
+    for k in range(count):
+        writer.write(np.asarray(face(k, size)))
+    writer.release()
+
+
+def test_videos_get_a_row_for_each_face_and_frame(config, run, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(detection, 'create_detector', lambda config: FixedDetector())
+    folder, drawn, out = tmp_path / 'in', tmp_path / 'drawn', tmp_path / 'out.jsonl'
+    folder.mkdir()
+    write_video(folder / 'b.mov', 14)
+    write_video(folder / 'narrow.mp4', 3, (48, 64))
+    write_video(folder / 'whole.mkv', 14)
+    content = (folder / 'whole.mkv').read_bytes()
+    (folder / 'whole.mkv').rename(tmp_path / 'whole.mkv')
+    (folder / 'cut.mkv').write_bytes(content[: len(content) // 2])
+    face(1, (100, 80)).save(folder / 'a.png')
+    config = config.copy_and_resolve_references()
+    config.video.every, config.video.max_frames = 3, 4
+    options: dict[str, Any] = {'detect': True, 'drawings': str(drawn)}
+    predict.predict([config], [run], 'best', str(folder), str(out), **options)
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert tuple(rows[0]) == ('path', 'frame', 'time', *COLUMNS[1:])
+    told = [(Path(row['path']).name, row['frame'], row['time'], row['face']) for row in rows]
+    assert told[:2] == [('a.png', None, None, 0), ('a.png', None, None, 1)]
+    expected = [('b.mov', 3 * k, 3 * k / 5, n) for k in range(4) for n in (0, 1)]
+    assert told[2:11] == [*expected, ('b.mov', None, None, None)]
+    assert rows[10]['error'] == 'cut: config.video.max_frames=4'
+    assert len({row['age'] for row in rows[:10]}) == 10
+    assert told[11:14] == [
+        *(('cut.mkv', 0, 0, 0), ('cut.mkv', 0, 0, 1), ('cut.mkv', 3, 0.6, 0)),
+    ]
+    assert rows[-2]['error'].startswith('damaged or cut off: it should last 2.8 s')
+    assert told[-1] == ('narrow.mp4', 0, 0, None)
+    assert rows[-1]['error'] == NO_FACE
+    output = capsys.readouterr().out
+    assert '4 files, ' in output
+    assert '1 videos were cut by a limit of config.video: see their last rows' in output
+
+    names = sorted(path.name for path in drawn.iterdir())
+    assert names == ['a.png', 'b.mov.mp4', 'cut.mkv.mp4', 'narrow.mp4']
+    config.video.every = 1
+    video = list(videos.read_frames(drawn / 'b.mov.mp4', config.video))[:4]
+    assert [frame.seconds for frame in video] == [0, 0.6, 1.2, 1.8]
+    assert {frame.pixels.shape for frame in video} == {(64, 96, 3)}
+    before = next(videos.read_frames(folder / 'b.mov', config.video)).pixels.astype(int)
+    # The left side of the second box, which begins in the middle.
+    changed = np.abs(video[0].pixels - before).mean(axis=(0, 2))
+    assert changed[48:50].min() > 3 * changed[50:].mean()
+
+    # Frame by frame, in one stream of batches: continued after the first video it is the same.
+    whole = out.read_bytes()
+    end_file = partial_rows.PartialRows.end_file
+
+    def stop(partial, path, *arguments):
+        end_file(partial, path, *arguments)
+        if path.endswith('b.mov'):
+            raise OSError(28, 'No space left on device')
+
+    config.video.every = 3
+    monkeypatch.setattr(partial_rows.PartialRows, 'end_file', stop)
+    with pytest.raises(RuntimeError, match='No space left'):
+        predict.predict([config], [run], 'best', str(folder), str(out), **options)
+    monkeypatch.setattr(partial_rows.PartialRows, 'end_file', end_file)
+    predict.predict([config], [run], 'best', str(folder), str(out), **options)
+    assert out.read_bytes() == whole
+    assert '1 videos were cut by a limit' in capsys.readouterr().out
+
+    predict.predict([config], [run], 'best', str(folder / 'b.mov'), str(out))
+    (row,) = [json.loads(line) for line in out.read_text().splitlines()]
+    assert tuple(row) == COLUMNS
+    assert row['error'] == 'a video, whose frames --mode=predict reads with --detect'
+
+
 def test_a_picture_that_cannot_be_drawn_stops_nothing(config, run, tmp_path, capsys):
     folder, drawn = tmp_path / 'in', tmp_path / 'drawn'
     folder.mkdir()
@@ -255,6 +394,11 @@ def test_wrong_paths_are_told_before_anything_is_loaded(config, tmp_path, monkey
     (tmp_path / 'none').mkdir()
     (tmp_path / 'none' / 'notes.txt').touch()
     (tmp_path / 'folder.csv').mkdir()
+    # A drawing would be written through a link to the file that it is of.
+    (tmp_path / 'drawn').mkdir()
+    (tmp_path / 'drawn' / 'linked.png').symlink_to(tmp_path / 'in' / 'a.png')
+    (tmp_path / 'linked.png').symlink_to('in/a.png')
+    (tmp_path / 'rows.csv.partial').touch()
     source, out = str(tmp_path / 'in'), str(tmp_path / 'out.csv')
     cases: list[tuple[str, str, dict[str, Any], str]] = [
         (source, '', {}, 'needs --input=FILE_OR_FOLDER and --output'),
@@ -267,6 +411,13 @@ def test_wrong_paths_are_told_before_anything_is_loaded(config, tmp_path, monkey
         (source, out, {'drawings': source}, r'--draw=.*would draw over'),
         (source, out, {'drawings': str(tmp_path)}, r'--draw=.*would draw over'),
         (source, out, {'drawings': f'{source}/a.png'}, r'a\.png is a file; name a folder'),
+        (
+            f'{tmp_path}/linked.png',
+            out,
+            {'drawings': f'{tmp_path}/drawn'},
+            r'drawn: .*/linked\.png',
+        ),
+        (f'{tmp_path}/rows.csv.partial', f'{tmp_path}/rows.csv', {}, 'would overwrite --input'),
         (source, out, {'detect': True}, r'config\.detect\.model=.*no such file'),
     ]
     config = config.copy_and_resolve_references()

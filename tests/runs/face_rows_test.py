@@ -9,7 +9,7 @@ class Fake(Predictor):
     """Predicts four faces at a time, by a function of images [B, R, R, 3] for each model."""
 
     def __init__(self, function):
-        self.most, self.function = 4, function
+        self.most, self.function, self.face_sizes = 4, function, [2, 3]
 
     def __call__(self, faces):
         return self.function(faces)
@@ -46,6 +46,32 @@ def test_rows_without_a_face_are_not_held_back():
     rows = face_rows.predict_rows(faces, Fake(lambda images: pytest.fail('predicted')))
     assert next(rows)['path'] == 'bad'
     assert len(list(faces)) == 2
+
+
+@pytest.mark.parametrize('share', [0.1, 0.5, 1])
+def test_going_on_after_any_row_puts_every_face_in_its_place(share):
+    def predictor(images):
+        place = np.arange(len(images[0]))
+        return {
+            'predicted_age': place + images[0][:, 0, 0, 0] / 100,
+            'female_probability': 0 * place,
+        }
+
+    def found(first):
+        rng = np.random.default_rng(0)
+        for k in range(100):
+            face = tuple(np.full((size, size, 3), k, np.uint8) for size in (2, 3))
+            is_face = rng.random() < share
+            if k >= first:
+                yield {'path': str(k)}, face if is_face else None
+
+    rows = list(face_rows.predict_placed_rows(found(0), Fake(predictor)))
+    assert {int(row['age']) for row, _ in rows if 'age' in row} == {0, 1, 2, 3}
+    # Rows wait for a batch to fill, but not for ever.
+    assert max(waiting for _, (_, waiting) in rows) == {0.1: 16, 0.5: 13, 1: 4}[share]
+    for k, (_, place) in enumerate(rows):
+        rest = list(face_rows.predict_placed_rows(found(k + 1), Fake(predictor), place))
+        assert rest == rows[k + 1 :]
 
 
 def test_a_prediction_that_is_not_finite_is_an_error():

@@ -224,7 +224,7 @@ def test_a_checkpoint_that_was_not_finished_is_no_beginning(tmp_path):
 def test_a_config_of_before_a_key_was_there_takes_its_default(tmp_path):
     config = default_config.get_config()
     old = config.to_dict()
-    del old['data']['cache_bytes'], old['detect']
+    del old['data']['cache_bytes'], old['detect'], old['video']
     old['seed'] = 7
     (tmp_path / 'config.json').write_text(json.dumps(old))
     loaded = workdir.load_config(tmp_path, default_config.get_config())

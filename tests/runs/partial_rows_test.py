@@ -1,0 +1,189 @@
+import csv
+import io
+import json
+import os
+import pathlib
+from typing import Any
+
+import pytest
+
+from hybrid.runs import partial_rows
+from hybrid.runs.partial_rows import PartialRows
+
+COLUMNS = ('path', 'face', 'age', 'error')
+IDENTITY = {'model': ['step 1 abc'], 'config.detect.threshold': 0.7}
+
+
+@pytest.fixture
+def inputs(tmp_path):
+    """Six files; the third has a row that needs quotes, the fourth three rows."""
+    paths = [tmp_path / f'{k}.jpg' for k in range(6)]
+    for k, path in enumerate(paths):
+        path.write_bytes(bytes(k + 1))
+    return paths
+
+
+def rows_of(path) -> list[dict[str, Any]]:
+    k = int(path.stem)
+    if k == 2:
+        return [{'path': str(path), 'error': 'a "word", and\ntwo'}]
+    return [
+        {'path': str(path), 'face': n, 'age': 10 * k + n / 7} for n in range(3 if k == 3 else 1)
+    ]
+
+
+def write(target, paths, stop_after=None, identity=None, drawings=False):
+    """Writes the rows of what is left, until so many files are written; returns how many were."""
+    partial = PartialRows(target, identity or IDENTITY, COLUMNS, paths)
+    with partial as rows:
+        for number, path in enumerate(rows.remaining()):
+            if number == stop_after:
+                rows.write(rows_of(path)[:1])
+                raise KeyboardInterrupt
+            for row in rows_of(path):
+                rows.write([row])
+            drawing = path.with_suffix('.png') if drawings else None
+            if drawing:
+                drawing.touch()
+            rows.end_file(str(path), (number, number), {'files': 1}, drawing)
+    return len(partial.done)
+
+
+def stop(target, paths, after, **options):
+    with pytest.raises(KeyboardInterrupt):
+        write(target, paths, after, **options)
+
+
+def beside(target):
+    names = sorted(path.name for path in target.parent.glob('out*'))
+    return [name.removeprefix(target.name) for name in names]
+
+
+def cuts(content):
+    """Where a file may be cut: at both sides of each line's end, and in the middle of a line."""
+    ends = [place for place, letter in enumerate(content) if letter == ord('\n')]
+    return sorted({0, *(end + more for end in ends for more in (-20, -1, 0, 1))})
+
+
+@pytest.mark.parametrize('suffix', ['.csv', '.jsonl'])
+def test_killed_at_any_moment_and_continued_is_as_if_never_killed(inputs, tmp_path, suffix):
+    whole, target = tmp_path / f'whole{suffix}', tmp_path / f'out{suffix}'
+    assert write(whole, inputs) == 0
+    stop(target, inputs, 4)
+    partial, journal = target.with_name(f'out{suffix}.partial'), f'out{suffix}.partial.journal'
+    rows, lines = partial.read_bytes(), target.with_name(journal).read_bytes()
+    for length in cuts(lines):
+        partial.write_bytes(rows)
+        target.with_name(journal).write_bytes(lines[:length])
+        written = lines[:length].count(b'\n')
+        kept = write(target, inputs)
+        # A line is whole without its end.
+        assert kept in ((0,) if written < 1 else (written - 1, written))
+        assert target.read_bytes() == whole.read_bytes()
+        for path in tmp_path.glob('out*.partial.*'):
+            path.unlink()
+        assert beside(target) == ['']
+    # After a power failure rows may be missing that the journal tells of.
+    for length in cuts(rows):
+        partial.write_bytes(rows[:length])
+        target.with_name(journal).write_bytes(lines)
+        write(target, inputs)
+        assert target.read_bytes() == whole.read_bytes()
+    assert beside(target) == ['']
+
+
+def test_files_that_are_no_longer_what_they_were_are_done_again(inputs, tmp_path, caplog):
+    target = tmp_path / 'out.csv'
+
+    def kept_after(change, done=5):
+        stop(target, inputs, done, drawings=True)
+        change()
+        caplog.clear()
+        return write(target, inputs, drawings=True)
+
+    assert kept_after(lambda: None) == 5
+    assert kept_after(lambda: inputs[3].write_bytes(b'another length')) == 3
+    assert f'from {inputs[3]} on, files or drawings are not what they were' in caplog.text
+    assert kept_after(lambda: os.utime(inputs[2], (1, 1))) == 2
+    assert kept_after(lambda: inputs[1].with_suffix('.png').unlink()) == 1
+    first = inputs[0]
+    assert kept_after(lambda: inputs.pop(0)) == 0
+    assert kept_after(lambda: inputs.insert(3, first), 4) == 3
+    with target.open(newline='') as file:
+        assert [row['path'] for row in csv.DictReader(file)] == [
+            row['path'] for path in inputs for row in rows_of(path)
+        ]
+    # More files at the end, and fewer than were done.
+    last = inputs.pop()
+    stop(target, inputs, 4)
+    inputs.append(last)
+    assert write(target, inputs) == 4
+    stop(target, inputs, 5)
+    assert write(target, inputs[:3]) == 3
+
+    def edit():
+        path = target.with_name('out.csv.partial')
+        path.write_bytes(path.read_bytes().replace(b'40.0', b'41.0'))
+
+    before = write(target, inputs) or target.read_bytes()
+    assert kept_after(edit) == 4
+    assert 'rows are not what they were' in caplog.text
+    assert target.read_bytes() == before
+
+
+def test_rows_of_another_prediction_are_not_lost(inputs, tmp_path, caplog):
+    target, partial = tmp_path / 'out.csv', tmp_path / 'out.csv.partial'
+    stop(target, inputs, 2)
+    first = partial.read_bytes()
+    other = IDENTITY | {'model': ['step 2 def']}
+    stop(target, inputs, 1, identity=other)
+    assert caplog.messages == [
+        f"{partial} held rows of another prediction (model ['step 1 abc'] there, ['step 2 def'] "
+        'now): renamed to out.csv.partial.1, beginning with the first file'
+    ]
+    second = partial.read_bytes()
+    assert write(target, inputs) == 0
+    assert beside(target) == ['', '.partial.1', '.partial.2']
+    assert tmp_path.joinpath('out.csv.partial.1').read_bytes() == first
+    assert tmp_path.joinpath('out.csv.partial.2').read_bytes() == second
+    # Of an earlier version of the program, which kept no journal.
+    partial.write_bytes(first)
+    assert write(target, inputs) == 0
+    assert 'nothing says which' in caplog.text
+    assert tmp_path.joinpath('out.csv.partial.3').read_bytes() == first
+    # Where no row was written nothing can be lost.
+    with pytest.raises(KeyboardInterrupt), PartialRows(target, IDENTITY, COLUMNS, inputs):
+        raise KeyboardInterrupt
+    stop(target, inputs, 0, identity=other)
+    assert beside(target) == ['', *(f'.partial{end}' for end in ('', '.1', '.2', '.3', '.journal'))]
+
+
+def test_two_at_once(inputs, tmp_path):
+    target = tmp_path / 'out.csv'
+    refused = pytest.raises(ValueError, match=r'out\.csv\.partial: another process is writing it')
+    with PartialRows(target, IDENTITY, COLUMNS, inputs), refused:
+        write(target, inputs)
+    assert target.read_text() == 'path,face,age,error\n'
+
+
+def test_without_locks(inputs, tmp_path, monkeypatch):
+    monkeypatch.setattr(partial_rows, 'fcntl', None)
+    stop(tmp_path / 'out.csv', inputs, 2)
+    assert write(tmp_path / 'out.csv', inputs) == 2
+
+
+def test_the_state_of_what_is_no_file(tmp_path):
+    (tmp_path / 'a').write_bytes(b'12345')
+    os.utime(tmp_path / 'a', ns=(7, 9))
+    assert partial_rows.file_state(tmp_path / 'a') == [5, 9]
+    assert partial_rows.file_state(tmp_path) is None
+    assert partial_rows.file_state(tmp_path / 'none') is None
+    assert partial_rows.file_state(pathlib.Path('a\0b')) is None
+
+
+def test_names_that_are_no_text_and_lines_that_need_quotes():
+    row = {'path': 'a,"\udcff\n', 'face': 0, 'age': 31.25, 'error': None}
+    line = partial_rows.format_row(row, '.csv', COLUMNS)
+    assert next(csv.reader(io.StringIO(line)))[:2] == ['a,"\udcff\n', '0']
+    parsed = json.loads(partial_rows.format_row(row, '.jsonl', COLUMNS))
+    assert parsed == dict.fromkeys(COLUMNS) | row
