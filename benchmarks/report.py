@@ -56,7 +56,12 @@ def compile_step(function: Callable, *arrays: Any) -> Step:
 
 
 def alternate(steps: Sequence[Step], rounds: int) -> list[float]:
-    """Measures steps in turns, and returns the median seconds of each.
+    """Measures steps in turns, and returns the median seconds of each."""
+    return [float(seconds) for seconds in np.median(alternate_rounds(steps, rounds), axis=1)]
+
+
+def alternate_rounds(steps: Sequence[Step], rounds: int) -> np.ndarray:
+    """Measures steps in turns, and returns the seconds, [steps, 2 * rounds].
 
     A round runs each step three times. The first time is not counted, because threads of the step
     before may still be spinning.
@@ -72,7 +77,7 @@ def alternate(steps: Sequence[Step], rounds: int) -> list[float]:
                 step()
                 if repeat:
                     seconds.append(time.perf_counter() - start)
-    return [float(np.median(seconds)) for seconds in times]
+    return np.array(times)
 
 
 def environment() -> dict[str, str]:

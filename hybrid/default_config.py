@@ -97,6 +97,52 @@ _KEYS = (
     Key('augment.brightness', 0.3, at_least=0, at_most=1, help=
         'The gain is drawn uniformly from 1 - brightness to 1 + brightness; the result is clipped '
         'to 0..1.'),
+    Key('augment.share', 0.5, at_least=0, at_most=1, help=
+        'The probability of each of these, decided by itself for each example: that it is filtered '
+        '(by one of resample, blur, motion_blur and sharpen that are on, with equal odds), gets '
+        'other colours (white_balance, contrast, saturation, hue and gamma), gets noise, goes '
+        'through JPEG, and is mixed with another (mixup, cutmix).'),
+    Key('augment.resample', 0, at_least=0, at_most=4096, help=
+        'The smallest side, in pixels, to which the crop is shrunk before it is magnified to '
+        'image_size again; the side is drawn between both, uniformly on a logarithmic scale. 0 is '
+        'off.'),
+    Key('augment.blur', 0.0, at_least=0, at_most=0.5, help=
+        'The largest standard deviation of a Gaussian blur, as a share of image_size.'),
+    Key('augment.motion_blur', 0.0, at_least=0, at_most=1, help=
+        'The longest path of a motion blur, along a row or a column, as a share of image_size.'),
+    Key('augment.sharpen', 0.0, at_least=0, at_most=10, help=
+        'The largest amount of an unsharp mask; the standard deviation of its blur is drawn from '
+        '0.005 to 0.02 of image_size.'),
+    Key('augment.white_balance', 0.0, at_least=0, at_most=4, help=
+        'The factors of red and of blue are drawn, each by itself, from 1 / (1 + white_balance) to '
+        '1 + white_balance, uniformly on a logarithmic scale; grey keeps its luma.'),
+    Key('augment.contrast', 0.0, at_least=0, at_most=1, help=
+        'The factor of the distance from middle grey is drawn from 1 - contrast to 1 + contrast.'),
+    Key('augment.saturation', 0.0, at_least=0, at_most=1, help=
+        'The factor of the distance from grey of the same luma is drawn from 1 - saturation to '
+        '1 + saturation.'),
+    Key('augment.hue', 0.0, at_least=0, at_most=180, help=
+        'The largest angle in degrees, either way, by which hues are rotated (in YIQ).'),
+    Key('augment.gamma', 0.0, at_least=0, at_most=10, help=
+        'The exponent of the colours is drawn from 1 / (1 + gamma) to 1 + gamma, uniformly on a '
+        'logarithmic scale.'),
+    Key('augment.grey', 0.0, at_least=0, at_most=1, help=
+        'The probability that an example loses its colours.'),
+    Key('augment.erase', 0.0, at_least=0, at_most=1, help=
+        'The probability that a rectangle of an example is filled with some colour.'),
+    Key('augment.erase_area', 0.2, at_least=0.02, at_most=1, help=
+        'The largest such rectangle, as a share of the area; the smallest has 0.02 of it.'),
+    Key('augment.noise', 0.0, at_least=0, at_most=1, help=
+        'The largest standard deviation of noise, where colours go from 0 to 1.'),
+    Key('augment.jpeg', 0, at_least=0, at_most=100, help=
+        'The lowest quality of JPEG, from 1; the quality is drawn from it to 100. 0 is off.'),
+    Key('augment.mixup', 0.0, at_least=0, at_most=100, help=
+        'Mixes an example and its label with the next of the batch: their shares are drawn from '
+        'Beta(mixup, mixup), and the example keeps the larger one.'),
+    Key('augment.cutmix', 0.0, at_least=0, at_most=100, help=
+        'Puts a rectangle of the next example of the batch into an example, with the share of the '
+        'area, and of the label, drawn from Beta(cutmix, cutmix), but at most a half. If mixup is '
+        'on, too, each is taken with even odds.'),
 
     Key('model.dtype', 'float32', choices=('hybrid.models.network:DTYPES',), help=
         'The type in which the network computes; parameters stay float32.'),

@@ -1,37 +1,20 @@
 """Augmentation on the device, inside the compiled step: drawn per example, vectorised, exact.
 
 Rotation, zoom, shift, flip and the crop are one affine map, so a pixel is interpolated once. What
-an example gets depends on its key alone, never on its place in a device's share of the batch.
+cameras and files do comes after it (`camera`), and the mixture of two examples last (`mixing`).
+What an example gets depends on its key alone, never on its place in a device's share of the batch.
 """
-
-import dataclasses
 
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
+from hybrid.data import camera, draws
+from hybrid.data.draws import Ranges
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 NORMALIZATIONS = ('unit', 'symmetric', 'standardize', 'imagenet')
-
-
-@dataclasses.dataclass(frozen=True)
-class Ranges:
-    """How strongly training images are varied; zero switches a part off.
-
-    Attributes:
-      rotation: Largest angle in degrees, either way.
-      scale: Zoom factor is drawn from 1 - scale .. 1 + scale.
-      shift: Largest shift as a share of the output's side, both axes.
-      flip: Probability of a horizontal flip.
-      brightness: Gain is drawn from 1 - brightness .. 1 + brightness.
-    """
-
-    rotation: float = 0.0
-    scale: float = 0.0
-    shift: float = 0.0
-    flip: float = 0.0
-    brightness: float = 0.0
 
 
 def create_ranges(config: ConfigDict) -> Ranges:
@@ -181,4 +164,5 @@ def augment(images: jax.Array, keys: jax.Array, size: int, ranges: Ranges) -> ja
         # A flip and a crop need no interpolation.
         images = center_crop(images, size)
         images = jnp.where(drawn['flip'][:, None, None, None], images[:, :, ::-1], images)
-    return brighten(images, gain) if ranges.brightness else images
+    images = brighten(images, gain) if ranges.brightness else images
+    return camera.distort(images, draws.draw_strengths(keys, size, ranges))

@@ -13,6 +13,7 @@ import numpy as np
 
 from hybrid import __version__, files
 from hybrid.datasets import geometry
+from hybrid.default_config import SCHEMA
 from hybrid.schema import flatten
 from hybrid.scores.outcomes import age_bounds, median_age
 
@@ -91,6 +92,8 @@ def check_continues(
     # By way of JSON, as the old one went, which makes a list of a tuple.
     new_config = json.loads(json.dumps(config.to_dict(), sort_keys=True))
     old, new = FORMER_VALUES | flatten(read_json(path)), flatten(new_config)
+    # A key that the run is older than: it behaved as the default says.
+    old |= {key: SCHEMA.keys[key].default for key in new.keys() - old.keys() if key in SCHEMA.keys}
     keys = sorted(
         key
         for key in (old.keys() | new.keys()) - MACHINE_KEYS

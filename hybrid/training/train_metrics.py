@@ -13,10 +13,18 @@ from hybrid.scores.outcomes import age_bounds, is_female
 
 
 class _HostAverage(clu.metrics.Average):
-    """`clu.metrics.Average` that is read on the host; over no example it is a silent NaN."""
+    """`clu.metrics.Average` that is read on the host; over no example it is a silent NaN.
+
+    Its mask may hold weights: the losses of a mixture of two examples count by their shares.
+    """
+
+    @classmethod
+    def from_model_output(cls, values: jax.Array, mask: jax.Array, **_: Any) -> '_HostAverage':
+        total = jnp.where(mask > 0, values * mask, 0).sum()
+        return cls(total=total, count=mask.sum())
 
     def compute(self) -> np.ndarray:
-        total, count = np.asarray(self.total), np.asarray(self.count)
+        total, count = np.asarray(self.total), np.asarray(self.count, np.float64)
         with np.errstate(invalid='ignore'):
             return total / count
 

@@ -10,7 +10,7 @@ import optax
 from ml_collections import ConfigDict
 
 from hybrid import devices
-from hybrid.data import augment
+from hybrid.data import augment, mixing
 from hybrid.models import heads
 from hybrid.models.network import Hybrid
 from hybrid.training import finetuning
@@ -44,6 +44,10 @@ def create_train_step(
 
         images = augment.to_unit(batch['image'])
         images = augment.augment(images, keys(AUGMENTATION), size, ranges)
+        mixture = None
+        if ranges.mixup or ranges.cutmix:
+            mixture = mixing.mix(images, batch, keys(AUGMENTATION), ranges)
+            images = mixture.images
         images = augment.normalize(images, normalization)
         dropout_keys = keys(DROPOUT)
         learning, frozen = finetune.split(state.params, model.frozen_stages)
@@ -60,8 +64,12 @@ def create_train_step(
             total = jnp.float32(0)
             values: dict[str, jax.Array] = {}
             for name, head in of_heads.items():
-                loss, known = head.loss(outputs[name], batch)
-                mask = known * batch['mask']
+
+                def losses(labels, head=head, name=name):
+                    loss, known = head.loss(outputs[name], labels)
+                    return loss, known * labels['mask']
+
+                loss, mask = mixture.losses(losses) if mixture else losses(batch)
                 values |= {f'{name}_loss': loss, f'{name}_loss_mask': mask}
                 # This device's share: known labels differ in number between devices.
                 total += weights[name] * masked_mean(loss, mask, devices.AXIS)

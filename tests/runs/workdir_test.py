@@ -64,6 +64,18 @@ def test_a_key_that_is_new_or_gone_is_another_config(tmp_path, config):
         workdir.check_continues(tmp_path, config)
 
 
+def test_a_run_that_is_older_than_a_key_behaved_as_its_default_says(tmp_path, config):
+    workdir.save_config(tmp_path, config)
+    path = tmp_path / workdir.CONFIG
+    saved = json.loads(path.read_text())
+    del saved['augment']['blur']
+    path.write_text(json.dumps(saved))
+    workdir.check_continues(tmp_path, config)
+    config.augment.blur = 0.01
+    with pytest.raises(ValueError, match=r'augment\.blur is 0\.0 there, 0\.01 now'):
+        workdir.check_continues(tmp_path, config)
+
+
 def test_of_many_other_keys_three_are_shown(tmp_path, config):
     workdir.save_config(tmp_path, config)
     for key in ('rotation', 'scale', 'shift', 'flip', 'brightness'):

@@ -29,6 +29,8 @@ def with_everything(config):
     """One config for all tests, so that there is one program for each number of devices."""
     config.model.head.dropout = 0.5
     config.augment.shift = 0.1
+    config.augment.blur, config.augment.gamma, config.augment.noise = 0.02, 0.3, 0.05
+    config.augment.mixup, config.augment.cutmix = 0.4, 1.0
     config.loss.age_weight, config.loss.gender_weight = 3.0, 0.5
     config.optimizer.ema_decay = 0.9
     return config
