@@ -278,7 +278,16 @@ _KEYS = (
         "The file of YuNet, face_detection_yunet_2023mar.onnx of OpenCV Zoo."),
     Key('detect.threshold', 0.7, more_than=0, less_than=1, help='The lowest score of a face.'),
     Key('detect.max_size', 1280, at_least=32, help=
-        'Photographs are searched at this size at most, in pixels of their longest side.'),
+        'Photographs are first searched whole, at this size at most, in pixels of their longest '
+        'side.'),
+    Key('detect.min_face', 32, at_least=1, help=
+        'The width in pixels from which on faces matter. Large photographs, in which they would be '
+        'too small for the first search, are also searched in tiles. Twice as wide takes a '
+        'quarter of the time; 10000 leaves the tiles out.'),
+    Key('detect.turns', True, help=
+        'Whether faces are brought upright that are tilted or lie on their side or head, and '
+        'searched for at all four turns where none is upright. What the first search was unsure '
+        'of is looked at again, too.'),
 
     Key('crop.size', 224, at_least=16, at_most=2048, help=
         'The side of the faces in pixels. If it is the data.resize_size of a run, they are to the '

@@ -216,6 +216,7 @@ def test_photographs_as_the_command_line(config, run, tmp_path, monkeypatch):
     assert (found.x.tolist(), found.y.tolist()) == ([0, 0], [11, 11])
     assert (found.width.tolist(), found.height.tolist()) == ([247, 237], [250, 240])
     assert found.detection_score.tolist() == [np.float32(0.8765)] * 2
+    assert found.turn.tolist() == [0, 0]
     assert found.errors.keys() == {1, 2}
     assert found.errors[1] == 'no face found'
     assert found.errors[2].startswith('not an image in a known format')

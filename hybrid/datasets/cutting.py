@@ -124,9 +124,14 @@ def check_faces(
       in the picture. And the difference hash of the picture.
     """
     try:
-        pixels = _decode(content, formats, min_side)
-        reasons = [_refusal(pixels, box, min_side) for box in boxes]
-        wanted = [box for box, reason in zip(boxes, reasons, strict=True) if reason is None]
+        picture = _decode(content, formats, min_side)
+        pixels, shrunk = picture.pixels, picture.pixels.shape[1] / picture.width
+        reasons = [_refusal(picture, box, min_side) for box in boxes]
+        wanted = [
+            _scaled(box, shrunk)
+            for box, reason in zip(boxes, reasons, strict=True)
+            if reason is None
+        ]
         cut = iter(cutter(pixels, wanted))
         faces = [next(cut) if reason is None else reason for reason in reasons]
         checked = [_check(face) for face in faces]
@@ -140,19 +145,27 @@ def check_faces(
     return [refused] * len(boxes), np.zeros(4, np.uint64)
 
 
-def _decode(content: bytes, formats: Collection[str], min_side: int) -> np.ndarray:
+def _decode(content: bytes, formats: Collection[str], min_side: int) -> images.Decoded:
     if not content:
         raise RefusedError('empty_file')
-    with Image.open(io.BytesIO(content), formats=tuple(formats)) as image:
-        width, height = image.size
-        if width * height > images.MAX_PIXELS:
-            raise RefusedError('too_many_pixels', f'{width}x{height}')
-        if min(width, height) < min_side:
-            raise RefusedError('too_small', f'{width}x{height}')
-        return images.to_rgb(images.upright(image))
+    try:
+        picture = images.decode(images.open_image(io.BytesIO(content), formats))
+    except images.TooManyPixelsError as error:
+        raise RefusedError('too_many_pixels', str(error)) from None
+    if min(picture.width, picture.height) < min_side:
+        raise RefusedError('too_small', f'{picture.width}x{picture.height}')
+    return picture
 
 
-def _refusal(pixels: np.ndarray, box: Box | None, min_side: int) -> RefusedError | None:
+def _scaled(box: Box | None, factor: float) -> Box | None:
+    """The box in a picture that is read at another size."""
+    if box is None or factor == 1:
+        return box
+    left, top, width, height = box
+    return left * factor, top * factor, width * factor, height * factor
+
+
+def _refusal(picture: images.Decoded, box: Box | None, min_side: int) -> RefusedError | None:
     """Why a box is none of a face in this picture."""
     if box is None:
         return None
@@ -160,7 +173,7 @@ def _refusal(pixels: np.ndarray, box: Box | None, min_side: int) -> RefusedError
     shown = 'x={:g}, y={:g}, width={:g}, height={:g}'.format(*box)
     if min(width, height) < min_side:
         return RefusedError('too_small', shown)
-    rows, columns = pixels.shape[:2]
+    columns, rows = picture.width, picture.height
     inside = max(min(left + width, columns) - max(left, 0), 0)
     inside *= max(min(top + height, rows) - max(top, 0), 0)
     if inside < _MIN_INSIDE * width * height:

@@ -1,24 +1,39 @@
 """Decodes, checks, converts, resizes and hashes images."""
 
+import contextlib
 import io
+import struct
+import threading
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile, UnidentifiedImageError
 
 from hybrid.datasets import near_duplicates
 
-MAX_PIXELS = 50_000_000
+# An image with more pixels is read at half its size, and one with four times as many not at all.
+WHOLE_PIXELS = 64_000_000
+MAX_PIXELS = 4 * WHOLE_PIXELS
+# One at a time: until they are shrunk, such images take up to a gigabyte or two.
+_LARGE = threading.Lock()
 
+with contextlib.suppress(ImportError):  # The extra heic.
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
 Image.init()
 # Only plain image formats: Pillow would start an interpreter for others, such as PostScript.
 FORMATS = tuple(
     name
-    for name in ('JPEG', 'PNG', 'GIF', 'BMP', 'DIB', 'TIFF', 'WEBP', 'AVIF', 'JPEG2000', 'PPM')
+    for name in (
+        *('JPEG', 'PNG', 'GIF', 'BMP', 'DIB', 'TIFF', 'WEBP', 'AVIF', 'HEIF', 'JPEG2000', 'PPM'),
+    )
     if name in Image.OPEN
 )
+# What stands after `ftyp` at the beginning of HEIC files.
+_HEIC_BRANDS = tuple(b'heic heix heim heis hevc hevx hevm hevs mif1 msf1'.split())
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -28,6 +43,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_SIDEWAYS = [_TURNS[orientation] for orientation in (5, 6, 7, 8)]
 
 
 class CheckedImage(NamedTuple):
@@ -37,6 +53,91 @@ class CheckedImage(NamedTuple):
     difference_hash: np.ndarray | None = None
     refused: str = ''
     detail: str = ''
+
+
+class TooManyPixelsError(ValueError):
+    """An image has more than MAX_PIXELS."""
+
+
+class Decoded(NamedTuple):
+    """An upright image, and its size in the file, which may be twice that of the pixels.
+
+    Attributes:
+      pixels: uint8 [H, W, 3], RGB.
+      width: Of the upright image in the file.
+      height: Likewise.
+    """
+
+    pixels: np.ndarray
+    width: int
+    height: int
+
+
+def open_image(file: BinaryIO, formats: Collection[str] = FORMATS) -> ImageFile.ImageFile:
+    """Reads the head of an image file, as Pillow does, but for its limit on the number of pixels.
+
+    Pillow refuses, for the whole program, what has more than 179 million. `decode` has a limit.
+
+    Raises:
+      UnidentifiedImageError: when it is none in these formats.
+      OSError: when it begins as one, but is damaged.
+      ValueError: when it is one in HEIC, which cannot be read here; says how it can.
+    """
+    head = file.read(16)
+    problem = ''
+    for name in formats:
+        factory, accept = Image.OPEN[name]
+        accepted = accept is None or accept(head)
+        if accepted and not isinstance(accepted, str):  # A text is a reason against it.
+            file.seek(0)
+            try:
+                return factory(file, '')
+            except (SyntaxError, IndexError, TypeError, struct.error) as error:
+                problem = f'{name}: {error}'
+    if 'HEIF' not in Image.OPEN and head[4:8] == b'ftyp' and head[8:12] in _HEIC_BRANDS:
+        raise ValueError("a HEIC image, which needs pillow-heif: pip install -e '.[heic]'")
+    if problem:
+        raise OSError(problem)
+    raise UnidentifiedImageError(f'no image in a format of {", ".join(formats)}')
+
+
+def decode(image: Image.Image) -> Decoded:
+    """Decodes an image that was opened, turns it as its EXIF data say, and makes it RGB.
+
+    One of more than WHOLE_PIXELS comes at half its size. As JPEG it is decoded so, which takes a
+    quarter of the memory; others are shrunk after that.
+
+    Raises:
+      TooManyPixelsError: when there are more than MAX_PIXELS, before anything is decoded.
+      Exception: whatever Pillow raises on a damaged file.
+    """
+    size = width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise TooManyPixelsError(
+            f'{width} x {height} pixels, more than the {MAX_PIXELS:,} that are read'
+        )
+    large = width * height > WHOLE_PIXELS
+    with _LARGE if large else contextlib.nullcontext():
+        if large and image.format in ('JPEG', 'MPO'):
+            image.draft(None, (max(width // 2, 1), max(height // 2, 1)))
+        image.load()
+        turn = _turn(image)  # Pillow has turned a TIFF by now, and forgotten it.
+        if large and image.size == size:
+            image = _halve(image)
+        pixels = to_rgb(image if turn is None else image.transpose(turn))
+    if turn in _SIDEWAYS:
+        width, height = height, width
+    return Decoded(np.ascontiguousarray(pixels), width, height)
+
+
+def _halve(image: Image.Image) -> Image.Image:
+    if image.mode[0] in 'IF':
+        image = Image.fromarray(to_rgb(image))
+    elif image.has_transparency_data:
+        image = image.convert('RGBA')
+    elif image.mode not in ('L', 'RGB', 'CMYK'):
+        image = image.convert('RGB')
+    return image.reduce(2)
 
 
 def check_image(
@@ -55,29 +156,29 @@ def check_image(
       one_colour: Whether an image that shows nothing but one colour is taken.
 
     Returns:
-      The file's own bytes if it is a plain RGB JPEG that is upright, else (grey, CMYK, PNG, ...) a
-      new JPEG; for a file that cannot be used the reason: `empty_file`, `too_many_pixels`,
-      `unreadable_image`, `too_small`, `one_colour`.
+      The file's own bytes if it is a plain RGB JPEG that is upright and has at most WHOLE_PIXELS,
+      else (grey, CMYK, PNG, ...) a new JPEG; for a file that cannot be used the reason:
+      `empty_file`, `too_many_pixels`, `unreadable_image`, `too_small`, `one_colour`.
     """
     if not content:
         return CheckedImage(refused='empty_file')
     try:
-        with Image.open(io.BytesIO(content), formats=tuple(formats)) as image:
+        with open_image(io.BytesIO(content), formats) as image:
             width, height = image.size
-            if width * height > MAX_PIXELS:
-                return CheckedImage(refused='too_many_pixels', detail=f'{width}x{height}')
             if min(width, height) < min_side:
                 return CheckedImage(refused='too_small', detail=f'{width}x{height}')
-            image.load()
             plain = image.format == 'JPEG' and image.mode == 'RGB' and _turn(image) is None
-            rgb = image if plain else Image.fromarray(to_rgb(upright(image)))
-            if not plain:
+            pixels = decode(image).pixels
+            rgb = Image.fromarray(pixels)
+            if not plain or width * height > WHOLE_PIXELS:
                 converted = io.BytesIO()
                 rgb.save(converted, 'JPEG', quality=95, subsampling=0)
                 content = converted.getvalue()
-            if not one_colour and _has_one_colour(np.asarray(rgb)):
+            if not one_colour and _has_one_colour(pixels):
                 return CheckedImage(refused='one_colour', detail=str(rgb.getpixel((0, 0))))
             return CheckedImage(content, near_duplicates.difference_hash(rgb))
+    except TooManyPixelsError as error:
+        return CheckedImage(refused='too_many_pixels', detail=str(error))
     # Whatever Pillow raises on a damaged file (OSError, SyntaxError, struct.error, ...), it is one.
     except Exception as error:
         return CheckedImage(refused='unreadable_image', detail=f'{type(error).__name__}: {error}')
@@ -107,10 +208,12 @@ def to_rgb(image: Image.Image) -> np.ndarray:
       ValueError: for grey of which nobody knows what is white.
     """
     if image.mode.startswith('I'):  # 16-bit grey, for which Pillow's convert would clip at 255.
-        values = np.asarray(image).astype(np.int64)
+        values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise ValueError('32-bit grey with values outside 0..65535')
-        grey = ((values + 128) // 257).astype(np.uint8)
+        grey = np.empty(values.shape, np.uint8)
+        for row, shown in zip(values, grey, strict=True):
+            shown[:] = (row.astype(np.int64) + 128) // 257
         return np.repeat(grey[..., None], 3, axis=2)
     if image.mode == 'F':
         raise ValueError('floating-point grey, of which nobody knows what is white')
@@ -118,7 +221,7 @@ def to_rgb(image: Image.Image) -> np.ndarray:
         image = image.convert('RGBA')
         white = Image.new('RGBA', image.size, 'white')
         image = Image.alpha_composite(white, image)
-    return np.asarray(image.convert('RGB'))
+    return np.asarray(image if image.mode == 'RGB' else image.convert('RGB'))
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:

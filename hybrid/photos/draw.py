@@ -16,6 +16,7 @@ def draw_boxes(
     labels: Iterable[str],
     *,
     enlarge: bool = True,
+    size: tuple[int, int] | None = None,
 ) -> Image.Image:
     """Draws labelled boxes, in lines and letters that suit the size of picture and box.
 
@@ -24,20 +25,23 @@ def draw_boxes(
       boxes: Left, top, width and height in pixels.
       labels: One a box.
       enlarge: Whether a small picture is enlarged, by a whole factor.
+      size: Width and height of the picture of whose pixels the boxes are; None for this one.
 
     Returns:
       The picture.
     """
     picture = Image.fromarray(image)
     factor = max(-(-_MIN_SIDE // max(picture.size)), 1) if enlarge else 1
+    size = size or picture.size
     if factor > 1:
-        size = picture.width * factor, picture.height * factor
-        picture = picture.resize(size, Image.Resampling.BICUBIC)
+        larger = picture.width * factor, picture.height * factor
+        picture = picture.resize(larger, Image.Resampling.BICUBIC)
+    scale = 2 * (picture.width / size[0], picture.height / size[1])
     draw = ImageDraw.Draw(picture)
     longest = max(picture.size)
     line = max(round(longest / 400), 2)
     for box, label in zip(boxes, labels, strict=True):
-        left, top, width, height = (value * factor for value in box)
+        left, top, width, height = (round(v * s) for v, s in zip(box, scale, strict=True))
         corners = left, top, left + max(width, 1) - 1, top + max(height, 1) - 1
         draw.rectangle(corners, outline=_COLOUR, width=line)
         # As wide as the box, but neither too small for the picture nor too large.

@@ -89,8 +89,9 @@ class Drawing:
         """Ends it."""
 
     def _draw(self, rows: Sequence[Row]) -> None:
-        image = image_files.read_image(self._path)
-        draw.draw_boxes(image, *_boxes_and_labels(rows)).save(self.target, quality=92)
+        image, width, height = image_files.read_file(self._path)
+        drawn = draw.draw_boxes(image, *_boxes_and_labels(rows), size=(width, height))
+        drawn.save(self.target, quality=92)
 
     @contextlib.contextmanager
     def _keeping_problems(self) -> Iterator[None]:

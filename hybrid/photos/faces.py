@@ -6,14 +6,16 @@ from typing import Any
 import numpy as np
 
 from hybrid.datasets.images import resize
-from hybrid.photos import alignment
-from hybrid.photos.detection import Detector
-from hybrid.photos.image_files import ImageLike, file_name, read_pixels
+from hybrid.photos import alignment, image_files
+from hybrid.photos.detection import Detector, upright_turn
+from hybrid.photos.image_files import ImageLike, file_name
 
 # Where a face is. `path` is the image's file, None for one that came as pixels. `face` counts the
-# faces of an image from the left, from 0. The box is in pixels of the upright image; without
-# detection it is the whole image, and there is no `detection_score` (0..1).
-COLUMNS = ('path', 'face', 'x', 'y', 'width', 'height', 'detection_score')
+# faces of an image from the left, from 0. The box is in pixels of the upright image as it is in its
+# file, even if it was read at half that size. `turn` is by how many degrees, 0, 90, 180 or 270, the
+# image has to be turned clockwise for the face to be upright, or nearest to it. Without detection
+# the box is the whole image, and there is no `detection_score` (0..1) and no `turn`.
+COLUMNS = ('path', 'face', 'x', 'y', 'width', 'height', 'detection_score', 'turn')
 NO_FACE = 'no face found'
 
 # Some of `COLUMNS`, and what is predicted of the face, or an `error`.
@@ -28,7 +30,7 @@ def read_faces(
     """Reads the faces of one image.
 
     Args:
-      image: A file or pixels, see `image_files.read_pixels`.
+      image: A file or pixels, see `image_files.read`.
       detector: Finds the faces of a photograph; None takes the image for a crop of one face.
       sizes: Side R in pixels that a face should have, for each model.
 
@@ -41,20 +43,20 @@ def read_faces(
       TypeError: when it is no kind of image.
     """
     start: Row = {'path': file_name(image)}
-    pixels = read_pixels(image)
-    height, width = pixels.shape[:2]
+    pixels, width, height = image_files.read(image)
     if detector is None:
         whole = {'face': 0, 'x': 0, 'y': 0, 'width': width, 'height': height}
         return [(start | whole, tuple(resize(pixels, size) for size in sizes))]
     faces: list[tuple[Row, Face | None]] = []
+    scale = np.tile([width / pixels.shape[1], height / pixels.shape[0]], 2)
     for number, face in enumerate(detector.detect(pixels)):
-        corners = np.concatenate([face.box[:2], face.box[:2] + face.box[2:]])
+        corners = np.concatenate([face.box[:2], face.box[:2] + face.box[2:]]) * scale
         corners = np.clip(np.rint(corners), 0, [width, height, width, height])
         x, y, right, bottom = (int(value) for value in corners)
         box = {'face': number, 'x': x, 'y': y, 'width': right - x, 'height': bottom - y}
-        row = start | box | {'detection_score': round(face.score, 4)}
+        more = {'detection_score': round(face.score, 4), 'turn': upright_turn(face)}
         cut = tuple(alignment.align_face(pixels, face.landmarks, size) for size in sizes)
-        faces.append((row, cut))
+        faces.append((start | box | more, cut))
     return faces or [(start | {'error': NO_FACE}, None)]
 
 

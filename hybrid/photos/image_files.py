@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from hybrid.datasets.images import FORMATS, MAX_PIXELS, to_rgb, upright
+from hybrid.datasets.images import FORMATS, Decoded, decode, open_image, to_rgb, upright
 
 _LOG = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ MAX_FILE_BYTES = 512 * 2**20
 
 EXTENSIONS = (
     *('.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.png', '.gif', '.webp', '.avif', '.heic', '.heif'),
-    *('.tif', '.tiff', '.bmp', '.dib', '.jp2', '.j2k', '.ppm', '.pgm', '.pbm', '.pnm'),
+    *('.hif', '.tif', '.tiff', '.bmp', '.dib', '.jp2', '.j2k', '.ppm', '.pgm', '.pbm', '.pnm'),
 )
 VIDEO_EXTENSIONS = (*('.mp4', '.m4v', '.mov', '.3gp', '.avi', '.mkv', '.webm', '.mpg', '.mpeg'),)
 
@@ -95,14 +95,12 @@ def _lies_in(path: pathlib.Path, folder: pathlib.Path | None) -> bool:
     return folder is not None and folder in (path, *path.parents)
 
 
-def read_image(path: pathlib.Path) -> np.ndarray:
+def read_file(path: pathlib.Path) -> Decoded:
     """Reads the first frame of an image file.
 
     The EXIF orientation is applied, transparent parts are shown on white, 16-bit grey is scaled to
-    8 bits, and every other colour mode is converted to RGB.
-
-    Returns:
-      uint8 [H, W, 3]
+    8 bits, and every other colour mode is converted to RGB. An image of more than WHOLE_PIXELS
+    comes at half its size; see `images.decode`.
 
     Raises:
       ValueError: with the reason in one line, for anything that is no readable image of at most
@@ -110,16 +108,15 @@ def read_image(path: pathlib.Path) -> np.ndarray:
     """
     try:
         _check_file(path)
-        with Image.open(path, formats=FORMATS) as image:
-            width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise ValueError(
-                    f'{width} x {height} pixels, more than the {MAX_PIXELS:,} that are read'
-                )
-            image.load()
-            return np.ascontiguousarray(to_rgb(upright(image)))
+        with path.open('rb') as file, open_image(file) as image:
+            return decode(image)
     except Exception as error:  # Pillow raises all kinds of them on a damaged file.
         raise ValueError(_reason(error)) from error
+
+
+def read_image(path: pathlib.Path) -> np.ndarray:
+    """The pixels of `read_file`, uint8 [H, W, 3]."""
+    return read_file(path).pixels
 
 
 def file_name(image: ImageLike) -> str | None:
@@ -127,11 +124,10 @@ def file_name(image: ImageLike) -> str | None:
     return os.fspath(image) if isinstance(image, str | os.PathLike) else None
 
 
-def read_pixels(image: ImageLike) -> np.ndarray:
-    """Reads an image, whatever kind it is; files as `read_image` reads them, the others likewise.
+def read(image: ImageLike) -> Decoded:
+    """Reads an image, whatever kind it is; files as `read_file` reads them, the others likewise.
 
-    Returns:
-      uint8 [H, W, 3], RGB. An array that is so already is not copied.
+    What comes as pixels is not shrunk. An array that is uint8 [H, W, 3] already is not copied.
 
     Raises:
       ValueError: when a file cannot be read, or an array is of another shape or type.
@@ -139,13 +135,15 @@ def read_pixels(image: ImageLike) -> np.ndarray:
     """
     check_kind(image)
     if isinstance(image, str | os.PathLike):
-        return read_image(pathlib.Path(image).expanduser())
+        return read_file(pathlib.Path(image).expanduser())
     if isinstance(image, Image.Image):
         try:
-            return np.ascontiguousarray(to_rgb(upright(image)))
+            pixels = np.ascontiguousarray(to_rgb(upright(image)))
         except Exception as error:  # The file behind it is decoded only now.
             raise ValueError(_reason(error)) from error
-    return _array_pixels(image)
+    else:
+        pixels = _array_pixels(image)
+    return Decoded(pixels, pixels.shape[1], pixels.shape[0])
 
 
 def check_kind(image: Any) -> None:
@@ -189,7 +187,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
         return f'not an image in a known format ({", ".join(FORMATS)})'
     if isinstance(error, Image.DecompressionBombError):
-        return f'more than the {MAX_PIXELS:,} pixels that are read'
+        return 'more pixels than Pillow reads of such a file; save it as JPEG or PNG'
     if isinstance(error, FileNotFoundError):
         return 'no such file, or a link to one'
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrid.datasets.images import MAX_PIXELS
+from hybrid.datasets.images import WHOLE_PIXELS
 from hybrid.photos.image_files import VIDEO_EXTENSIONS
 
 # How the error begins that says that a limit of the config ended a video.
@@ -130,8 +130,8 @@ def _open(path: pathlib.Path) -> cv2.VideoCapture:
     width, height = (
         int(video.get(side)) for side in (cv2.CAP_PROP_FRAME_WIDTH, cv2.CAP_PROP_FRAME_HEIGHT)
     )
-    if width * height > MAX_PIXELS:
-        raise ValueError(f'frames of {width} x {height} pixels, more than {MAX_PIXELS:,}')
+    if width * height > WHOLE_PIXELS:
+        raise ValueError(f'frames of {width} x {height} pixels, more than {WHOLE_PIXELS:,}')
     return video
 
 

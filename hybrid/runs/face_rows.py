@@ -138,9 +138,11 @@ class Predictions:
       image: int [N], the place among the images that were given, from 0.
       path: str [N], the image's file; '' for one that came as pixels.
       face: int [N], the number of the face in its image, from the left, from 0.
-      x, y, width, height: int [N], the face's box in pixels of the upright image; the whole image
-        for crops.
+      x, y, width, height: int [N], the face's box in pixels of the upright image as it is in its
+        file; the whole image for crops.
       detection_score: float32 [N], 0..1; NaN for crops.
+      turn: int [N], by how many degrees the image has to be turned clockwise for the face to be
+        upright, or nearest to it: 0, 90, 180 or 270. Crops are taken as they are: 0.
       errors: For each image without a face in these arrays, by its place: why.
     """
 
@@ -156,6 +158,7 @@ class Predictions:
     width: np.ndarray
     height: np.ndarray
     detection_score: np.ndarray
+    turn: np.ndarray
     errors: Mapping[int, str]
     _rows: Sequence[Row] = dataclasses.field(repr=False)
 
@@ -181,6 +184,7 @@ class Predictions:
             **{name: array(name, np.float32, np.nan) for name in ('age', 'female_probability')},
             **{name: array(name, np.str_, '') for name in ('gender', 'path')},
             **{n: array(n, np.int64, 0) for n in ('image', 'face', 'x', 'y', 'width', 'height')},
+            turn=array('turn', np.int64, 0),
             detection_score=array('detection_score', np.float32, np.nan),
             more={
                 name: array(name, np.float32, np.nan, shape)

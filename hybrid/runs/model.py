@@ -10,7 +10,7 @@ from PIL import Image
 
 from hybrid import devices
 from hybrid.datasets.threads import map_in_threads
-from hybrid.photos.detection import Detector, FaceDetector
+from hybrid.photos.detection import Detector, FaceDetector, create_detector
 from hybrid.photos.faces import read_faces, read_faces_or_error
 from hybrid.photos.image_files import ImageLike, check_kind, file_name
 from hybrid.runs import member_weights, trained
@@ -145,7 +145,7 @@ class Model:
         path = settings.model if detector is None else os.fspath(detector)
         with self._lock:
             if path not in self._detectors:
-                self._detectors[path] = FaceDetector(path, settings.threshold, settings.max_size)
+                self._detectors[path] = create_detector(settings, path)
             return self._detectors[path]
 
 

@@ -22,8 +22,8 @@ CONFIG, DATASET, SOURCES = 'config.json', 'dataset.json', 'pretrained.json'
 MACHINE_KEYS = {
     *('data.data_dir', 'data.manual_dir', 'data.num_threads', 'data.prefetch'),
     *('data.cache_bytes', 'ensemble.at_once', 'model.kernels'),
-    *('detect.model', 'detect.threshold', 'detect.max_size', 'crop.size', 'crop.format'),
-    *('video.every', 'video.max_frames', 'video.max_seconds'),
+    *('detect.model', 'detect.threshold', 'detect.max_size', 'detect.min_face', 'detect.turns'),
+    *('crop.size', 'crop.format', 'video.every', 'video.max_frames', 'video.max_seconds'),
 }
 # What a run did before there was a key for it.
 FORMER_VALUES = {

@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from hybrid.modes import crop, predict
-from hybrid.photos import detection, faces, image_files, videos
+from hybrid.photos import detection, image_files, videos
 from hybrid.photos.faces import NO_FACE
 from hybrid.runs import partial_rows, predictions, trained, workdir
 from hybrid.runs.predictor import Predictor
@@ -27,7 +27,7 @@ from tests.random_workdir import face
 pytestmark = pytest.mark.xdist_group('predict')
 
 COLUMNS = (
-    *('path', 'face', 'x', 'y', 'width', 'height', 'detection_score'),
+    *('path', 'face', 'x', 'y', 'width', 'height', 'detection_score', 'turn'),
     *('age', 'gender', 'female_probability', 'error'),
 )
 
@@ -58,7 +58,7 @@ def bad_files(folder):
     (folder / 'truncated.png').write_bytes(b'\x89PNG\r\n\x1a\n')
     (folder / 'x.jpg').mkdir()
     (folder / 'broken.jpg').symlink_to(folder / 'nothing')
-    Image.new('1', (10_000, 6_000)).save(folder / 'huge.png')
+    Image.new('1', (16_000, 16_001)).save(folder / 'huge.png')
     (folder / 'archive.jpg').write_bytes(b'PK\3\4' + bytes(200))
     (folder / 'phone.heic').write_bytes(b'\0\0\0\x18ftypheic' + bytes(100))
     os.mkfifo(folder / 'pipe.jpg')
@@ -69,9 +69,9 @@ def bad_files(folder):
         'truncated.png': '',
         'x.jpg': 'a folder, not a file',
         'broken.jpg': 'no such file',
-        'huge.png': '10000 x 6000 pixels, more than the 50,000,000',
+        'huge.png': '16000 x 16001 pixels, more than the 256,000,000',
         'archive.jpg': 'not an image',
-        'phone.heic': 'not an image',
+        'phone.heic': 'HEI',
         'pipe.jpg': 'not a regular file',
     }
 
@@ -172,6 +172,7 @@ def test_detected_faces_get_a_row_each(config, run, tmp_path, monkeypatch):
     # 0 rather than -3, to 246.6; from 300 to 550; down from 10.6 to 260.6.
     assert box == [(0, 11, 247, 250), (300, 11, 250, 250)]
     assert rows[0]['detection_score'] == '0.8765'
+    assert [row['turn'] for row in rows[:3]] == ['0', '0', '']
     assert rows[0]['age'] != rows[1]['age']
     assert rows[2]['error'] == NO_FACE
     assert rows[2]['age'] == rows[2]['x'] == ''
@@ -250,7 +251,7 @@ def test_stopped_and_continued_is_as_if_never_stopped(config, run, tmp_path, mon
 
     def count(path, *arguments):
         read.append(path.name)
-        return image_files.read_pixels(path)
+        return image_files.read_file(path)
 
     monkeypatch.setattr(Predictor, '__call__', stop)
     with pytest.raises(RuntimeError, match=r'stopped by SIGTERM; .*partial, .*goes on after them'):
@@ -260,7 +261,7 @@ def test_stopped_and_continued_is_as_if_never_stopped(config, run, tmp_path, mon
     out.unlink()
     (drawn / f'{kept - 1:02}.jpg').write_text('not drawn again')
     (drawn / f'{kept:02}.jpg').write_text('half a pict')
-    monkeypatch.setattr(faces, 'read_pixels', count)
+    monkeypatch.setattr(image_files, 'read', count)
     capsys.readouterr()
     predict.predict([config], [run], 'best', str(folder), str(out), **options)
     assert sorted(read) == [f'{k:02}.jpg' for k in range(kept, 24)]

@@ -66,6 +66,8 @@ def test_the_record_says_what_aligned(config):
         'detector_sha256': hashlib.sha256(b'a detector').hexdigest(),
         'threshold': 0.8,
         'max_size': 1280,
+        'min_face': 32,
+        'turns': True,
     }
 
 

@@ -5,7 +5,9 @@ import cv2
 import numpy as np
 import pytest
 
-from hybrid.photos import detection, image_files
+from hybrid.datasets.synthetic_faces.drawing import draw_face
+from hybrid.photos import alignment, detection, image_files
+from tests.datasets.drawing_test import PLAIN_CUES, PLAIN_NUISANCES
 
 # Where the eyes and the mouth of the people on the photographs are, read off by eye, in pixels.
 OBAMA_AND_BIDEN = [
@@ -103,13 +105,6 @@ def test_threads_may_share_a_detector(model, photos):
                     np.testing.assert_array_equal(face.box, other.box)
 
 
-def test_overlap_is_a_share_of_the_smaller_box():
-    large, inside = np.array([0, 0, 10, 10]), np.array([2, 2, 3, 4])
-    assert detection._overlap(large, inside) == detection._overlap(inside, large) == 1
-    assert detection._overlap(large, np.array([8, 9, 4, 5])) == 2 / 20
-    assert detection._overlap(large, np.array([11, 0, 4, 5])) == 0
-
-
 def test_a_missing_model_says_where_to_get_it(tmp_path):
     path = tmp_path / 'none.onnx'
     with pytest.raises(FileNotFoundError) as caught:
@@ -136,3 +131,45 @@ def test_settings_are_checked():
         detection.FaceDetector('x', threshold=1.5)
     with pytest.raises(ValueError, match=r'config\.detect\.max_size=8'):
         detection.FaceDetector('x', max_size=8)
+    with pytest.raises(ValueError, match=r'config\.detect\.min_face=0'):
+        detection.FaceDetector('x', min_face=0)
+
+
+def drawn_face(side):
+    face = draw_face(PLAIN_CUES, PLAIN_NUISANCES, 200)
+    return cv2.resize(face, (side, side), interpolation=cv2.INTER_AREA)
+
+
+@pytest.mark.parametrize('turn', [0, 90, 180, 270])
+def test_a_photograph_on_its_side_gives_the_faces_of_the_upright_one(model, turn):
+    upright = np.full((480, 640, 3), 190, np.uint8)
+    upright[120:320, 200:400] = drawn_face(200)
+    upright[60:180, 480:600] = drawn_face(120)
+    turned = np.ascontiguousarray(np.rot90(upright, turn // 90))
+    detector = detection.FaceDetector(model)
+    expected, found = detector.detect(upright), detector.detect(turned)
+    assert [detection.upright_turn(face) for face in expected] == [0, 0]
+    assert [detection.upright_turn(face) for face in found] == [turn, turn]
+
+    def cuts(image, faces):
+        faces = sorted(faces, key=lambda face: -face.box[2])
+        return [alignment.align_face(image, face.landmarks, 64).astype(int) for face in faces]
+
+    for cut, other in zip(cuts(turned, found), cuts(upright, expected), strict=True):
+        assert np.abs(cut - other).mean() < 25 < np.abs(np.rot90(cut) - other).mean()
+    assert detection.FaceDetector(model, turns=False).detect(upright)[0].score == expected[0].score
+
+
+def test_a_group_in_a_large_photograph(model):
+    photograph = np.full((2400, 3600, 3), 190, np.uint8)
+    drawn = []
+    for row, side in enumerate((60, 80, 110, 200)):
+        for column in range(6):
+            x, y = 150 + 570 * column + 40 * row, 150 + 540 * row
+            photograph[y : y + side, x : x + side] = drawn_face(side)
+            drawn.append((x + side / 2, y + side / 2))
+    faces = detection.FaceDetector(model).detect(photograph)
+    middles = [tuple(face.box[:2] + face.box[2:] / 2) for face in faces]
+    near = [[np.hypot(x - u, y - v) < 20 for x, y in middles] for u, v in drawn]
+    assert len(faces) == len(drawn) == sum(map(any, near))
+    assert len(detection.FaceDetector(model, min_face=10_000).detect(photograph)) < len(drawn)

@@ -18,6 +18,13 @@ def test_boxes_are_drawn_where_they_are(size, factor):
     assert not coloured[top:bottom, :left].any()
 
 
+def test_boxes_may_be_of_a_larger_picture():
+    image = np.full((600, 800, 3), 90, np.uint8)
+    whole = draw.draw_boxes(image, [(10, 25, 20, 12)], ['x'])
+    halved = draw.draw_boxes(image, [(20, 49, 40, 24)], ['x'], size=(1600, 1199))
+    np.testing.assert_array_equal(np.asarray(whole), np.asarray(halved))
+
+
 def test_no_faces_leave_the_photograph():
     image = np.random.default_rng(0).integers(0, 256, (500, 300, 3), np.uint8)
     np.testing.assert_array_equal(np.asarray(draw.draw_boxes(image, [], [])), image)

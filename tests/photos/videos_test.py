@@ -151,7 +151,7 @@ def test_a_name_that_is_no_text(video, tmp_path):
 
 
 def test_frames_that_are_too_large(video, monkeypatch):
-    monkeypatch.setattr(videos, 'MAX_PIXELS', 3000)
+    monkeypatch.setattr(videos, 'WHOLE_PIXELS', 3000)
     assert read(video) == ([], 'frames of 64 x 48 pixels, more than 3,000')
 
 
