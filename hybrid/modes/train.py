@@ -15,7 +15,7 @@ from hybrid.data import input_pipeline, prepared, split_names
 from hybrid.datasets import geometry
 from hybrid.default_config import check_config
 from hybrid.modes import evaluate
-from hybrid.runs import checkpoints, predictions, provenance, recovery, trained
+from hybrid.runs import checkpoints, face_ranges, predictions, provenance, recovery, trained
 from hybrid.runs import workdir as workdir_lib
 from hybrid.runs.interruption import Interruption
 from hybrid.runs.writers import METRICS, Progress, Writers
@@ -201,6 +201,7 @@ def train_and_evaluate(
         if main:
             workdir_lib.save_config(workdir, config)
             workdir_lib.save_dataset(workdir, record)
+            face_ranges.record(workdir, builder, data.train_split, data.resize_size)
             if not start_step:
                 workdir_lib.save_sources(workdir, sources)
             stack.enter_context(provenance.session(workdir, start_step, config.model.kernels))

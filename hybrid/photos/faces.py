@@ -17,6 +17,8 @@ from hybrid.photos.image_files import ImageLike, file_name
 # the box is the whole image, and there is no `detection_score` (0..1) and no `turn`.
 COLUMNS = ('path', 'face', 'x', 'y', 'width', 'height', 'detection_score', 'turn')
 NO_FACE = 'no face found'
+# What a row may hold beside `COLUMNS`, for `quality.unusual`; it is not written.
+LANDMARKS = 'landmarks'
 
 # Some of `COLUMNS`, and what is predicted of the face, or an `error`.
 Row = dict[str, Any]
@@ -54,7 +56,8 @@ def read_faces(
         corners = np.clip(np.rint(corners), 0, [width, height, width, height])
         x, y, right, bottom = (int(value) for value in corners)
         box = {'face': number, 'x': x, 'y': y, 'width': right - x, 'height': bottom - y}
-        more = {'detection_score': round(face.score, 4), 'turn': upright_turn(face)}
+        more: Row = {'detection_score': round(face.score, 4), 'turn': upright_turn(face)}
+        more[LANDMARKS] = face.landmarks  # which `quality.unusual` looks at
         cut = tuple(alignment.align_face(pixels, face.landmarks, size) for size in sizes)
         faces.append((start | box | more, cut))
     return faces or [(start | {'error': NO_FACE}, None)]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hybrid.photos import faces
+from hybrid.photos import faces, quality
 from hybrid.photos.faces import Face, Row
 from hybrid.runs.predictor import Predictor
 from hybrid.scores.outcomes import GENDERS, is_female
@@ -32,11 +32,19 @@ def columns(predicted: Mapping[str, tuple[int, ...]], videos: bool = False) -> t
         what `time` it is shown (seconds).
       predicted: From `Predictor.prepare`. The columns beyond `PREDICTED` that have one number for a
         face, such as `age_std` (years) and `gender_agreement` of an ensemble, stand before the last
-        column, `error`.
+        two, `unusual` and `error`.
     """
     others = [name for name, shape in _others(predicted).items() if not shape]
     path, *where = faces.COLUMNS
-    return (path, *(('frame', 'time') if videos else ()), *where, *PREDICTED, *others, 'error')
+    return (
+        path,
+        *(('frame', 'time') if videos else ()),
+        *where,
+        *PREDICTED,
+        *others,
+        'unusual',
+        'error',
+    )
 
 
 def _others(predicted: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
@@ -103,6 +111,9 @@ def _predict_batch(batch: Sequence[tuple[Row, Face]], first: int, predictor: Pre
     """Fills in the rows of a batch from the `first` on."""
     if first == len(batch):
         return
+    for row, face in batch[first:]:
+        where = min(row['width'], row['height']), row.pop(faces.LANDMARKS, None)
+        row['unusual'] = ', '.join(quality.unusual(face[0], predictor.known_faces, *where))
     of_models = zip(*(face for _, face in batch), strict=True)
     predicted = predictor([np.stack(images) for images in of_models])
     for place, (row, _) in enumerate(batch[first:], first):
@@ -143,6 +154,8 @@ class Predictions:
       detection_score: float32 [N], 0..1; NaN for crops.
       turn: int [N], by how many degrees the image has to be turned clockwise for the face to be
         upright, or nearest to it: 0, 90, 180 or 270. Crops are taken as they are: 0.
+      unusual: str [N], in which ways the face is far from those of the training, such as 'tiny,
+        blurred', see `quality.unusual`; '' if in none.
       errors: For each image without a face in these arrays, by its place: why.
     """
 
@@ -159,6 +172,7 @@ class Predictions:
     height: np.ndarray
     detection_score: np.ndarray
     turn: np.ndarray
+    unusual: np.ndarray
     errors: Mapping[int, str]
     _rows: Sequence[Row] = dataclasses.field(repr=False)
 
@@ -182,7 +196,7 @@ class Predictions:
 
         return cls(
             **{name: array(name, np.float32, np.nan) for name in ('age', 'female_probability')},
-            **{name: array(name, np.str_, '') for name in ('gender', 'path')},
+            **{name: array(name, np.str_, '') for name in ('gender', 'path', 'unusual')},
             **{n: array(n, np.int64, 0) for n in ('image', 'face', 'x', 'y', 'width', 'height')},
             turn=array('turn', np.int64, 0),
             detection_score=array('detection_score', np.float32, np.nan),

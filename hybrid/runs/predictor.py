@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hybrid import devices
-from hybrid.runs import trained
+from hybrid.runs import face_ranges, trained
 from hybrid.scores import combination
 
 # On a CPU so many faces a device are about as fast as more, and take less memory.
@@ -39,6 +39,7 @@ class Predictor:
     Attributes:
       face_sizes: Side R in pixels at which each model wants a face.
       most: The largest number of faces that one call takes.
+      known_faces: The ranges of the faces that the first model was trained on.
 
     Raises:
       ValueError: when the devices do not divide the batch size.
@@ -55,6 +56,7 @@ class Predictor:
         self._lock = threading.Lock()
         self.face_sizes = [model.config.data.resize_size for model in models]
         self.most = self._sizes[-1]
+        self.known_faces = face_ranges.load(models[0].folder)
 
     def prepare(self, count: int) -> dict[str, tuple[int, ...]]:
         """Compiles the batch size that suits so many faces, unless that was done before.

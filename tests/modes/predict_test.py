@@ -28,7 +28,7 @@ pytestmark = pytest.mark.xdist_group('predict')
 
 COLUMNS = (
     *('path', 'face', 'x', 'y', 'width', 'height', 'detection_score', 'turn'),
-    *('age', 'gender', 'female_probability', 'error'),
+    *('age', 'gender', 'female_probability', 'unusual', 'error'),
 )
 
 

@@ -4,12 +4,15 @@ import pytest
 from hybrid.runs import face_rows
 from hybrid.runs.predictor import Predictor
 
+SIZE = {'width': 3, 'height': 3}
+
 
 class Fake(Predictor):
     """Predicts four faces at a time, by a function of images [B, R, R, 3] for each model."""
 
     def __init__(self, function):
         self.most, self.function, self.face_sizes = 4, function, [2, 3]
+        self.known_faces = {}
 
     def __call__(self, faces):
         return self.function(faces)
@@ -30,7 +33,7 @@ def test_batches_are_whole_and_the_order_stays(count):
     faces: list = []
     for k in range(count):
         images = tuple(np.full((size, size, 3), 5 * k, np.uint8) for size in (2, 3))
-        faces.append(({'path': f'{k}', 'face': 0}, images))
+        faces.append(({'path': f'{k}', 'face': 0} | SIZE, images))
         faces.append(({'path': f'{k} bad', 'error': 'bad'}, None))
     rows = list(face_rows.predict_rows(iter(faces), Fake(predictor)))
     assert [row['path'] for row in rows] == [x for k in range(count) for x in (f'{k}', f'{k} bad')]
@@ -63,7 +66,7 @@ def test_going_on_after_any_row_puts_every_face_in_its_place(share):
             face = tuple(np.full((size, size, 3), k, np.uint8) for size in (2, 3))
             is_face = rng.random() < share
             if k >= first:
-                yield {'path': str(k)}, face if is_face else None
+                yield {'path': str(k)} | SIZE, face if is_face else None
 
     rows = list(face_rows.predict_placed_rows(found(0), Fake(predictor)))
     assert {int(row['age']) for row, _ in rows if 'age' in row} == {0, 1, 2, 3}
@@ -79,7 +82,8 @@ def test_a_prediction_that_is_not_finite_is_an_error():
         'predicted_age': np.array([np.nan, 30]),
         'female_probability': np.array([0.5, 0.7]),
     }
-    faces = [({'path': str(k)}, (np.zeros((2, 2, 3), np.uint8),)) for k in range(2)]
+    faces = [({'path': str(k)} | SIZE, (np.zeros((2, 2, 3), np.uint8),)) for k in range(2)]
     first, second = face_rows.predict_rows(faces, Fake(lambda images: columns))
-    assert first == {'path': '0', 'error': 'the model predicts no finite number'}
-    assert second == {'path': '1', 'age': 30, 'female_probability': 0.7, 'gender': 'female'}
+    same = SIZE | {'unusual': ''}
+    assert first == {'path': '0', 'error': 'the model predicts no finite number'} | same
+    assert second == {'path': '1', 'age': 30, 'female_probability': 0.7, 'gender': 'female'} | same

@@ -101,7 +101,8 @@ def test_what_the_training_had_no_labels_of_is_not_predicted(tiny_config, tmp_pa
 def test_rows_and_arrays_of_a_model_of_genders(tiny_config, tmp_path):
     predictor = Predictor([told(33.0, 0.25, ('gender',), tiny_config, tmp_path)])
     predicted = predictor.prepare(1)
-    found = [({'path': 'a.png', 'face': 0, 'image': 0}, (np.zeros((36, 36, 3), np.uint8),))]
+    row = {'path': 'a.png', 'face': 0, 'image': 0, 'width': 36, 'height': 36}
+    found = [(row, (np.zeros((36, 36, 3), np.uint8),))]
     rows = list(face_rows.predict_rows(found, predictor))
     assert rows[0]['gender'] == 'male'
     assert 'age' not in rows[0]
