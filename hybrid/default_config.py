@@ -273,6 +273,12 @@ _KEYS = (
         'The examples in a batch, over all devices and processes together.'),
     Key('evaluate.flip_average', False, help=
         'Whether predictions are averaged over the image and its mirror image.'),
+    Key('evaluate.scales', (), help=
+        'Further views of each face that predictions are averaged over: zoomed about the middle by '
+        'these factors, such as 0.9 and 1.1. Give the flag once for each.'),
+    Key('evaluate.resolutions', (), help=
+        'Further views of each face: shrunk to these sides, in pixels, and magnified again, such '
+        'as 64. Give the flag once for each; each of the scales gets each of them.'),
 
     Key('detect.model', '~/.cache/hybrid/face_detection_yunet_2023mar.onnx', help=
         "The file of YuNet, face_detection_yunet_2023mar.onnx of OpenCV Zoo."),
@@ -322,6 +328,12 @@ def check_config(config: ConfigDict) -> None:
       ValueError: naming the key, its value and what it may be.
     """
     SCHEMA.check(config)
+    for name, low, high in (('scales', 0.2, 5), ('resolutions', 1, config.data.image_size)):
+        for value in config.evaluate[name]:
+            if not (isinstance(value, int | float) and low <= value <= high):
+                raise ValueError(
+                    f'config.evaluate.{name}={value!r} must be a number from {low} to {high}'
+                )
     size, resized = config.data.image_size, config.data.resize_size
     if size > resized or (resized - size) % 2:
         raise ValueError(

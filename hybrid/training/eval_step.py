@@ -11,11 +11,11 @@ from flax import linen as nn
 from ml_collections import ConfigDict
 
 from hybrid import devices
-from hybrid.data import augment, input_pipeline
+from hybrid.data import augment, filters, input_pipeline
 from hybrid.models import heads
 
-# If a device has at most this many faces, both views of them go through the network at once: most
-# of the time is then spent on reading the parameters, and memory is no concern.
+# If a device has at most this many faces, all views of them go through the network at once: most of
+# the time is then spent on reading the parameters, and memory is no concern.
 _ONE_PASS = 32
 
 # (variables, images uint8 [B, R, R, 3]) -> the outputs of each head, by its name.
@@ -65,15 +65,13 @@ def _create_forward(
     model: nn.Module, config: ConfigDict, of_heads: Mapping[str, heads.Head]
 ) -> Forward:
     """The way from images to outputs, which are averaged over the views of each face."""
-    size, normalization = config.data.image_size, config.data.normalization
-    flip_average = config.evaluate.flip_average
+    normalization = config.data.normalization
 
     def apply(variables: Any, images: jax.Array) -> Any:
         return model.apply(variables, augment.normalize(images, normalization), train=False)
 
     def forward(variables: Any, images: jax.Array) -> dict[str, Any]:
-        images = augment.center_crop(augment.to_unit(images), size)
-        views = [images, images[:, :, ::-1]] if flip_average else [images]
+        views = create_views(augment.to_unit(images), config)
         count = len(images)
         if count <= _ONE_PASS:
             outputs = apply(variables, jnp.concatenate(views))
@@ -89,6 +87,43 @@ def _create_forward(
         }
 
     return forward
+
+
+def create_views(images: jax.Array, config: ConfigDict) -> list[jax.Array]:
+    """The views of each face that a prediction is averaged over, as `config.evaluate` says.
+
+    Args:
+      images: float32 [B, R, R, 3] in 0..1, as they are read.
+      config: The run's config.
+
+    Returns:
+      Each [B, S, S, 3]: the centre crop, and zoomed ones; each of them also at lower resolutions;
+      each of all these also mirrored.
+    """
+    size, settings = config.data.image_size, config.evaluate
+    count = len(images)
+    views = [augment.center_crop(images, size)]
+    none = jnp.zeros(count)
+    for zoom in settings.scales:
+        views.append(
+            augment.affine(
+                images,
+                size,
+                angle=none,
+                zoom=jnp.full(count, float(zoom)),
+                shift=jnp.zeros((count, 2)),
+                flip=jnp.zeros(count, bool),
+            )
+        )
+    for side in settings.resolutions:
+        matrices = filters.resampling(jnp.full(count, float(side)), size)
+        views += [
+            jnp.moveaxis(filters.apply(view, matrices, matrices), 1, 3)
+            for view in views[: 1 + len(settings.scales)]
+        ]
+    if settings.flip_average:
+        views = [one for view in views for one in (view, view[:, :, ::-1])]
+    return views
 
 
 def predict_split(

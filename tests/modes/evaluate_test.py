@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hybrid import devices
+from hybrid import default_config, devices
 from hybrid.data import augment, input_pipeline
 from hybrid.datasets import geometry
 from hybrid.modes import evaluate, train
@@ -131,6 +131,30 @@ def test_flip_average_sees_the_mirror_image_too(config):
     rows = step({}, {name: jnp.asarray(value) for name, value in batch.items()})
     assert float(rows['predicted_age'][0]) == pytest.approx((20 + 60) / 2, rel=1e-5)
     assert float(rows['female_probability'][0]) == pytest.approx((0.2 + 0.4) / 2, rel=1e-5)
+
+
+def test_views_of_other_scales_and_resolutions_are_averaged(config):
+    config.data.resize_size, config.data.image_size = 16, 8
+    config.evaluate.scales, config.evaluate.resolutions = (2.0,), (4,)
+    config.evaluate.flip_average = True
+    image = np.random.default_rng(0).random((2, 16, 16, 3), np.float32)
+    views = eval_step.create_views(jnp.asarray(image), config)
+    assert [view.shape for view in views] == [(2, 8, 8, 3)] * 8
+    crop = image[:, 4:12, 4:12]
+    np.testing.assert_array_equal(views[0], crop)
+    for k in range(4):
+        np.testing.assert_array_equal(views[2 * k + 1], views[2 * k][:, :, ::-1])
+    # Zoomed by two about the middle: pixel (0, 0) shows (5.75, 5.75).
+    corner = image[:, 5:7, 5:7]
+    weights = np.array([[0.25], [0.75]]) * np.array([0.25, 0.75])
+    expected = np.einsum('bijc,ij->bc', corner, weights)
+    np.testing.assert_allclose(views[2][:, 0, 0], expected, rtol=1e-4)
+    small = jax.image.resize(crop, (2, 4, 4, 3), 'linear')
+    again = jax.image.resize(small, (2, 8, 8, 3), 'linear')
+    np.testing.assert_allclose(views[4], again, atol=1e-5)
+    config.evaluate.resolutions = (9,)
+    with pytest.raises(ValueError, match=r'config\.evaluate\.resolutions=9 .* from 1 to 8'):
+        default_config.check_config(config)
 
 
 def test_evaluation_only_crops(config):
