@@ -1,19 +1,27 @@
-r"""Measures what augmentation costs: the training step with it, over the step without.
+r"""Measures what augmentation costs: whole training steps with it and without, and each part alone.
 
   python benchmarks/augmentation.py --json=augmentation.json
-  python benchmarks/augmentation.py --image_size=64,128 --parts=none
+  python benchmarks/augmentation.py --image_size=128 --dtype=bfloat16 --parts=none
 
-The steps take turns in one run. `ratio` is the median over the turns of a step's time over that of
-the step without any augmentation in the same turn, `ms` the median time, and `more` what the ratio
-comes to in ms. `everything` has all parts on, `default` those of the default config.
+All take turns in one run. Of a step, `ms` is the median time, `ratio` the median over the turns of
+its time over that of the step without augmentation in the same turn, and `best` the ratio of the
+shortest times, which says more on a machine that has other things to do. A part costs less than
+the times of a step vary by. So parts are measured without the network: `ms` is what the program
+that augments a batch takes longer with that part than with none, and `%` what that is of a step.
+`default` has the parts that are on by default, `everything` all of them.
 """
 
 from typing import Any
 
+import jax
 import numpy as np
-from jax_hybrid import add_model_flags, create_configs, create_steps
+from jax_hybrid import add_model_flags, create_batch, create_configs, create_steps
 from ml_collections import ConfigDict
-from report import Table, alternate_rounds, create_parser
+from report import Step, Table, alternate_rounds, create_parser
+
+from hybrid import devices
+from hybrid.data import augment, mixing
+from hybrid.training.train_state import AUGMENTATION, create_key, example_keys
 
 # As strong as a recipe for photographs may have them; how strong does not change what they cost.
 CAMERA: dict[str, dict[str, Any]] = {
@@ -33,42 +41,72 @@ CAMERA: dict[str, dict[str, Any]] = {
     'mixup': {'mixup': 0.2},
     'cutmix': {'cutmix': 1.0},
 }
-GEOMETRY = ('rotation', 'scale', 'shift', 'flip', 'brightness')
 
 
-def create_variants(config: ConfigDict, parts: bool) -> dict[str, ConfigDict]:
-    """The configs to compare by name, the first one without augmentation."""
+def create_variants(config: ConfigDict) -> dict[str, ConfigDict]:
+    """The configs of whole steps by name, the first one without augmentation."""
     # Faces are resized to more than the crop, as in the recipes.
     config.data.resize_size = config.data.image_size * 9 // 8 // 2 * 2
     off, everything = (config.copy_and_resolve_references() for _ in range(2))
     off.augment.enabled = False
-    variants = {'off': off, 'default': config}
-    for name, keys in CAMERA.items():
+    for keys in CAMERA.values():
         everything.augment.update(keys)
-        alone = config.copy_and_resolve_references()
-        alone.augment.update(dict.fromkeys(GEOMETRY, 0.0) | keys)
-        if parts:
-            variants[name] = alone
-    return variants | {'everything': everything}
+    return {'off': off, 'default': config, 'everything': everything}
+
+
+def create_parts(variants: dict[str, ConfigDict]) -> dict[str, ConfigDict]:
+    """The configs of parts by name, the first one without augmentation."""
+    parts = dict(variants)
+    none = dict.fromkeys(('rotation', 'scale', 'shift', 'flip', 'brightness'), 0.0)
+    for name, keys in CAMERA.items():
+        parts[name] = variants['default'].copy_and_resolve_references()
+        parts[name].augment.update(none | keys)
+    return parts
+
+
+def create_augmentation(config: ConfigDict) -> Step:
+    """Compiles the augmentation of a training step without the rest of it."""
+    ranges, size = augment.create_ranges(config.augment), config.data.image_size
+
+    def step(seed: jax.Array, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        keys = example_keys(create_key(seed, 0, 0, AUGMENTATION), batch['position'])
+        images = augment.augment(augment.to_unit(batch['image']), keys, size, ranges)
+        if ranges.mixup or ranges.cutmix:
+            images = mixing.mix(images, batch, keys, ranges).images
+        return {'image': augment.normalize(images, config.data.normalization)}
+
+    program, batch = devices.compile_eval_step(step), create_batch(config)
+    seed = devices.replicate(np.uint32(0))
+    return lambda: jax.block_until_ready(program(seed, batch))
 
 
 def main() -> None:
     """Measures and prints."""
-    parser = create_parser(__doc__, rounds=10)
-    add_model_flags(parser, image_size='96')
+    parser = create_parser(__doc__, rounds=12)
+    add_model_flags(parser, image_size='64,96,128')
     parser.add_argument('--parts', choices=('all', 'none'), default='all', help='each part alone')
     options = parser.parse_args()
-    table = Table(['ms', 'ratio', 'more'], f'training step, batch {options.batch_size}')
+    table = Table(['ms', 'ratio', 'best', '%'], f'augmentation, batch {options.batch_size}')
     for config in create_configs(options):
-        variants = create_variants(config, options.parts == 'all')
-        seconds = alternate_rounds(
-            [create_steps(one)[0] for one in variants.values()], options.rounds
-        )
+        variants = create_variants(config)
         model = f'{config.model.encoder.name} {config.data.image_size} px {config.model.dtype}'
+        steps = [create_steps(one)[0] for one in variants.values()]
+        seconds = 1e3 * alternate_rounds(steps, options.rounds)
         for name, times in zip(variants, seconds, strict=True):
-            ratio, usual = float(np.median(times / seconds[0])), float(np.median(seconds[0]))
-            row = {'ms': 1e3 * float(np.median(times)), 'ratio': ratio}
-            table.add({'name': f'{model}, {name}', **row, 'more': 1e3 * usual * (ratio - 1)})
+            row = {
+                'ms': float(np.median(times)),
+                'ratio': float(np.median(times / seconds[0])),
+                'best': float(times.min() / seconds[0].min()),
+            }
+            table.add({'name': f'step, {model}, {name}', **row})
+        if options.parts == 'none':
+            continue
+        parts = create_parts(variants)
+        alone = [create_augmentation(one) for one in parts.values()]
+        times = 1e3 * np.median(alternate_rounds(alone, 4 * options.rounds), axis=1)
+        for name, more in list(zip(parts, times - times[0], strict=True))[1:]:
+            share = 100 * float(more / np.median(seconds[0]))
+            table.add({'name': f'part, {model}, {name}', 'ms': float(more), '%': share})
     table.end(options.json)
 
 

@@ -57,6 +57,8 @@ def distort(images: jax.Array, strengths: Strengths) -> jax.Array:
     """
     if not strengths:
         return images
+    # Computed once: fused into each use, the affine map would be computed for all of them.
+    images = jax.lax.optimization_barrier(images)
     # Planes: with the colour as the last axis of three, no loop over it would fill a register.
     planes = filters.filter_images(images, strengths)
     if any(name in strengths for name in COLOURS):

@@ -87,12 +87,12 @@ def filter_images(images: jax.Array, strengths: Mapping[str, jax.Array]) -> jax.
 
     Args:
       images: [B, S, S, C] float32.
-      strengths: Some of these: `resample` [B], the side in pixels to which an image is shrunk
-        before it is magnified again; `blur` [B], the standard deviation of a Gaussian in pixels;
-        `motion_blur` [B, 2], the length of a path in pixels along a row and along a column, which
-        takes the place of `blur` where it is more than 1; and `sharpen` [B], how much of the
-        difference between an image and what all this makes of it is added to the image (an unsharp
-        mask), instead of taking what is made of it. 0 is none of it.
+      strengths: Some of these, of which each image gets the first that is not 0: `resample` [B],
+        the side in pixels to which an image is shrunk before it is magnified again; `motion_blur`
+        [B, 2], the length of a path in pixels along a row and along a column, of which 1 is nothing
+        either; `blur` [B], the standard deviation of a Gaussian in pixels. And `sharpen` [B]: where
+        it is not 0, so much of the difference between an image and what that makes of it is added
+        to the image (an unsharp mask), instead of taking what it makes of it.
 
     Returns:
       Planes [B, C, S, S], which sharpening can bring below 0 and above 1.
@@ -104,25 +104,13 @@ def filter_images(images: jax.Array, strengths: Mapping[str, jax.Array]) -> jax.
         rows = columns = gaussian(strengths['blur'], size)
     if 'motion_blur' in strengths:
         length = strengths['motion_blur']
-
-        def move(axis: int, otherwise: jax.Array | None) -> jax.Array:
-            matrix = box(length[:, axis], size)
-            if otherwise is None:
-                return matrix
-            moves = (length > 1).any(axis=1)[:, None, None]
-            return jnp.where(moves, matrix, otherwise)
-
-        columns, rows = move(0, columns), move(1, rows)
+        moves = (length > 1).any(axis=1)
+        rows = _where(moves, box(length[:, 1], size), rows)
+        columns = _where(moves, box(length[:, 0], size), columns)
     if 'resample' in strengths:
-        # 0 is off here, too.
         side = strengths['resample']
         matrix = resampling(jnp.where(side > 0, side, size), size)
-        if rows is None or columns is None:
-            rows = columns = matrix
-        else:
-            same = rows is columns
-            rows = product(matrix, rows)
-            columns = rows if same else product(matrix, columns)
+        rows, columns = _where(side > 0, matrix, rows), _where(side > 0, matrix, columns)
     if rows is None or columns is None:
         return planes
     filtered = apply(images, rows, columns)
@@ -130,3 +118,7 @@ def filter_images(images: jax.Array, strengths: Mapping[str, jax.Array]) -> jax.
         return filtered
     amount = strengths['sharpen'][:, None, None, None]
     return jnp.where(amount > 0, planes + amount * (planes - filtered), filtered)
+
+
+def _where(which: jax.Array, matrix: jax.Array, otherwise: jax.Array | None) -> jax.Array:
+    return matrix if otherwise is None else jnp.where(which[:, None, None], matrix, otherwise)

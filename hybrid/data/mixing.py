@@ -58,6 +58,8 @@ def mix(images: jax.Array, batch: Labels, keys: jax.Array, ranges: Ranges) -> Mi
       keys: [B], the keys of the examples.
       ranges: `mixup` and `cutmix`, at least one of which is not 0, and `share`.
     """
+    # Computed once, not for each use: the compiler would fuse it into both.
+    images = jax.lax.optimization_barrier(images)
     labels = {name: column for name, column in batch.items() if name != 'image'}
     position = batch['position']
     gathered = jax.lax.all_gather((position, images, labels), devices.AXIS, tiled=True)

@@ -65,12 +65,13 @@ def test_sharpening_adds_what_a_blur_takes_away():
     np.testing.assert_allclose(sharp[1], x[1] + 0.7 * (x[1] - blurred[1]), atol=1e-6)
 
 
-def test_filters_follow_each_other():
-    x = images()
-    np.testing.assert_allclose(
-        run(x, resample=[6, 7], blur=[1, 2]), run(run(x, blur=[1, 2]), resample=[6, 7]), atol=1e-6
-    )
-    moved = run(x, resample=[6, 7], blur=[1, 1], motion_blur=[[4, 0], [0, 0]])
-    expected = run(run(x, motion_blur=[[4, 0], [0, 0]]), resample=[6, 7])
-    np.testing.assert_allclose(moved[0], expected[0], atol=1e-6)
-    np.testing.assert_allclose(moved[1], run(x, resample=[6, 7], blur=[1, 1])[1], atol=1e-6)
+def test_of_several_filters_an_image_gets_the_first():
+    x = images(4)
+    strengths = {
+        'resample': [0, 0, 0, 5],
+        'motion_blur': [[0, 1], [3, 0], [0, 4], [3, 3]],
+        'blur': [1, 2, 0, 2],
+    }
+    out = run(x, **strengths)
+    for image, name in enumerate(('blur', 'motion_blur', 'motion_blur', 'resample')):
+        np.testing.assert_array_equal(out[image], run(x, **{name: strengths[name]})[image])
