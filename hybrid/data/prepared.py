@@ -1,6 +1,7 @@
 """The dataset that a config names: finds it, prepares it if need be, and names its subgroups."""
 
 import functools
+import logging
 import os
 from collections.abc import Iterable
 
@@ -8,7 +9,10 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from hybrid import datasets, devices
-from hybrid.photos.aligner import Aligner
+from hybrid.datasets import geometry
+from hybrid.photos import aligner
+
+_LOG = logging.getLogger(__name__)
 
 
 def create_builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
@@ -31,15 +35,31 @@ def create_prepared_builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
       ValueError: as `create_builder`, or when those files or the prepared ones are damaged.
     """
     builder = create_builder(config)
-    create_aligner = functools.partial(Aligner, config.detect)
+    create_aligner = functools.partial(aligner.Aligner, config.detect)
     if devices.is_main_process():
         datasets.prepare(builder, config.data.manual_dir, create_aligner)
+        _check_aligned(builder, config.detect)
     devices.wait_for_all('dataset')
     if not devices.is_main_process():
         builder = create_builder(config)
         # On a disk of its own.
         datasets.prepare(builder, config.data.manual_dir, create_aligner)
     return builder
+
+
+def _check_aligned(builder: tfds.core.DatasetBuilder, detect: ConfigDict) -> None:
+    """Warns if the faces of a dataset were aligned with other settings than those of a config."""
+    if not getattr(builder.builder_config, 'align', False):
+        return
+    record = geometry.of(builder)
+    for key, now in aligner.settings(detect).items():
+        if record.get(key, now) != now:
+            _LOG.warning(
+                '%s was aligned with another config.detect.%s (%s there, %s now), and is used as '
+                'it is. To align the faces anew, remove that folder',
+                *(builder.data_dir, aligner.KEYS.get(key, key), str(record[key])[:12], str(now)[:12]),
+            )
+            return
 
 
 def find_prepared(data: ConfigDict, data_dirs: Iterable[str]) -> tfds.core.DatasetBuilder | None:

@@ -20,6 +20,8 @@ from hybrid.photos.faces import Row, read_faces
 _MIN_OVERLAP = 0.2
 # Of the faces of a picture at least so wide, as a share of the widest, the most central is meant.
 _MIN_WIDTH = 0.5
+# Entries of the record that are called otherwise in the config.
+KEYS = {'detector_sha256': 'model'}
 
 
 class Aligner:
@@ -86,15 +88,24 @@ def describe(config: ConfigDict, size: int) -> dict[str, Any]:
       config: `config.detect`, of a detector whose file is there.
       size: Side of the faces in pixels.
     """
-    settings = config.to_dict()
-    content = pathlib.Path(settings.pop('model')).expanduser().read_bytes()
     return {
         'geometry': 'aligned',
         'template': alignment.TEMPLATE_VERSION,
         'size': size,
-        'detector_sha256': hashlib.sha256(content).hexdigest(),
-        **settings,
+        **settings(config),
     }
+
+
+def settings(config: ConfigDict) -> dict[str, Any]:
+    """What of such a record depends on the detector; without its file, on its settings alone."""
+    values = config.to_dict()
+    path = pathlib.Path(values.pop('model')).expanduser()
+    digest = {'detector_sha256': _digest(path)} if path.is_file() else {}
+    return digest | values
+
+
+def _digest(path: pathlib.Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _box(row: Row) -> Box:

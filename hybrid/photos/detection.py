@@ -23,6 +23,8 @@ _MIN_UNSURE = 16
 # Tiles that are hardly larger than in the whole photograph are not worth their time.
 _MIN_ZOOM = 1.5
 
+_CREATING = threading.Lock()
+
 
 class Detector(Protocol):
     """What finds faces; several threads may call it at once."""
@@ -149,15 +151,17 @@ class FaceDetector:
 
     def _detector(self) -> 'cv2.FaceDetectorYN':
         if not hasattr(self._of_thread, 'detector'):
-            level = cv2.utils.logging.getLogLevel()
-            # OpenCV 5 warns that it takes the CPU, and tells errors before it raises them.
-            cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-            try:
-                self._of_thread.detector = cv2.FaceDetectorYN.create(
-                    str(self._path), '', (_SMALL_SIZE, _SMALL_SIZE), self._threshold
-                )
-            finally:
-                cv2.utils.logging.setLogLevel(level)
+            # The level is one for all threads.
+            with _CREATING:
+                level = cv2.utils.logging.getLogLevel()
+                # OpenCV 5 warns that it takes the CPU, and tells errors before it raises them.
+                cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+                try:
+                    self._of_thread.detector = cv2.FaceDetectorYN.create(
+                        str(self._path), '', (_SMALL_SIZE, _SMALL_SIZE), self._threshold
+                    )
+                finally:
+                    cv2.utils.logging.setLogLevel(level)
         return self._of_thread.detector
 
 

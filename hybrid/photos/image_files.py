@@ -135,7 +135,8 @@ def read(image: ImageLike) -> Decoded:
     """
     check_kind(image)
     if isinstance(image, str | os.PathLike):
-        return read_file(pathlib.Path(image).expanduser())
+        # Not Path.expanduser, which raises for a file that is called ~x.jpg.
+        return read_file(pathlib.Path(os.path.expanduser(image)))
     if isinstance(image, Image.Image):
         try:
             pixels = np.ascontiguousarray(to_rgb(upright(image)))

@@ -100,11 +100,12 @@ class Progress:
             )
         if 'validation/age/mae' in m:
             errors = {'MAE': m['validation/age/mae']}
-            if 'validation/age/interval_error' in m:
-                errors |= {'interval error': m['validation/age/interval_error']}
-                errors = {name: value for name, value in errors.items() if math.isfinite(value)}
-            ages = ''.join(f'{name} {value:.2f} ' for name, value in errors.items())
-            yield f'validation {ages}gender {100 * m["validation/gender/accuracy"]:.1f} %'
+            errors['interval error'] = m.get('validation/age/interval_error', math.nan)
+            # What there are no labels of, or what is not learnt, has no score.
+            shown = [f'{name} {mean:.2f}' for name, mean in errors.items() if math.isfinite(mean)]
+            if math.isfinite(gender := m['validation/gender/accuracy']):
+                shown.append(f'gender {100 * gender:.1f} %')
+            yield ' '.join(['validation', *shown])
         if 'train/images_per_second' in m:
             yield f'{m["train/images_per_second"]:.0f} images/s'
 

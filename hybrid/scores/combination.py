@@ -193,7 +193,7 @@ def _least_entropy(of_true: np.ndarray) -> np.ndarray:
 
     n, k = of_true.shape
     start = uniform(k).gender
-    if not n:
+    if not n or not k:
         return start
 
     def loss(weights: np.ndarray) -> tuple[float, np.ndarray]:

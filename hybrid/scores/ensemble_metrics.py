@@ -141,9 +141,11 @@ def _disagreement(rows: Rows, truth: _Truth) -> metrics.Scores:
     known = std[truth.known_age]
     errors = truth.errors(rows['predicted_age'])
     correct = truth.correct(rows['female_probability'])
+    agreement = rows['gender_agreement']
+    differs = np.where(np.isnan(agreement), np.nan, agreement < 1)
     scores: metrics.Scores = {
         'disagreement/age_std': mean(std),
-        'disagreement/gender_differs': mean((rows['gender_agreement'] < 1).astype(np.float64)),
+        'disagreement/gender_differs': mean(differs),
         'disagreement/age_error_correlation': _rank_correlation(known, errors),
     }
     # By rank, so that equal values do not pile up in one of them; ties fall in the order of ids.
@@ -153,8 +155,8 @@ def _disagreement(rows: Rows, truth: _Truth) -> metrics.Scores:
         scores[f'{key}/num_examples'] = len(part)
         scores[f'{key}/age_std'] = mean(known[part])
         scores[f'{key}/age/mae'] = mean(errors[part])
-    agreed = rows['gender_agreement'][truth.known_gender] >= 1
-    for name, inside in (('agreed', agreed), ('differed', ~agreed)):
+    of_known = differs[truth.known_gender]
+    for name, inside in (('agreed', of_known == 0), ('differed', of_known == 1)):
         scores[f'disagreement/gender_{name}/num_examples'] = int(inside.sum())
         scores[f'disagreement/gender_{name}/gender/accuracy'] = mean(correct[inside])
     return scores

@@ -193,15 +193,18 @@ def _ensemble_lines(scores: metrics.Scores) -> list[str]:
             key, name = f'minus_best_member/{score}', score.split('/')[1]
             ends = (_number(name, scores[f'{key}_ci95_{end}']) for end in ('low', 'high'))
             lines.append(f'  {score:<36}{_value(name, scores[key]):>10}   ({" .. ".join(ends)})')
-    fifths = [
-        _value('mae', scores[f'disagreement/quintile_{q}/age/mae'])
-        for q in range(1, ensemble_metrics.NUM_QUANTILES + 1)
-    ]
-    lines.append(
-        f'members disagree by {scores["disagreement/age_std"]:.2f} years (standard deviation), and '
-        f'on {_value("share", scores["disagreement/gender_differs"])} of genders\n'
-        f'age/mae by fifths, from least to most disagreement on age: {", ".join(fifths)}'
-    )
+    years, share = scores['disagreement/age_std'], scores['disagreement/gender_differs']
+    parts = [] if math.isnan(years) else [f'by {years:.2f} years (standard deviation)']
+    parts += [] if math.isnan(share) else [f'on {_value("share", share)} of genders']
+    lines.append(f'members disagree {", and ".join(parts)}')
+    if not math.isnan(years):
+        fifths = [
+            _value('mae', scores[f'disagreement/quintile_{q}/age/mae'])
+            for q in range(1, ensemble_metrics.NUM_QUANTILES + 1)
+        ]
+        lines.append(
+            f'age/mae by fifths, from least to most disagreement on age: {", ".join(fifths)}'
+        )
     return lines
 
 

@@ -46,6 +46,10 @@ def test_a_box_is_left_top_width_and_height_however_it_is_written(tmp_path, head
         ('x_min,y_min,x_max,y_max', '30,20,10,40', 'the box is -20 wide and 20 high'),
         ('x_min,y_min,x_max,y_max', '30,20,30,40', 'the box is 0 wide'),
         ('x,y,width,height', '1e9,2,3,4', 'the box is 3 wide'),
+        ('photo,face,x,y,width,height', 'b.jpg,0,1,2,3,4', 'in path, or in photo? Remove photo, or'),
+        ('bbox', '1 2 3 4', "line 1: column 'bbox': a box has four columns, x, y, width, height"),
+        ('BBox_x,bbox_y,bbox_w,bbox_h', '1,2,3,4', "line 1: column 'bbox_x': a box has four"),
+        ('face_location', '1 2 3 4', "line 1: column 'face_location': a box has four columns"),
     ],
 )
 def test_what_is_no_box_is_an_error_of_one_line(tmp_path, header, cells, message):
@@ -81,4 +85,6 @@ def test_the_size_of_a_picture_is_no_box_and_the_boxes_of_crops_lie_elsewhere():
     assert boxes.find(['path', 'width', 'height', 'w', 'h']) is None
     of_crops = ['path', 'photo', 'face', 'x', 'y', 'width', 'height', 'detection_score']
     assert boxes.find(of_crops) is None
+    # Tables that were made before there was a column `turn` lack it.
+    assert boxes.of_crops(of_crops) == {*of_crops[1:], 'turn'}
     assert boxes.find(of_crops[2:]) == ['x', 'y', 'width', 'height']

@@ -78,7 +78,7 @@ def test_the_network_sees_the_faces_in_the_boxes(manual_dir, tmp_path):
     assert geometry.of(builder) == {'geometry': 'box', 'margin': 0.0, 'size': 224}
 
 
-def test_aligned_faces_are_what_a_detector_sees(manual_dir, tmp_path, monkeypatch):
+def test_aligned_faces_are_what_a_detector_sees(manual_dir, tmp_path, monkeypatch, caplog):
     config = default_config.get_config()
     photographs.use(monkeypatch, config, tmp_path)
     config.data.dataset, config.data.data_dir = 'face_csv/boxes', str(tmp_path / 'data')
@@ -96,6 +96,25 @@ def test_aligned_faces_are_what_a_detector_sees(manual_dir, tmp_path, monkeypatc
     record = geometry.of(builder)
     assert (record['geometry'], record['size'], record['template']) == ('aligned', 60, 1)
     assert not geometry.differ(record, geometry.UTKFACE_CHIPS)
+
+    # Who changes how the detector works is told that the faces are still the former ones.
+    def warnings():
+        own = [record for record in caplog.records if record.name.startswith('hybrid')]
+        return [record.getMessage() for record in own]
+
+    prepared.create_prepared_builder(config)
+    assert not warnings()
+    config.detect.threshold = 0.9
+    prepared.create_prepared_builder(config)
+    config.detect.threshold = 0.7
+    config.detect.model = __file__
+    prepared.create_prepared_builder(config)
+    threshold, model = warnings()
+    assert 'was aligned with another config.detect.threshold (0.7 there, 0.9 now)' in threshold
+    assert 'was aligned with another config.detect.model (' in model
+    config.detect.model = str(tmp_path / 'not on this machine')
+    prepared.create_prepared_builder(config)
+    assert len(warnings()) == 2
 
 
 def test_two_boxes_of_one_face_leave_one_of_it(tmp_path, monkeypatch):

@@ -142,6 +142,10 @@ def test_images_that_are_in_the_table_are_drawn(tmp_path, capsys):
     decoded = cv2.imdecode(np.frombuffer(source.read('000003_x.jpg'), np.uint8), -1)
     np.testing.assert_array_equal(decoded, image)
     assert "in 'gender' 0 is male and 1 is female" in capsys.readouterr().out
+    # One of 200 x 200, a longer cell than Python's csv reads by itself.
+    path.write_text(f'age,gender,pixels\n1,0,{" ".join(["255"] * 40_000)}\n')
+    table.read_table(path, drawn=drawn)
+    assert drawn['000002'].shape == (200, 200)
     for cell, message in (
         ('1 2 3', '3 pixels are no square image'),
         ('', '0 pixels are no square image'),

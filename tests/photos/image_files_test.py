@@ -166,6 +166,14 @@ def test_what_is_no_image_says_why(tmp_path):
         assert '\n' not in str(caught.value)
 
 
+def test_a_file_whose_name_begins_with_a_tilde(tmp_path, monkeypatch):
+    save(Image.new('RGB', (4, 5)), tmp_path / '~x.png')
+    monkeypatch.chdir(tmp_path)
+    assert image_files.read('~x.png').width == 4
+    monkeypatch.setenv('HOME', str(tmp_path))
+    assert image_files.read('~/~x.png').width == 4
+
+
 def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
     path = save(Image.new('RGB', (4, 5)), tmp_path / 'x.png')
 

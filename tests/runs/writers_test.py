@@ -191,6 +191,16 @@ def test_progress_on_ranges_of_age_shows_their_error(clock):
     assert lines[1].endswith('| validation MAE 7.00 interval error 3.46 gender 50.0 %')
 
 
+def test_progress_leaves_out_what_has_no_score(clock):
+    stream = io.StringIO()
+    for mae, accuracy in ((float('nan'), 0.5), (7.0, float('nan'))):
+        scores = {'validation/age/mae': mae, 'validation/gender/accuracy': accuracy}
+        Progress(100, 20, stream).show(30, scores)
+    lines = stream.getvalue().splitlines()
+    assert lines[0].endswith('| validation gender 50.0 %')
+    assert lines[1].endswith('| validation MAE 7.00')
+
+
 def test_progress_on_a_terminal_stays_in_its_line(clock, columns):
     stream = Terminal()
     with Progress(100, 0, stream) as progress:

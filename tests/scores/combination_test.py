@@ -87,6 +87,15 @@ def test_without_labels_weights_are_equal():
     np.testing.assert_allclose(weights.gender, 1 / 3)
 
 
+def test_weights_of_what_no_member_predicts_are_0():
+    ages, female, age, gender = draw(count=10)
+    labels = {'age': age, 'gender': gender}
+    of_ages = combination.fit_weights(ages, female * np.nan, labels)
+    assert of_ages.gender.tolist() == [0, 0, 0]
+    np.testing.assert_array_equal(of_ages.age, combination.fit_weights(ages, female, labels).age)
+    assert combination.fit_weights(ages * np.nan, female, labels).age.tolist() == [0, 0, 0]
+
+
 def test_of_members_of_which_one_is_right_all_weight_is_its():
     ages, female, age, gender = draw()
     ages[:, 1] = age

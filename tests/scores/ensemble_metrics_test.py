@@ -1,4 +1,5 @@
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -144,6 +145,32 @@ def test_members_are_numbers_and_not_subgroups_in_the_report(tmp_path):
     mae = scores['member_2/age/mae']
     assert f'member 2, best on validation{mae:>18.2f}' in table
     assert max(map(len, table.splitlines())) <= 100
+
+
+@pytest.mark.parametrize(
+    ('ends', 'said'),
+    [
+        (('_age', 'age_std'), r'members disagree on \d+\.\d % of genders$'),
+        (
+            ('female_probability', 'agreement'),
+            r'members disagree by \d+\.\d\d years \(.*deviation\)$',
+        ),
+    ],
+)
+def test_members_do_not_disagree_on_what_they_do_not_predict(ends, said):
+    columns = make_columns()
+    for name in columns:
+        if name.endswith(ends) and not name.startswith('constant'):
+            columns[name] = columns[name] * np.nan
+    rows = rows_lib.create(columns)
+    scores = metrics.compute_metrics(rows) | ensemble_metrics.compute_metrics(rows, 2)
+    table = report.format_table(scores)
+    assert re.search(said, table, re.MULTILINE)
+    assert 'nan' not in table
+    predicts_gender = '_age' in ends
+    assert ('by fifths' in table) != predicts_gender
+    counts = [scores[f'disagreement/gender_{k}/num_examples'] for k in ('agreed', 'differed')]
+    assert bool(sum(counts)) == predicts_gender
 
 
 def test_rows_without_members_have_none_of_it():

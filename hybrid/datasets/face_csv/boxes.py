@@ -1,6 +1,7 @@
 """The columns of a table that say where in its picture a face is."""
 
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from hybrid.datasets.cutting import Box
@@ -19,6 +20,8 @@ _CORNERS = (
 # Of the faces of one picture, and of pixels, so small a difference says nothing.
 _DECIMALS = 2
 _MAX_PIXELS = 1e6
+# What is called so is not passed over: one would train on whole photographs without noticing.
+_LIKE_A_BOX = re.compile(r'(.*_)?(bbox|bounding_box|face_location|face_rect)(_.*)?|(face_)?box')
 
 # The table of --mode=crop has these. Its boxes lie in `photo`; `path` is the face.
 _OF_CROPS = {'photo', 'face', 'x', 'y', 'width', 'height', 'detection_score'}
@@ -28,14 +31,14 @@ Columns = Sequence[str]
 
 def of_crops(names: Iterable[str]) -> set[str]:
     """The columns that --mode=crop adds to its table; none if it is another one's."""
-    return _OF_CROPS if set(names) >= _OF_CROPS else set()
+    return {*_OF_CROPS, 'turn'} if set(names) >= _OF_CROPS else set()
 
 
 def find(names: Collection[str]) -> Columns | None:
     """Finds the four columns of a box, whatever their capitals; None if there are none.
 
     Raises:
-      ValueError: when some of the four are missing, or there are two boxes.
+      ValueError: when some of the four are missing, there are two boxes, or one in another form.
     """
     if of_crops(names):
         return None
@@ -45,6 +48,12 @@ def find(names: Collection[str]) -> Columns | None:
     if len(whole) > 1:
         shown = ' and '.join(', '.join(names) for names in whole)
         raise ValueError(f'columns {shown} are two boxes a line; leave one of them out')
+    if whole and 'photo' in by_name:
+        raise ValueError(
+            f'columns {", ".join(whole[0])} and photo: are the boxes those of faces in path, or in '
+            'photo? Remove photo, or else the boxes; a whole table of --mode=crop also has '
+            f'{", ".join(sorted(_OF_CROPS - by_name.keys()))}'
+        )
     if whole:
         return [by_name[name] for name in whole[0]]
     # `width` and `height` alone are those of the picture.
@@ -59,6 +68,12 @@ def find(names: Collection[str]) -> Columns | None:
             f'column {", ".join(found[nearest])}: a box also needs {", ".join(missing)}; it is x, '
             'y, width, height, or x_min, y_min, x_max, y_max'
         )
+    for name in by_name.values():
+        if _LIKE_A_BOX.fullmatch(name.strip().lower()):
+            raise ValueError(
+                f'column {name!r}: a box has four columns, x, y, width, height, or x_min, y_min, '
+                'x_max, y_max; call it otherwise if it is no box of a face in the picture'
+            )
     return None
 
 

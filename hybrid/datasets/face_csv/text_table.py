@@ -9,6 +9,8 @@ from collections.abc import Collection, Iterator
 from typing import IO, NamedTuple
 
 _SEPARATORS = (',', ';', '\t', '|')
+# An image that is written out as pixels takes more than the 128 KiB that Python allows.
+_MAX_CELL = 2**24
 # How files begin that look like tables to those who save them.
 _WORKBOOKS = (b'PK\x03\x04', b'\xd0\xcf\x11\xe0')
 
@@ -50,6 +52,7 @@ def read(path: pathlib.Path, known: Collection[str]) -> tuple[int, list[str], It
 
 def _read(path: pathlib.Path, known: Collection[str]) -> Iterator:
     line = 0  # up to which the file was read without an error
+    csv.field_size_limit(max(csv.field_size_limit(), _MAX_CELL))
     try:
         with path.open(newline='', encoding=_encoding(path)) as file:
             separator, before, text = _find_separator(file, known)
