@@ -255,7 +255,10 @@ def _split_addresses(workdir: PathLike | Sequence[PathLike]) -> list[str]:
     elif isinstance(workdir, str | os.PathLike):
         texts = [os.fspath(workdir)]
     else:
-        texts = [os.fspath(one) for one in workdir]
+        try:
+            texts = [os.fspath(one) for one in workdir]
+        except TypeError:
+            raise TypeError(f'workdir={workdir!r} is no path, and no list of paths') from None
     if not texts or not all(texts):
         raise ValueError(f'workdir={workdir!r}: name the folder of a training, or several')
     return texts

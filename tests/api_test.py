@@ -256,6 +256,7 @@ def test_what_cannot_be_loaded(run, ensemble_run, tmp_path):
         (tmp_path / 'no', {}, FileNotFoundError, r"workdir='.*/no': .* is not the folder of a"),
         ('', {}, ValueError, "workdir='': name the folder"),
         ([], {}, ValueError, r'workdir=\[\]: name the folder'),
+        (3, {}, TypeError, 'workdir=3 is no path, and no list of paths'),
         ([run, run], {}, ValueError, 'names a model twice'),
         (f'{run}#1', {}, ValueError, 'is a single model: leave #1 out'),
         (f'{ensemble_run}#7', {}, ValueError, 'has no member 7; there are 0, 1'),

@@ -57,7 +57,12 @@ def _check_aligned(builder: tfds.core.DatasetBuilder, detect: ConfigDict) -> Non
             _LOG.warning(
                 '%s was aligned with another config.detect.%s (%s there, %s now), and is used as '
                 'it is. To align the faces anew, remove that folder',
-                *(builder.data_dir, aligner.KEYS.get(key, key), str(record[key])[:12], str(now)[:12]),
+                *(
+                    builder.data_dir,
+                    aligner.KEYS.get(key, key),
+                    str(record[key])[:12],
+                    str(now)[:12],
+                ),
             )
             return
 

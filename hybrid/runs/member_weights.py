@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -124,13 +125,25 @@ def load(folder: pathlib.Path, source: dict[str, Any]) -> combination.Weights | 
         return None
     record = workdir.read_json(path)
     # What was written went through JSON, too.
-    if record.get('source') != json.loads(json.dumps(source)):
+    if _by_names(record.get('source')) != _by_names(json.loads(json.dumps(source))):
         return None
     try:
         values = record['weights']
         return combination.Weights(np.array(values['age']), np.array(values['gender']))
     except (KeyError, TypeError) as error:
         raise ValueError(f'{path} holds no weights ({error}); remove it and evaluate') from None
+
+
+def _by_names(source: Any) -> Any:
+    """Names workdirs as their folders are called, for which a path is one of many ways."""
+    try:
+        named = [
+            run | {'workdir': os.path.basename(os.path.realpath(run['workdir']))}
+            for run in source['workdirs']
+        ]
+    except (KeyError, TypeError):  # One workdir, or no record of ours.
+        return source
+    return source | {'workdirs': named}
 
 
 def combined_folder(folders: Sequence[pathlib.Path]) -> pathlib.Path:

@@ -94,10 +94,12 @@ class Progress:
     def _parts(self) -> Iterator[str]:
         m = self._metrics
         if 'train/loss' in m:
-            yield (
-                f'loss {m["train/loss"]:.3f} age {m["train/age_loss"]:.3f} '
-                f'gender {m["train/gender_loss"]:.3f}'
-            )
+            losses = {'age': m['train/age_loss'], 'gender': m['train/gender_loss']}
+            # Without labels of a kind there is no loss of it.
+            parts = [
+                f' {name} {value:.3f}' for name, value in losses.items() if not math.isnan(value)
+            ]
+            yield f'loss {m["train/loss"]:.3f}{"".join(parts)}'
         if 'validation/age/mae' in m:
             errors = {'MAE': m['validation/age/mae']}
             errors['interval error'] = m.get('validation/age/interval_error', math.nan)

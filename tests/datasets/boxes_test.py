@@ -46,7 +46,11 @@ def test_a_box_is_left_top_width_and_height_however_it_is_written(tmp_path, head
         ('x_min,y_min,x_max,y_max', '30,20,10,40', 'the box is -20 wide and 20 high'),
         ('x_min,y_min,x_max,y_max', '30,20,30,40', 'the box is 0 wide'),
         ('x,y,width,height', '1e9,2,3,4', 'the box is 3 wide'),
-        ('photo,face,x,y,width,height', 'b.jpg,0,1,2,3,4', 'in path, or in photo? Remove photo, or'),
+        (
+            'photo,face,x,y,width,height',
+            'b.jpg,0,1,2,3,4',
+            'in path, or in photo? Remove photo, or',
+        ),
         ('bbox', '1 2 3 4', "line 1: column 'bbox': a box has four columns, x, y, width, height"),
         ('BBox_x,bbox_y,bbox_w,bbox_h', '1,2,3,4', "line 1: column 'bbox_x': a box has four"),
         ('face_location', '1 2 3 4', "line 1: column 'face_location': a box has four columns"),

@@ -1,4 +1,5 @@
 import dataclasses
+import pathlib
 
 import numpy as np
 import pytest
@@ -9,7 +10,9 @@ from hybrid.scores import combination
 from tests.modes.evaluate_test import fixed
 
 
-def test_weights_of_runs_that_others_have_replaced_are_not_taken(tiny_config, tmp_path):
+def test_weights_of_runs_that_others_have_replaced_are_not_taken(
+    tiny_config, tmp_path, monkeypatch
+):
     config = tiny_config
     config.ensemble.weights = 'validation'
     folders = [tmp_path / name for name in 'ab']
@@ -23,6 +26,14 @@ def test_weights_of_runs_that_others_have_replaced_are_not_taken(tiny_config, tm
     found = member_weights.find(models)
     assert found is not None
     assert (found.age.tolist(), found.gender.tolist()) == ([0.25, 0.75], [1.0, 0.0])
+    # However the paths of the workdirs are written.
+    monkeypatch.chdir(tmp_path)
+    relative = [
+        dataclasses.replace(model, folder=pathlib.Path(model.folder.name)) for model in models
+    ]
+    assert member_weights.find(relative) is not None
+    with pytest.raises(ValueError, match=r'b\+a/ensemble_weights\.json has none'):
+        member_weights.find(relative[::-1])
     # Trained anew with another seed; the best checkpoint is of the same step.
     models[1] = dataclasses.replace(models[1], scores={0: 2.5})
     with pytest.raises(ValueError, match=r'ensemble_weights\.json has none for this checkpoint'):

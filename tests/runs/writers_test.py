@@ -199,6 +199,8 @@ def test_progress_leaves_out_what_has_no_score(clock):
     lines = stream.getvalue().splitlines()
     assert lines[0].endswith('| validation gender 50.0 %')
     assert lines[1].endswith('| validation MAE 7.00')
+    Progress(100, 20, stream).show(30, TRAIN | {'train/gender_loss': float('nan')})
+    assert 'gender' not in stream.getvalue().splitlines()[-1]
 
 
 def test_progress_on_a_terminal_stays_in_its_line(clock, columns):
