@@ -229,6 +229,8 @@ def audit(config: ConfigDict, output: pathlib.Path | None = None) -> dict[str, A
     Returns:
       The report that is written to audit.json.
     """
+    if output and output.exists() and not output.is_dir():
+        raise NotADirectoryError(f'--output={output} is a file; name a folder')
     builder = prepared.create_prepared_builder(config)
     name = builder.info.full_name
     # The dataset's own, so that it is held to what it says of itself.

@@ -118,10 +118,13 @@ def crop(config: ConfigDict, source: str, output: str) -> None:
                 )
     (folder / UNFINISHED).unlink()
     speed = len(waiting) / (time.monotonic() - began)
+    then = (
+        '. Fill in age and gender, then: --mode=prepare --config.data.dataset=face_csv/NAME '
+        f'--config.data.manual_dir={folder}'
+    )
     print(
         f'{folder}: {len(paths):,} photographs, {counts[0]:,} faces in {TABLE}, {counts[1]:,} '
-        f'errors in {ERRORS}; {speed:.1f} images/s. Fill in age and gender, then: --mode=prepare '
-        f'--config.data.dataset=face_csv/NAME --config.data.manual_dir={folder}'
+        f'errors in {ERRORS}; {speed:.1f} images/s{then if counts[0] else ""}'
     )
     if skipped:
         print(f'{root}: {skipped:,} files passed over, which are not named as images')
