@@ -101,7 +101,8 @@ def test_a_step_of_all_is_each_members_own_at_every_state_of_a_run(config, steps
         after, losses = jax.device_get(state), average([metrics])['loss']
         for number in range(MEMBERS):
             alone, own = steps.single(steps.place(member(before, number)), batch)
-            assert average([own])['loss'] == pytest.approx(losses[number], rel=1e-6)
+            # Two programs, in which XLA adds in other orders.
+            assert average([own])['loss'] == pytest.approx(losses[number], rel=5e-6)
             ours, theirs = member(after, number), jax.device_get(alone)
             assert distance(ours.params, theirs.params) < 1e-5
             start = member(before, number)
