@@ -155,6 +155,7 @@ def evaluate(
     checkpoint: str = '',
     overrides: Overrides | None = None,
     output: PathLike | None = None,
+    conditions: bool = False,
 ) -> dict[str, Any]:
     """Evaluates a split of the dataset, as `--mode=evaluate` does, and writes the same files.
 
@@ -166,6 +167,7 @@ def evaluate(
         another dataset; not for a model that is loaded.
       output: The folder for the results: by default the workdir, a folder in it for a member of an
         ensemble, and one beside the first workdir for several.
+      conditions: Whether to evaluate it under blur, noise, other light and so on, too.
 
     Returns:
       The metrics by name: `age/mae` in years, `gender/accuracy` and so on.
@@ -195,7 +197,7 @@ def evaluate(
     )
     configs, workdirs = [one.config for one in models], [one.folder for one in models]
     builder, other = mode.open_dataset(configs, workdirs, str(split))
-    return mode.evaluate_split(models, builder, split, folder, other)
+    return mode.evaluate_split(models, builder, split, folder, other, conditions)
 
 
 def get_config(name: PathLike = 'quickstart') -> ml_collections.ConfigDict:

@@ -70,7 +70,7 @@ def run(changes: list[str]) -> None:
     elif FLAGS.mode == 'evaluate':
         from hybrid.modes import evaluate
 
-        evaluate.evaluate(configs, folders, FLAGS.split, FLAGS.checkpoint, output)
+        evaluate.evaluate(configs, folders, FLAGS.split, FLAGS.checkpoint, output, FLAGS.conditions)
     elif FLAGS.mode == 'unstack':
         from hybrid.modes import stacking
 

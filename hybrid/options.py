@@ -6,6 +6,7 @@ Train and evaluate on drawn faces, prepare UTKFace, train on it, evaluate again,
   python launch.py --mode=prepare --config=utkface_resnet18_lstm --config.data.manual_dir=DIR
   python launch.py --config=utkface_resnet18_lstm --workdir=W --config.train.batch_size=128
   python launch.py --mode=evaluate --workdir=W --split=test --checkpoint=best
+  python launch.py --mode=evaluate --workdir=W --split=test --conditions
   python launch.py --mode=predict --workdir=W --input=PHOTOS --detect --output=faces.csv
 
 Cut the faces out of photographs, to be labelled and trained on:
@@ -71,6 +72,11 @@ flags.DEFINE_enum(
     'stack: the models of several workdirs to one ensemble, the workdir --output.',
 )
 flags.DEFINE_string('split', 'test', 'evaluate: which split of the dataset.')
+flags.DEFINE_bool(
+    'conditions',
+    False,
+    'evaluate: also under 20 conditions, such as blur or other light, in five strengths each.',
+)
 flags.DEFINE_enum('checkpoint', 'best', ['best', 'last'], 'evaluate, predict: which checkpoint.')
 flags.DEFINE_string(
     'input', '', 'predict, crop: an image or video file, or a folder that is searched for them.'

@@ -1,7 +1,7 @@
 """Evaluation of a whole split: predict, combine, join with the labels, score, report."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from hybrid import devices, files
 from hybrid.data import input_pipeline, prepared, split_names
 from hybrid.datasets import geometry
 from hybrid.default_config import check_config
+from hybrid.modes import conditions
 from hybrid.runs import leaks, member_weights, predictions, trained, workdir
 from hybrid.runs.trained import Trained
 from hybrid.scores import combination, joining, report, rows
@@ -23,6 +24,7 @@ def evaluate(
     split: str,
     checkpoint: str,
     output: pathlib.Path | None = None,
+    under_conditions: bool = False,
 ) -> dict[str, Any]:
     """Does `--mode=evaluate`: evaluates a split with one workdir's checkpoint, or several combined.
 
@@ -32,6 +34,7 @@ def evaluate(
       split: The split of the dataset.
       checkpoint: `best` or `last`.
       output: Where to write; None for the workdir, or for a folder beside the first of several.
+      under_conditions: As for `evaluate_split`.
 
     Returns:
       The metrics; empty on processes that do not write.
@@ -46,7 +49,7 @@ def evaluate(
     builder, other = open_dataset(configs, folders, split)
     models = trained.restore_all(configs, folders, checkpoint)
     output = output or member_weights.combined_folder(folders)
-    return evaluate_split(models, builder, split, output, other)
+    return evaluate_split(models, builder, split, output, other, under_conditions)
 
 
 def open_dataset(
@@ -78,6 +81,7 @@ def evaluate_split(
     split: str,
     folder: pathlib.Path,
     other: bool = False,
+    under_conditions: bool = False,
 ) -> dict[str, Any]:
     """Evaluates one split and writes `evaluation/<split>/`.
 
@@ -88,6 +92,7 @@ def evaluate_split(
       folder: The workdir, or where else to write.
       other: Whether the dataset is another than that of the training: then
         `evaluation/<dataset>/<split>/` is written, and what was trained on counts as a leak.
+      under_conditions: Whether to evaluate the split under `data.conditions`, too.
 
     Returns:
       The metrics; empty on processes that do not write.
@@ -113,15 +118,24 @@ def evaluate_split(
         weights = member_weights.find_or_fit(models, builder, split, predicted, members, folder)
     constant = workdir.load_dataset(models[0].folder)
     subgroups = prepared.subgroup_names(builder.info.features)
-    joined = joining.join(predicted, labels, constant, subgroups, members, weights)
+
+    def join(predicted: Mapping[str, np.ndarray], found: Sequence[int]) -> rows.Rows:
+        if list(found) != members:
+            raise ValueError(f'members {members} predict {split}, but {found} under a condition')
+        return joining.join(predicted, labels, constant, subgroups, members, weights)
+
+    joined = join(predicted, members)
+    name = ''.join(split.split()).replace('/', '_')
+    if other:
+        name = f'{builder.info.full_name.replace("/", "_")}/{name}'
+    output = folder / 'evaluation' / name
     metrics = {}
     if devices.is_main_process():
-        name = ''.join(split.split()).replace('/', '_')
-        if other:
-            name = f'{builder.info.full_name.replace("/", "_")}/{name}'
-        output = folder / 'evaluation' / name
         metrics = _write(models, joined, members, weights, builder.info.full_name, split, output)
     devices.wait_for_all(f'evaluated {split}')
+    if under_conditions:
+        title = f'{builder.info.full_name}, {split}, {_describe(models)}'
+        conditions.evaluate(models, builder, split, join, output, title)
     return metrics
 
 

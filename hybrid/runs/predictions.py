@@ -1,7 +1,7 @@
 """What trained models, and each of their members, predict for a whole split."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -14,9 +14,19 @@ _LOG = logging.getLogger(__name__)
 
 
 def predict_members(
-    models: Sequence[Trained], builder: tfds.core.DatasetBuilder, split: str
+    models: Sequence[Trained],
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    predict: Callable[[Trained], dict[str, np.ndarray]] | None = None,
 ) -> tuple[dict[str, np.ndarray], list[int]]:
     """Predicts every example of a split with every member of every model.
+
+    Args:
+      models: One, or several.
+      builder: The prepared dataset.
+      split: The split of it.
+      predict: What gives the rows of `predict_split` of one of them; None for that itself, which
+        reads the split.
 
     Returns:
       The columns of `create_eval_step` and the numbers of the members: of one model [N] and no
@@ -24,10 +34,11 @@ def predict_members(
       are left out, and those that predict a number that is not finite, unless all do. What a model
       does not predict is NaN.
     """
-    predicted = [
-        predict_split(model.learner.eval_step, model.variables, builder, split, model.config)
-        for model in models
-    ]
+
+    def read_and_predict(model: Trained) -> dict[str, np.ndarray]:
+        return predict_split(model.learner.eval_step, model.variables, builder, split, model.config)
+
+    predicted = [(predict or read_and_predict)(model) for model in models]
     for model, columns in zip(models, predicted, strict=True):
         del columns['index']
         for name, column in columns.items():

@@ -1,6 +1,6 @@
 """Steps that predict and evaluate, and the predictions for every example of a split."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
@@ -159,11 +159,22 @@ def predict_split(
         num_threads=config.data.num_threads,
     )
     placed = input_pipeline.prefetch_to_device(batches, devices.shard_batch, config.data.prefetch)
-    rows = devices.gather_rows([eval_step(variables, batch) for batch, _ in placed])
+    expected = builder.info.splits[split].num_examples
+    return predict_batches(eval_step, variables, (batch for batch, _ in placed), expected, split)
+
+
+def predict_batches(
+    eval_step: Callable,
+    variables: Any,
+    batches: Iterable[Mapping[str, jax.Array]],
+    expected: int,
+    split: str,
+) -> dict[str, np.ndarray]:
+    """As `predict_split`, of batches that are on the devices; `expected` examples are in them."""
+    rows = devices.gather_rows([eval_step(variables, batch) for batch in batches])
     real = rows['index'] >= 0
     order = np.argsort(rows['index'][real], kind='stable')
     rows = {name: column[real][order] for name, column in rows.items()}
-    expected = builder.info.splits[split].num_examples
     if not np.array_equal(rows['index'], np.arange(expected)):
         raise RuntimeError(f'{split}: {len(rows["index"])} rows for {expected} examples')
     return rows

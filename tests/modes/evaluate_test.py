@@ -1,3 +1,4 @@
+import csv
 import dataclasses
 import json
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from hybrid import default_config, devices
-from hybrid.data import augment, input_pipeline
+from hybrid.data import augment, conditions, input_pipeline
 from hybrid.datasets import geometry
 from hybrid.modes import evaluate, train
 from hybrid.runs import trained, workdir
@@ -297,3 +298,56 @@ def test_faces_that_are_cut_otherwise_than_those_of_the_training_are_warned_of(
         found = [message for message in caplog.messages if 'was trained on faces' in message]
         assert len(found) == warned
     assert f"{tmp_path} was trained on faces aligned as UTKFace's are; those of {name}" in found[0]
+
+
+def read_conditions(folder):
+    with (folder / 'conditions.csv').open() as file:
+        lines = list(csv.DictReader(file))
+    return {(x['condition'], x['strength'], x['group']): x for x in lines}, len(lines)
+
+
+def test_conditions_are_seen_by_the_model_and_scored_beside_the_clean_split(
+    config, tiny_builder, tmp_path, capsys, monkeypatch
+):
+    some = [one for one in conditions.CONDITIONS if one.name in ('brighter', 'low_resolution')]
+    monkeypatch.setattr(conditions, 'CONDITIONS', some)
+    columns = {'train': input_pipeline.read_columns(tiny_builder, 'train')}
+    record = workdir.describe_dataset(tiny_builder.info.full_name, columns, 'train')
+    workdir.save_config(tmp_path, config)
+    workdir.save_dataset(tmp_path, record)
+    model = fixed(config, tmp_path)
+    clean = evaluate.evaluate_split([model], tiny_builder, 'test', tmp_path, under_conditions=True)
+    found, count = read_conditions(tmp_path / 'evaluation' / 'test')
+    assert count == 3 * (1 + 2 * 5)
+    for key, group in (('', 'all'), ('by_gender/female/', 'female'), ('by_gender/male/', 'male')):
+        for name in ('age/mae', 'gender/accuracy'):
+            score = float(found['clean', '0', group][name])
+            assert score == pytest.approx(clean[key + name], rel=1e-5)
+    # The model says the first pixel, so that all is known of how it changes.
+    labels = input_pipeline.read_columns(tiny_builder, 'test')
+    known = ~np.isnan(labels['age'])
+    pixels = (
+        np.round(255 * np.clip(1.5 * expected_pixels(tiny_builder, 'test', config), 0, 1)) / 255
+    )
+    error = np.abs(100 * pixels[:, 0] - labels['age'])[known]
+    assert float(found['brighter', '1.5', 'all']['age/mae']) == pytest.approx(
+        error.mean(), rel=1e-4
+    )
+    about = json.loads((tmp_path / 'evaluation' / 'test' / 'conditions.json').read_text())
+    assert (about['step'], about['split']) == (3, 'test')
+    out = capsys.readouterr().out
+    assert 'under conditions' in out
+    assert '  low_resolution' in out
+
+    # Several models of other sizes, of which one predicts genders only.
+    larger = config.copy_and_resolve_references()
+    larger.data.resize_size = larger.data.image_size = 10
+    other = dataclasses.replace(fixed(larger, tmp_path), predicts=('gender',))
+    both = evaluate.evaluate_split(
+        [model, other], tiny_builder, 'test', tmp_path / 'both', under_conditions=True
+    )
+    again, _ = read_conditions(tmp_path / 'both' / 'evaluation' / 'test')
+    assert again['clean', '0', 'all']['age/mae'] == found['clean', '0', 'all']['age/mae']
+    assert again['brighter', '1.5', 'all']['age/mae'] == found['brighter', '1.5', 'all']['age/mae']
+    accuracy = float(again['clean', '0', 'all']['gender/accuracy'])
+    assert accuracy == pytest.approx(both['gender/accuracy'], rel=1e-5)
