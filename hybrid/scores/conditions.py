@@ -198,9 +198,12 @@ def plot(scores: Sequence[Score], path: str | os.PathLike, title: str = '') -> N
             if half == 0:
                 axes.set_title(f'{condition} ({under[0]["unit"]})', fontsize=9)
             axes.grid(axis='y', alpha=0.3)
+        # What rises further leaves its panel: it would flatten the curves of all others.
+        clean_mae = [float(_clean(scores, group)['age/mae']) for group in GROUPS]
+        most = 2.5 * np.nanmax([*clean_mae, 0.1]) if kind == 'age' else 101.0
         limits = np.array([axes.get_ylim() for axes in panels])
         for axes in panels:
-            axes.set_ylim(limits[:, 0].min(), limits[:, 1].max())
+            axes.set_ylim(limits[:, 0].min(), min(limits[:, 1].max(), most))
         for axes in panels[::columns]:
             axes.set_ylabel(
                 'age MAE (years)' if kind == 'age' else 'gender accuracy (%)', fontsize=8
