@@ -148,18 +148,20 @@ def interrupt(number: int, frame: types.FrameType | None) -> None:
 def _settings() -> Iterator[None]:
     """Sets up logging, signals and hooks; afterwards they are as they were.
 
-    Only a notebook notices the latter. Elsewhere the hooks stay until the process has ended: what
-    threads and libraries would still print then has been said.
+    Outside of notebooks what silences libraries stays until the process has ended: what they would
+    still print then has been said.
     """
     logger, handler = logging.getLogger('hybrid'), logging.StreamHandler()
     handler.setFormatter(logging.Formatter('%(message)s'))
     hooks = threading.excepthook, sys.unraisablehook
+    asyncio_logger = logging.getLogger('asyncio')
+    verbosity, asyncio_level = absl_logging.get_verbosity(), asyncio_logger.level
     before = logger.level, logger.propagate
     on_terminate = None
     if not FLAGS.debug:
         # Libraries log each file that they write, and each thread that could not.
         absl_logging.set_verbosity(absl_logging.FATAL)
-        logging.getLogger('asyncio').setLevel(logging.CRITICAL)
+        asyncio_logger.setLevel(logging.CRITICAL)
         threading.excepthook = lambda arguments: None
         sys.unraisablehook = lambda arguments: None
     logger.addHandler(handler)
@@ -174,6 +176,8 @@ def _settings() -> Iterator[None]:
         logger.level, logger.propagate = before
         if 'ipykernel' in sys.modules:
             threading.excepthook, sys.unraisablehook = hooks
+            absl_logging.set_verbosity(verbosity)
+            asyncio_logger.setLevel(asyncio_level)
         if on_terminate is not None:
             signal.signal(signal.SIGTERM, on_terminate)
 

@@ -218,7 +218,9 @@ def test_a_notebook_lives_on_after_a_mistake_and_the_next_run_starts_from_the_de
 import logging, runpy, signal, sys, threading
 sys.modules['ipykernel'] = sys
 sys.path.insert(0, {str(ROOT)!r})
-hooks = lambda: (threading.excepthook, sys.unraisablehook, signal.getsignal(signal.SIGTERM))
+from absl import logging as absl_logging
+hooks = lambda: (threading.excepthook, sys.unraisablehook, signal.getsignal(signal.SIGTERM),
+                 absl_logging.get_verbosity(), logging.getLogger('asyncio').level)
 before = hooks()
 for flags in ['--mode=predict --workdir=/nowhere --config.train.batch_size=4',
               '--mode=nonsense', '--config.train.batch_size=0']:

@@ -17,7 +17,11 @@ from typing import NamedTuple
 from hybrid.datasets.progress import ProgressBar
 
 MAX_FILE_BYTES = 64 * 2**20
-_SUFFIXES = {'.jpg', '.jpeg', '.png', '.gif', '.bmp', '.tif', '.tiff', '.webp', '.avif', '.jp2'}
+# What the names of image files end in.
+EXTENSIONS = (
+    *('.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.png', '.gif', '.webp', '.avif', '.heic', '.heif'),
+    *('.hif', '.tif', '.tiff', '.bmp', '.dib', '.jp2', '.j2k', '.ppm', '.pgm', '.pbm', '.pnm'),
+)
 _NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
@@ -42,7 +46,7 @@ def is_unsafe(path: str) -> bool:
 
 def is_image(path: str | os.PathLike) -> bool:
     """Whether a file is called as images are."""
-    return os.path.splitext(path)[1].lower() in _SUFFIXES
+    return os.path.splitext(path)[1].lower() in EXTENSIONS
 
 
 def list_files(folder: pathlib.Path, below: bool) -> list[pathlib.Path]:

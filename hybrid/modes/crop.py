@@ -109,7 +109,7 @@ def crop(config: ConfigDict, source: str, output: str) -> None:
                 ((table_file, COLUMNS), (error_file, ERROR_COLUMNS))
             ):
                 counts[k] += len(of_photo[k])
-                file.write(''.join(format_row(row, columns) for row in of_photo[k]))
+                file.write(''.join(faces.format_row(row, '.csv', columns) for row in of_photo[k]))
                 file.flush()
             bar.update()
             if interruption.requested:
@@ -176,9 +176,11 @@ def take_up(path: pathlib.Path, columns: Sequence[str], again: Collection[str]) 
         text = partial.read_bytes().decode('utf-8', 'replace')
         rows = list(csv.DictReader(io.StringIO(text[: text.rfind('\n') + 1], newline='')))
         again = {*again, *(row['photo'] for row in rows[-1:])}
-        rows = [row for row in rows if row['photo'] not in again]
+        # A row that somebody has made longer is done without what it has more.
+        rows = [{name: row[name] for name in columns} for row in rows if row['photo'] not in again]
     header = ','.join(columns) + '\n'
-    files.replace(partial, header + ''.join(format_row(row, columns) for row in rows))
+    lines = (faces.format_row(row, '.csv', columns) for row in rows)
+    files.replace(partial, header + ''.join(lines))
     return rows
 
 
@@ -238,11 +240,3 @@ def face_name(photo: str, number: int) -> str:
 def as_text(path: pathlib.Path) -> str:
     """A path as text that a table can hold: bytes of a name that are no UTF-8 become %XX."""
     return re.sub('[\udc80-\udcff]', lambda byte: f'%{ord(byte[0]) - 0xDC00:02X}', path.as_posix())
-
-
-def format_row(row: Mapping[str, Any], columns: Sequence[str]) -> str:
-    """The line of a table that a row becomes."""
-    line = io.StringIO()
-    # With this line end csv quotes a carriage return in a name too.
-    csv.DictWriter(line, columns, lineterminator='\r\n', extrasaction='ignore').writerow(row)
-    return line.getvalue().removesuffix('\r\n') + '\n'

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 
 from hybrid import devices
 from hybrid.datasets import geometry
+from hybrid.datasets.image_sources import EXTENSIONS
 from hybrid.datasets.progress import ProgressBar
 from hybrid.datasets.threads import map_in_threads
 from hybrid.photos import detection, image_files, videos
@@ -168,7 +169,7 @@ def predict(
     draw_folder = pathlib.Path(drawings).expanduser() if drawings else None
     check_paths(root, target, draw_folder)
     paths, skipped = image_files.find_images(
-        root, draw_folder, image_files.EXTENSIONS + image_files.VIDEO_EXTENSIONS
+        root, draw_folder, EXTENSIONS + image_files.VIDEO_EXTENSIONS
     )
     if not paths:
         raise FileNotFoundError(f'--input={source}: no image in it, {skipped:,} other files')

@@ -1,6 +1,9 @@
 """The faces of one image: where they are, and their pixels cut out as the training faces were."""
 
-from collections.abc import Sequence
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,6 +27,16 @@ LANDMARKS = 'landmarks'
 Row = dict[str, Any]
 # One face at the size of each model, uint8 [R, R, 3].
 Face = tuple[np.ndarray, ...]
+
+
+def format_row(row: Mapping[str, Any], suffix: str, columns: Sequence[str]) -> str:
+    """Returns the line that a row becomes in a `.csv` or a `.jsonl` file."""
+    if suffix == '.jsonl':
+        return json.dumps({name: row.get(name) for name in columns}, allow_nan=False) + '\n'
+    line = io.StringIO()
+    # With this line end csv quotes a carriage return in a name too.
+    csv.DictWriter(line, columns, lineterminator='\r\n').writerow(row)
+    return line.getvalue().removesuffix('\r\n') + '\n'
 
 
 def read_faces(

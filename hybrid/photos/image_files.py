@@ -10,17 +10,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from hybrid.datasets.image_sources import EXTENSIONS
 from hybrid.datasets.images import FORMATS, Decoded, decode, open_image, to_rgb, upright
 
 _LOG = logging.getLogger(__name__)
 
 MAX_FILE_BYTES = 512 * 2**20
 
-EXTENSIONS = (
-    *('.jpg', '.jpeg', '.jpe', '.jfif', '.mpo', '.png', '.gif', '.webp', '.avif', '.heic', '.heif'),
-    *('.hif', '.tif', '.tiff', '.bmp', '.dib', '.jp2', '.j2k', '.ppm', '.pgm', '.pbm', '.pnm'),
-)
-VIDEO_EXTENSIONS = (*('.mp4', '.m4v', '.mov', '.3gp', '.avi', '.mkv', '.webm', '.mpg', '.mpeg'),)
+VIDEO_EXTENSIONS = ('.mp4', '.m4v', '.mov', '.3gp', '.avi', '.mkv', '.webm', '.mpg', '.mpeg')
 
 
 # A path; a Pillow image; or uint8 [H, W], [H, W, 1], [H, W, 3] (RGB) or [H, W, 4] (RGBA), as a

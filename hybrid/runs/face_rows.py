@@ -28,11 +28,11 @@ def columns(predicted: Mapping[str, tuple[int, ...]], videos: bool = False) -> t
     """The columns of a table of predictions.
 
     Args:
-      videos: Whether there may be videos, whose rows say which `frame` they are of (from 0), and at
-        what `time` it is shown (seconds).
       predicted: From `Predictor.prepare`. The columns beyond `PREDICTED` that have one number for a
         face, such as `age_std` (years) and `gender_agreement` of an ensemble, stand before the last
         two, `unusual` and `error`.
+      videos: Whether there may be videos, whose rows say which `frame` they are of (from 0), and at
+        what `time` it is shown (seconds).
     """
     others = [name for name, shape in _others(predicted).items() if not shape]
     path, *where = faces.COLUMNS

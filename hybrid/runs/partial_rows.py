@@ -6,10 +6,8 @@ written after them, so whatever ends the program, at any moment, what the journa
 """
 
 import contextlib
-import csv
 import dataclasses
 import hashlib
-import io
 import itertools
 import json
 import logging
@@ -22,6 +20,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
 from hybrid import __version__, files
+from hybrid.photos.faces import format_row
 from hybrid.runs import trained, workdir
 from hybrid.schema import flatten
 from hybrid.scores import combination
@@ -90,16 +89,6 @@ def file_state(path: str | os.PathLike) -> list[int] | None:
         if stat.S_ISREG(found.st_mode):
             return [found.st_size, found.st_mtime_ns]
     return None
-
-
-def format_row(row: Mapping[str, Any], suffix: str, columns: Sequence[str]) -> str:
-    """Returns the line that a row becomes in a `.csv` or a `.jsonl` file."""
-    if suffix == '.jsonl':
-        return json.dumps({name: row.get(name) for name in columns}, allow_nan=False) + '\n'
-    line = io.StringIO()
-    # With this line end csv quotes a carriage return in a name too.
-    csv.DictWriter(line, columns, lineterminator='\r\n').writerow(row)
-    return line.getvalue().removesuffix('\r\n') + '\n'
 
 
 class PartialRows:

@@ -48,9 +48,17 @@ class Predictor:
     def __init__(
         self, models: Sequence[trained.Trained], weights: combination.Weights | None = None
     ):
-        self._models, self._weights = models, weights
+        self._models = models
         self._sizes = batch_sizes(models[0].config.evaluate.batch_size)
-        self._kept = [number is not None for number in trained.member_numbers(models)]
+        kept = np.array([number is not None for number in trained.member_numbers(models)])
+        counts = [len(model.learner.members) for model in models]
+        predicting = {
+            kind: np.repeat([kind in model.predicts for model in models], counts)
+            for kind in trained.KINDS
+        }
+        # Which count, of the members that predict a kind.
+        self._kept = {kind: kept[which] for kind, which in predicting.items()}
+        self._weights = weights and weights.of(*(which[kept] for which in predicting.values()))
         self._compiled: set[int] = set()
         self._columns: dict[str, tuple[int, ...]] = {}
         self._lock = threading.Lock()
@@ -117,40 +125,27 @@ class Predictor:
         """Combines columns, for each model [B, ...], or of an ensemble [B, ..., K]."""
         if len(self._models) == 1 and not self._models[0].learner.is_ensemble:
             return of_models[0]
-        members = [len(model.learner.members) for model in self._models]
-
-        def predicting(kind: str) -> np.ndarray:
-            return np.repeat([kind in model.predicts for model in self._models], members)
 
         def join(name: str) -> np.ndarray | None:
             kind = trained.kind_of(name)
-            columns = [
-                None
-                if name not in columns
-                else columns[name]
-                if model.learner.is_ensemble
-                else columns[name][..., None]
-                for model, columns in zip(self._models, of_models, strict=True)
-                if kind in model.predicts
-            ]
-            known = [column for column in columns if column is not None]
-            # What only some predict cannot be combined.
-            if len(known) < len(columns) or len({x.shape[:-1] for x in known}) > 1:
+            columns = []
+            for model, predicted in zip(self._models, of_models, strict=True):
+                if kind not in model.predicts:
+                    continue
+                if name not in predicted:
+                    return None  # What only some predict cannot be combined.
+                column = predicted[name]
+                columns.append(column if model.learner.is_ensemble else column[..., None])
+            if len({column.shape[:-1] for column in columns}) != 1:
                 return None
-            kept = np.array(self._kept)[predicting(kind)]
-            return np.concatenate(known, axis=-1)[..., kept] if known else None
+            return np.concatenate(columns, axis=-1)[..., self._kept[kind]]
 
-        nobody = np.empty((len(next(iter(of_models[0].values()))), 0), np.float32)
+        count = len(next(iter(of_models[0].values())))
         ages, female = join('predicted_age'), join('female_probability')
-        weights = self._weights
-        if weights:
-            weights = weights.of(
-                *(predicting(kind)[np.array(self._kept)] for kind in trained.KINDS)
-            )
         combined = combination.combine(
-            nobody if ages is None else ages,
-            nobody if female is None else female,
-            weights,
+            np.empty((count, 0)) if ages is None else ages,
+            np.empty((count, 0)) if female is None else female,
+            self._weights,
             join('age_width'),
             join('age_probabilities'),
         )

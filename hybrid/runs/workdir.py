@@ -234,10 +234,7 @@ def learnt(record: dict[str, Any], loss: Mapping[str, Any]) -> tuple[str, ...]:
     Returns:
       Those of which the training split has labels, and whose weight in the loss is not 0.
     """
-    labelled = {
-        'age': record.get('constant_age', 0) is not None,
-        'gender': record.get('constant_gender', 0) >= 0,
-    }
+    labelled = {'age': record['constant_age'] is not None, 'gender': record['constant_gender'] >= 0}
     return tuple(kind for kind, known in labelled.items() if known and loss[f'{kind}_weight'])
 
 

@@ -14,9 +14,9 @@ from hybrid import devices
 from hybrid.data import augment, filters, input_pipeline
 from hybrid.models import heads
 
-# If a device has at most this many faces, all views of them go through the network at once: most of
-# the time is then spent on reading the parameters, and memory is no concern.
-_ONE_PASS = 32
+# If a device has at most this many views of faces, all go through the network at once: most of the
+# time is then spent on reading the parameters, and memory is no concern.
+_ONE_PASS = 64
 
 # (variables, images uint8 [B, R, R, 3]) -> the outputs of each head, by its name.
 Forward = Callable[[Any, jax.Array], dict[str, Any]]
@@ -73,7 +73,7 @@ def _create_forward(
     def forward(variables: Any, images: jax.Array) -> dict[str, Any]:
         views = create_views(augment.to_unit(images), config)
         count = len(images)
-        if count <= _ONE_PASS:
+        if len(views) * count <= _ONE_PASS:
             outputs = apply(variables, jnp.concatenate(views))
             of_views = [
                 jax.tree.map(lambda x, k=k: x[k * count : (k + 1) * count], outputs)

@@ -20,7 +20,8 @@ def test_runs_that_began_with_other_weights_are_one_group(tmp_path):
         config.model.encoder.pretrained, config.init_from = source, f'runs/{number}'
         folder = tmp_path / str(number)
         save(folder, config, {1: filled(config, number)})
-        workdir.save_dataset(folder, {'splits': {}})
+        record = {'constant_age': 30.0, 'constant_gender': 0, 'splits': {}}
+        workdir.save_dataset(folder, record)
         configs.append(config)
         folders.append(folder)
     stacked = stacking.stack(configs, folders, 'last', tmp_path / 'both')

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hybrid.photos import faces
 from hybrid.runs import partial_rows
 from hybrid.runs.partial_rows import PartialRows
 
@@ -183,7 +184,7 @@ def test_the_state_of_what_is_no_file(tmp_path):
 
 def test_names_that_are_no_text_and_lines_that_need_quotes():
     row = {'path': 'a,"\udcff\n', 'face': 0, 'age': 31.25, 'error': None}
-    line = partial_rows.format_row(row, '.csv', COLUMNS)
+    line = faces.format_row(row, '.csv', COLUMNS)
     assert next(csv.reader(io.StringIO(line)))[:2] == ['a,"\udcff\n', '0']
-    parsed = json.loads(partial_rows.format_row(row, '.jsonl', COLUMNS))
+    parsed = json.loads(faces.format_row(row, '.jsonl', COLUMNS))
     assert parsed == dict.fromkeys(COLUMNS) | row
