@@ -22,7 +22,7 @@ from ml_collections import ConfigDict
 from report import CHECKOUT, Step, Table, create_parser
 
 from hybrid import devices, recipes
-from hybrid.data import input_pipeline, prepared
+from hybrid.data import input_pipeline, parts
 from hybrid.modes import train
 
 
@@ -48,12 +48,12 @@ def measure_block(draw: Callable[[int], float], ahead: int, block: int, step: St
 
 def measure(config: ConfigDict, rounds: int, block: int) -> Iterator[dict[str, Any]]:
     """Yields a row for the first epoch, unless the dataset is too small, and one for later ones."""
-    builder = prepared.create_prepared_builder(config)
-    num_examples = builder.info.splits[config.data.train_split].num_examples
+    datasets = parts.open_all(config)
+    num_examples = len(parts.join(datasets)[config.data.train_split]['id'])
     batches_per_epoch = num_examples // config.train.batch_size
     train_step, _, _ = create_steps(config)
     train_step()
-    iterator = train.create_train_iterator(builder, config)
+    iterator = train.create_train_iterator(datasets, config)
     # Batches in Grain's buffer, on their way to the device, and in the hands of both.
     ahead = config.data.num_threads + 2 * config.data.prefetch + 2
     batches = input_pipeline.prefetch_to_device(iterator, devices.shard_batch, config.data.prefetch)

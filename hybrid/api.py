@@ -170,7 +170,8 @@ def evaluate(
       conditions: Whether to evaluate it under blur, noise, other light and so on, too.
 
     Returns:
-      The metrics by name: `age/mae` in years, `gender/accuracy` and so on.
+      The metrics by name: `age/mae` in years, `gender/accuracy` and so on. Of several datasets,
+      those of each begin with its name: `utkface/age/mae`.
 
     Raises:
       ValueError: for a split that the dataset does not have, or other examples in it than the
@@ -196,8 +197,8 @@ def evaluate(
         pathlib.Path(output).expanduser() if output else member_weights.combined_folder(folders)
     )
     configs, workdirs = [one.config for one in models], [one.folder for one in models]
-    builder, other = mode.open_dataset(configs, workdirs, str(split))
-    return mode.evaluate_split(models, builder, split, folder, other, conditions)
+    opened = mode.open_datasets(configs, workdirs, str(split))
+    return mode.evaluate_datasets(models, opened, str(split), folder, conditions)
 
 
 def get_config(name: PathLike = 'quickstart') -> ml_collections.ConfigDict:
@@ -218,6 +219,7 @@ def _restore(
     workdir: PathLike | Sequence[PathLike], checkpoint: str, overrides: Overrides
 ) -> 'list[Trained]':
     from hybrid import default_config
+    from hybrid.data import several
     from hybrid.runs import workdir as workdir_lib
     from hybrid.runs.address import parse
 
@@ -231,7 +233,9 @@ def _restore(
     for address in addresses:
         config = workdir_lib.load_config(address.folder, default_config.get_config())
         config.model.kernels = 'auto'  # Those recorded are of the machine that it was trained on.
+        before = config.data.copy_and_resolve_references()
         _override(config, overrides)
+        several.settle(config.data, before, overrides)
         configs.append(config)
     for config in configs:
         _settle_kernels(config)

@@ -59,10 +59,11 @@ def run(changes: list[str]) -> None:
     warnings.filterwarnings('ignore', message='Error writing persistent compilation cache entry')
     if FLAGS.mode == 'prepare':
         from hybrid import datasets
-        from hybrid.data import prepared
+        from hybrid.data import prepared, several
 
-        builder = prepared.create_prepared_builder(config)
-        print(f'{builder.info.full_name} is in {builder.data_dir}: {datasets.sizes(builder)}')
+        for one in several.each(config):
+            builder = prepared.create_prepared_builder(one)
+            print(f'{builder.info.full_name} is in {builder.data_dir}: {datasets.sizes(builder)}')
     elif FLAGS.mode == 'audit':
         from hybrid.modes import audit
 

@@ -10,6 +10,7 @@ FORMER_VALUES of `hybrid/runs/workdir.py`.
 
 from ml_collections import ConfigDict
 
+from hybrid.data import several
 from hybrid.schema import Key, Schema
 
 _SECTIONS = {
@@ -56,13 +57,19 @@ _KEYS = (
     Key('data.dataset', 'synthetic_faces', help=
         "The TFDS name, with the builder's config: 'utkface', 'utkface/coral_21_60', "
         "'synthetic_faces', 'imdb_wiki', 'imdb_wiki/wiki', or faces of your own under a name that "
-        "you choose, 'face_csv/NAME'."),
+        "you choose, 'face_csv/NAME'. Several, separated by commas, are trained on together."),
     Key('data.data_dir', '', help=
         "The folder of prepared datasets; '' is TFDS's own default, ~/tensorflow_datasets."),
     Key('data.manual_dir', '', help=
-        "The folder of the files that you had to fetch by hand (see the dataset's README)."),
+        "The folder of the files that you had to fetch by hand (see the dataset's README). For "
+        'several datasets one folder for all, or one for each, separated by commas.'),
     Key('data.parameters', {}, help=
-        'Parameters of the dataset builder that differ from its config, by their names.'),
+        'Parameters of the dataset builder that differ from its config, by their names. For '
+        'several datasets a dict of those of each: {"imdb_wiki/wiki": {"align": true}}.'),
+    Key('data.weights', '', help=
+        "How much of what is trained on comes from each of several datasets, such as '1,1' for "
+        "halves, whatever their sizes are. '' weights them by their sizes, so that every example "
+        'is seen equally often.'),
     Key('data.train_split', 'train', help='The split to train on.'),
     Key('data.validation_split', 'validation', help=
         "The split that decides which checkpoint is the best. '' is none: the last checkpoint is "
@@ -344,6 +351,7 @@ def check_config(config: ConfigDict) -> None:
         raise ValueError("config.data.train_split='' must name a split")
     from hybrid.training import finetuning, groups  # They know encoders, and import JAX.
 
+    several.check(config.data)
     _check_groups(config)
     for group in groups.all_groups(config):
         finetuning.check(group.config)

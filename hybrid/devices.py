@@ -180,6 +180,13 @@ def any_process(flag: bool) -> bool:
     return bool(multihost_utils.process_allgather(np.array(flag)).any())
 
 
+def from_main_process(tree: Any) -> Any:
+    """A tree of arrays as the main process has it; all of them call this, with equal shapes."""
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(np.asarray, multihost_utils.broadcast_one_to_all(tree))
+
+
 def shard_batch(batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     """Spreads this process's share of a batch, [B, ...], over its devices.
 

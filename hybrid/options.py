@@ -43,6 +43,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from hybrid import recipes
+from hybrid.data import several
 from hybrid.default_config import SCHEMA, check_config, get_config
 from hybrid.runs import provenance
 
@@ -160,7 +161,9 @@ def load_configs(changes: list[str]) -> tuple[list[ConfigDict], list[pathlib.Pat
         for config in configs:
             # The workdir holds what was chosen on the machine that trained it.
             config.model.kernels = 'auto'
+            before = config.data.copy_and_resolve_references()
             config.update_from_flattened_dict(changed)
+            several.settle(config.data, before, changed)
     elif not FLAGS.workdir:
         folders = [pathlib.Path('runs') / pathlib.Path(FLAGS.config).stem]
     if len(folders) > 1 and FLAGS.mode not in ('evaluate', 'predict', 'stack'):

@@ -151,3 +151,11 @@ def small_disk(tmp_path):
         pytest.skip('may not mount a small file system here')
     yield folder
     subprocess.run(['umount', str(folder)], check=True)
+
+
+@pytest.fixture(scope='session')
+def two_datasets_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data_dir in which face_csv/a and face_csv/b of `tests/two_datasets.py` are prepared."""
+    from tests import two_datasets
+
+    return two_datasets.prepare(tmp_path_factory.mktemp('two'))

@@ -177,23 +177,62 @@ def create_train_iterator(
     """
     split_names.check(builder, split)
     examples = Examples(builder, split, resize_size, cache_bytes)
-    if not len(examples):
-        raise ValueError(f'{builder.info.full_name}: split {split!r} is empty')
+    return train_batches(
+        examples.load,
+        shuffled(len(examples), seed),
+        batch_size=batch_size,
+        process_index=process_index,
+        process_count=process_count,
+        num_threads=num_threads,
+        prefetch=prefetch,
+    )
 
-    def load(batch: tuple[np.ndarray, np.ndarray]) -> Batch:
+
+def shuffled(count: int, seed: int) -> grain.MapDataset:
+    """The numbers below `count`, in another order in each epoch, for ever."""
+    return grain.MapDataset.range(count).seed(seed).shuffle().repeat(_EPOCHS)
+
+
+def for_ever(count: int) -> grain.MapDataset:
+    """The numbers below `count` in their order, again and again."""
+    return grain.MapDataset.range(count).repeat(_EPOCHS)
+
+
+def train_batches(
+    load: Callable[[np.ndarray], Batch],
+    order: grain.MapDataset,
+    *,
+    batch_size: int,
+    process_index: int,
+    process_count: int,
+    num_threads: int,
+    prefetch: int,
+) -> grain.DatasetIterator:
+    """The batches of `create_train_iterator`, given the global order.
+
+    Args:
+      load: Loads examples by their indices, as `Examples.load` does.
+      order: Indices, for ever: what is at place n is at place n % batch_size of a global batch.
+      batch_size: As for `create_train_iterator`, like all that follow.
+      process_index: Which share.
+      process_count: Of how many.
+      num_threads: Reading and decoding side by side.
+      prefetch: Batches read ahead.
+    """
+
+    def load_batch(batch: tuple[np.ndarray, np.ndarray]) -> Batch:
         indices, places = batch
         return {
-            **examples.load(indices),
+            **load(indices),
             'mask': np.ones(len(indices), np.float32),
             'position': (places % batch_size).astype(np.int32),
         }
 
-    dataset = grain.MapDataset.range(len(examples)).seed(seed).shuffle().repeat(_EPOCHS)
     # The index is the place in the global order; slicing after it leaves it what it is.
-    dataset = dataset.map_with_index(lambda place, index: (index, place))
+    dataset = order.map_with_index(lambda place, index: (index, place))
     dataset = dataset[process_index::process_count]
     # Images are loaded a batch at a time, each batch by one thread.
-    dataset = dataset.batch(batch_size // process_count).map(load)
+    dataset = dataset.batch(batch_size // process_count).map(load_batch)
     options = grain.ReadOptions(
         num_threads=num_threads, prefetch_buffer_size=num_threads + prefetch
     )

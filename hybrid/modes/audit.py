@@ -1,20 +1,20 @@
 """The mode `audit`: finds what a dataset's splits share although they should not; counts labels."""
 
-import hashlib
+import collections
 import itertools
 import json
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
+from scipy import sparse
 
 from hybrid import devices, files
-from hybrid.data import prepared
-from hybrid.datasets import images, near_duplicates
-from hybrid.datasets.progress import ProgressBar
-from hybrid.datasets.threads import map_in_threads
+from hybrid.data import input_pipeline, prepared, several, shared
+from hybrid.data.parts import Part
+from hybrid.datasets import near_duplicates
 from hybrid.scores import metrics, outcomes, plots
 
 # What two examples may have in common, and what the report calls it.
@@ -23,57 +23,65 @@ RELATIONS = {
     'group': 'groups (persons, or what the dataset keeps together)',
     'bytes': 'byte-identical images',
     'near_duplicate': 'near-duplicate components',
+    'photograph': 'photographs, however they are cut',  # Looked for in several datasets.
 }
 BANDS = 'fairface9'
 NUM_SHOWN = 20  # So many examples of each kind are named in the JSON file.
-_BATCH = 64
 
 Columns = dict[str, np.ndarray]
 
 
-def read_examples(builder: tfds.core.DatasetBuilder) -> Columns:
-    """Reads and hashes every example of every split, and keeps only a few batches in memory.
+def open_datasets(config: ConfigDict) -> list[Part]:
+    """Opens the datasets that a config names with all their splits; prepares those that are not."""
+    datasets = []
+    for one in several.each(config):
+        builder = prepared.create_prepared_builder(one)
+        splits = [split for split, info in builder.info.splits.items() if info.num_examples]
+        columns = {split: input_pipeline.read_columns(builder, split) for split in splits}
+        datasets.append(Part(one.data.dataset, builder, columns, {}))
+    return datasets
+
+
+def read_examples(datasets: Sequence[Part]) -> Columns:
+    """Reads what is compared of every example of every split.
 
     Returns:
       Arrays over all M examples: `split`, `id` and `group` str, `age_min` and `age_max` float32
       years (NaN unknown, the same for an exact age), `gender` int64 (-1 unknown), `bytes` uint64
       (the start of the sha256 of the file's bytes), and the difference hash `hash` uint64 [M, 4].
+      Of several datasets the names of splits, ids and groups begin with that of the dataset, and
+      `photograph`, int64 [M], is the same where they show the same photograph.
     """
-    rows: list[tuple] = []
-    for split in builder.info.splits:
-        source = builder.as_data_source(split, decoders={'image': tfds.decode.SkipDecoding()})
+    everything = [shared.rows_of(part) for part in datasets]
+    columns: dict[str, list[np.ndarray]] = collections.defaultdict(list)
+    for rows in everything:
+        part, together = rows.part, len(datasets) > 1
+        before = f'{part.name} ' if together else ''
+        of_group = f'{part.builder.name} ' if shared.has_common_groups(part) else before
+        for split, labels in part.columns.items():
+            columns['split'].append(np.full(len(labels['id']), f'{before}{split}'))
+            for name in ('age_min', 'age_max', 'gender'):
+                columns[name].append(labels[name])
+        columns['id'].append(np.char.add(before, rows.prints.id))
+        columns['group'].append(np.char.add(of_group if together else '', rows.group))
+        columns['bytes'].append(rows.prints.bytes)
+        columns['hash'].append(rows.prints.hash)
+    joined = {name: np.concatenate(values) for name, values in columns.items()}
+    return joined | ({'photograph': _photographs(everything)} if len(datasets) > 1 else {})
 
-        def read(start: int, split: str = split, source: Any = source) -> list[tuple]:
-            places = range(start, min(start + _BATCH, len(source)))
-            return [(split, *describe(example)) for example in source.__getitems__(list(places))]
 
-        batches = map_in_threads(read, range(0, len(source), _BATCH))
-        with ProgressBar(total=len(source), desc=f'hashing {split}', unit=' images') as bar:
-            for batch in batches:
-                rows += batch
-                bar.update(len(batch))
-    names = ('split', 'id', 'group', 'age_min', 'age_max', 'gender', 'bytes', 'hash')
-    columns = zip(*rows, strict=True)
-    return {name: np.array(column) for name, column in zip(names, columns, strict=True)}
-
-
-def describe(example: dict[str, Any]) -> tuple:
-    """Returns id, group, bounds of the age, gender, digest and difference hash of an example.
-
-    Its image is the undecoded file.
-
-    Raises:
-      ValueError: when the image cannot be decoded, naming the example.
-    """
-    digest = np.uint64(int.from_bytes(hashlib.sha256(example['image']).digest()[:8]))
-    image = images.check_image(example['image'])
-    if image.difference_hash is None:
-        raise ValueError(
-            f'{example["id"].decode()}: its image in the prepared dataset cannot be decoded; '
-            'remove that folder of config.data.data_dir and prepare it again'
-        )
-    texts = (example[name].decode() for name in ('id', 'group'))
-    return *texts, *outcomes.age_bounds(example), example['gender'], digest, image.difference_hash
+def _photographs(everything: Sequence[shared.Rows]) -> np.ndarray:
+    """Numbers the photographs of all examples of several datasets, int64 [M]."""
+    starts = np.cumsum([0, *(len(rows.role) for rows in everything)])
+    pairs = [
+        (starts[a] + i, starts[b] + j)
+        for a, b in itertools.combinations(range(len(everything)), 2)
+        for i, j, _ in shared.same_photographs(everything[a], everything[b], same_roles=True)
+    ]
+    one, other = np.array(pairs, np.int64).reshape(-1, 2).T
+    shape = (int(starts[-1]), int(starts[-1]))
+    graph = sparse.coo_matrix((np.ones(len(one), bool), (one, other)), shape=shape)
+    return sparse.csgraph.connected_components(graph, directed=False)[1]
 
 
 def find_leaks(columns: Columns, max_distance: int) -> dict[str, Any]:
@@ -91,6 +99,8 @@ def find_leaks(columns: Columns, max_distance: int) -> dict[str, Any]:
     """
     labels = {name: _number(columns[name]) for name in ('id', 'group', 'bytes')}
     labels['near_duplicate'] = near_duplicates.components(columns['hash'], max_distance)
+    if 'photograph' in columns:
+        labels['photograph'] = columns['photograph']
     members = {split: columns['split'] == split for split in dict.fromkeys(columns['split'])}
     straddling: dict[str, Any] = {}
     parts = []
@@ -101,10 +111,10 @@ def find_leaks(columns: Columns, max_distance: int) -> dict[str, Any]:
             continue
         pair: dict[str, Any] = {}
         for name, label in labels.items():
-            shared = np.intersect1d(label[members[one]], label[members[other]])
-            inside = np.isin(label, shared)
+            common = np.intersect1d(label[members[one]], label[members[other]])
+            inside = np.isin(label, common)
             pair[name] = {
-                'shared': len(shared),
+                'shared': len(common),
                 'examples': {s: int((inside & members[s]).sum()) for s in (one, other)},
                 'some': {
                     s: sorted(columns['id'][inside & members[s]].tolist())[:NUM_SHOWN]
@@ -179,10 +189,17 @@ def format_report(report: dict[str, Any]) -> str:
     )
     for kind in ('age', 'gender'):
         names = next(iter(report['labels'].values()))[kind]
-        lines += ['', f'{kind:<14}' + ''.join(f'{name:>9}' for name in names)]
+        width = max(14, *(len(split) + 2 for split in report['labels']))
+        lines += ['', f'{kind:<{width}}' + ''.join(f'{name:>9}' for name in names)]
         for split, labels in report['labels'].items():
-            lines.append(f'{split:<14}' + ''.join(f'{n:>9,}' for n in labels[kind].values()))
-    leaks = any(e['shared'] for pair in report['straddling'].values() for e in pair.values())
+            lines.append(f'{split:<{width}}' + ''.join(f'{n:>9,}' for n in labels[kind].values()))
+    # Two datasets may share what is for the same purpose in both, such as training.
+    leaks = any(
+        entry['shared']
+        for pair, relations in report['straddling'].items()
+        if len({name.split(' ')[-1] for name in pair.split(', ')}) > 1
+        for entry in relations.values()
+    )
     lines += ['', 'The splits LEAK.' if leaks else 'The splits leak nothing that was looked for.']
     return '\n'.join(lines) + '\n'
 
@@ -203,11 +220,12 @@ def plot_report(report: dict[str, Any], path: pathlib.Path) -> None:
         axes.grid(axis='y', alpha=0.3)
     age_axes.set(ylabel='% of the split', title=report['dataset'])
     age_axes.legend(frameon=False)
+    names = [name for name in RELATIONS if all(name in pair for pair in pairs.values())]
     for k, (pair, relations) in enumerate(pairs.items()):
-        shared = [relations[name]['shared'] for name in RELATIONS]
-        bars = leak_axes.barh(*_side_by_side(k, len(pairs), shared), label=pair)
+        counts = [relations[name]['shared'] for name in names]
+        bars = leak_axes.barh(*_side_by_side(k, len(pairs), counts), label=pair)
         leak_axes.bar_label(bars, fmt='{:,.0f}', padding=2)
-    leak_axes.set_yticks(range(len(RELATIONS)), [name.replace('_', ' ') for name in RELATIONS])
+    leak_axes.set_yticks(range(len(names)), [name.replace('_', ' ') for name in names])
     leak_axes.set(xlabel='shared by two splits', xlim=(0, max(1, 1.1 * leak_axes.get_xlim()[1])))
     if pairs:
         leak_axes.legend(frameon=False)
@@ -220,7 +238,7 @@ def _side_by_side(k: int, of: int, values: list) -> tuple[list[float], list, flo
 
 
 def audit(config: ConfigDict, output: pathlib.Path | None = None) -> dict[str, Any]:
-    """Audits a dataset, prepared first if it was not, and writes what it found.
+    """Audits a dataset, or several together, prepared first if need be; writes what it found.
 
     Args:
       config: Only `config.data` is read.
@@ -231,11 +249,15 @@ def audit(config: ConfigDict, output: pathlib.Path | None = None) -> dict[str, A
     """
     if output and output.exists() and not output.is_dir():
         raise NotADirectoryError(f'--output={output} is a file; name a folder')
-    builder = prepared.create_prepared_builder(config)
-    name = builder.info.full_name
-    # The dataset's own, so that it is held to what it says of itself.
-    distance = getattr(builder.builder_config, 'max_hamming_distance', 16)
-    columns = read_examples(builder)
+    datasets = open_datasets(config)
+    builders = [part.builder for part in datasets]
+    name = ', '.join(builder.info.full_name for builder in builders)
+    # The datasets' own, so that they are held to what they say of themselves.
+    distance = max(
+        getattr(one.builder_config, 'max_hamming_distance', shared.MAX_DISTANCE) for one in builders
+    )
+    shared.warn_of_geometry(datasets)
+    columns = read_examples(datasets)
     report = {
         'dataset': name,
         'max_hamming_distance': max(distance, 0),
@@ -244,7 +266,9 @@ def audit(config: ConfigDict, output: pathlib.Path | None = None) -> dict[str, A
     }
     text = format_report(report)
     if devices.is_main_process():
-        folder = output or pathlib.Path('runs') / 'audit' / name.replace('/', '_')
+        folder = output or pathlib.Path('runs') / 'audit' / name.replace('/', '_').replace(
+            ', ', '+'
+        )
         folder.mkdir(parents=True, exist_ok=True)
         plot_report(report, folder / 'audit.png')
         files.replace(folder / 'audit.json', json.dumps(report, indent=2) + '\n')

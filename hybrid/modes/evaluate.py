@@ -2,14 +2,14 @@
 
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from hybrid import devices, files
-from hybrid.data import input_pipeline, prepared, split_names
+from hybrid.data import input_pipeline, prepared, several, split_names
 from hybrid.datasets import geometry
 from hybrid.default_config import check_config
 from hybrid.modes import conditions
@@ -46,33 +46,68 @@ def evaluate(
     for config in configs:
         check_config(config)
         devices.check_batch_size(config.evaluate.batch_size, 'config.evaluate.batch_size')
-    builder, other = open_dataset(configs, folders, split)
+    opened = open_datasets(configs, folders, split)
     models = trained.restore_all(configs, folders, checkpoint)
     output = output or member_weights.combined_folder(folders)
-    return evaluate_split(models, builder, split, output, other, under_conditions)
+    return evaluate_datasets(models, opened, split, output, under_conditions)
 
 
-def open_dataset(
+class Opened(NamedTuple):
+    """A dataset that is to be evaluated, and whether it is another one than those of a training."""
+
+    name: str
+    builder: tfds.core.DatasetBuilder
+    other: bool
+
+
+def open_datasets(
     configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path], split: str
-) -> tuple[tfds.core.DatasetBuilder, bool]:
-    """Prepares the dataset that is to be evaluated, if it was not.
+) -> list[Opened]:
+    """Prepares the datasets that are to be evaluated, if they were not.
 
     Args:
       configs: The workdirs' configs with overrides.
       folders: The workdirs.
-      split: The split that the dataset has to have.
+      split: The split that each dataset has to have.
 
     Returns:
-      The dataset, and whether it is another one than that of a training.
+      Those that the first config names, usually one.
 
     Raises:
       ValueError: when there is no such dataset, or no such split in it.
     """
-    other = any(map(leaks.is_other, configs, folders))
-    config = leaks.without_own_parameters(configs[0], folders[0])
-    builder = prepared.create_prepared_builder(config)
-    split_names.check(builder, split)
-    return builder, other
+    opened = []
+    for of_each in zip(*(several.sections(config.data) for config in configs), strict=False):
+        other = any(map(leaks.is_other, of_each, folders))
+        builder = prepared.create_prepared_builder(several.with_section(configs[0], of_each[0]))
+        split_names.check(builder, split)
+        opened.append(Opened(of_each[0].dataset, builder, other))
+    return opened
+
+
+def evaluate_datasets(
+    models: Sequence[Trained],
+    opened: Sequence[Opened],
+    split: str,
+    folder: pathlib.Path,
+    under_conditions: bool = False,
+) -> dict[str, Any]:
+    """Evaluates a split of one dataset, or of several one after the other, as `evaluate_split`.
+
+    Returns:
+      The metrics; of several datasets those of each begin with its name, as in `utkface/age/mae`.
+    """
+    found = [
+        evaluate_split(models, one.builder, split, folder, one.other, under_conditions)
+        for one in opened
+    ]
+    if len(found) == 1:
+        return found[0]
+    return {
+        f'{one.name}/{name}': value
+        for one, metrics in zip(opened, found, strict=True)
+        for name, value in metrics.items()
+    }
 
 
 def evaluate_split(
@@ -90,8 +125,9 @@ def evaluate_split(
       builder: The prepared dataset.
       split: The split of it.
       folder: The workdir, or where else to write.
-      other: Whether the dataset is another than that of the training: then
-        `evaluation/<dataset>/<split>/` is written, and what was trained on counts as a leak.
+      other: Whether the dataset is another than those of the training: then what was trained on
+        counts as a leak. Then, and after a training on several datasets, the results go to
+        `evaluation/<dataset>/<split>/`.
       under_conditions: Whether to evaluate the split under `data.conditions`, too.
 
     Returns:
@@ -105,8 +141,9 @@ def evaluate_split(
     for model in () if other else models:
         workdir.check_examples(model.folder, builder.info.full_name, split, labels)
     for model in models:
-        trained_on = workdir.load_geometry(model.folder)
-        geometry.warn(model.folder, trained_on, builder.info.full_name, geometry.of(builder))
+        shown = geometry.of(builder)
+        trained_on = workdir.load_geometry(model.folder, shown)
+        geometry.warn(model.folder, trained_on, builder.info.full_name, shown)
     predicted, members = predictions.predict_members(models, builder, split)
     for kind in trained.predicted(models):
         name = 'predicted_age' if kind == 'age' else 'female_probability'
@@ -116,7 +153,8 @@ def evaluate_split(
         weights = member_weights.find(models)
     else:
         weights = member_weights.find_or_fit(models, builder, split, predicted, members, folder)
-    constant = workdir.load_dataset(models[0].folder)
+    record = workdir.load_dataset(models[0].folder)
+    constant = workdir.record_of(record, builder.info.full_name)
     subgroups = prepared.subgroup_names(builder.info.features)
 
     def join(predicted: Mapping[str, np.ndarray], found: Sequence[int]) -> rows.Rows:
@@ -126,7 +164,7 @@ def evaluate_split(
 
     joined = join(predicted, members)
     name = ''.join(split.split()).replace('/', '_')
-    if other:
+    if other or 'datasets' in record:
         name = f'{builder.info.full_name.replace("/", "_")}/{name}'
     output = folder / 'evaluation' / name
     metrics = {}

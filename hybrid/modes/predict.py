@@ -179,7 +179,7 @@ def predict(
     detector = detection.create_detector(config.detect) if detect else None
     models = trained.restore_all(configs, folders, checkpoint)
     for folder in folders if detect else ():
-        cut = workdir.load_geometry(folder)
+        cut = workdir.load_geometry(folder, geometry.UTKFACE_CHIPS)
         if cut['geometry'] == 'box':  # Of faces that came as they were, nobody knows.
             geometry.warn(folder, cut, '--detect', geometry.UTKFACE_CHIPS)
     weights = member_weights.find(models)

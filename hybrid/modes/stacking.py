@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hybrid import devices
-from hybrid.runs import checkpoints, trained, workdir
+from hybrid.runs import checkpoints, trained, trained_on, workdir
 from hybrid.schema import flatten
 from hybrid.training import ensemble
 from hybrid.training.groups import Group, create_groups, is_ensemble
@@ -194,5 +194,7 @@ def _save(
 ) -> None:
     workdir.save_config(folder, config)
     workdir.save_dataset(folder, workdir.load_dataset(source))
+    if findings := trained_on.load(source):
+        trained_on.save(folder, findings)
     with checkpoints.Checkpoints(folder) as saved:
         saved.save(step, devices.replicate(state), data_state, config.to_dict(), scores)

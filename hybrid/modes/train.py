@@ -4,23 +4,30 @@ import contextlib
 import logging
 import pathlib
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from hybrid import devices
-from hybrid.data import input_pipeline, prepared, split_names
-from hybrid.datasets import geometry
+from hybrid.data import input_pipeline, mixture, parts, several
+from hybrid.data.parts import Part
 from hybrid.default_config import check_config
 from hybrid.modes import evaluate
-from hybrid.runs import checkpoints, face_ranges, predictions, provenance, recovery, trained
+from hybrid.runs import (
+    checkpoints,
+    face_ranges,
+    provenance,
+    recovery,
+    trained,
+    trained_on,
+    validation,
+)
 from hybrid.runs import workdir as workdir_lib
 from hybrid.runs.interruption import Interruption
 from hybrid.runs.writers import METRICS, Progress, Writers
 from hybrid.scores import plots
-from hybrid.scores.validation import selection_scores, validation_metrics
 from hybrid.training import learners
 from hybrid.training.learner import Learner
 from hybrid.training.optimizer import create_learning_rate_fn
@@ -40,20 +47,26 @@ class Stopped(Exception):  # noqa: N818
     """The run was asked to stop and has saved everything, which is no error."""
 
 
-def create_train_iterator(builder: tfds.core.DatasetBuilder, config: ConfigDict) -> Any:
-    """Creates the iterator over this process's share of the batches, see `input_pipeline`."""
-    return input_pipeline.create_train_iterator(
-        builder,
-        config.data.train_split,
-        batch_size=config.train.batch_size,
-        resize_size=config.data.resize_size,
-        seed=config.seed,
-        process_index=devices.process_index(),
-        process_count=devices.process_count(),
-        num_threads=config.data.num_threads,
-        prefetch=config.data.prefetch,
-        cache_bytes=config.data.cache_bytes,
-    )
+def create_train_iterator(datasets: Sequence[Part], config: ConfigDict) -> Any:
+    """Creates the iterator over this process's share of the batches.
+
+    See `input_pipeline` for one dataset, `mixture` for several.
+    """
+    how: dict[str, Any] = {
+        'batch_size': config.train.batch_size,
+        'resize_size': config.data.resize_size,
+        'seed': config.seed,
+        'process_index': devices.process_index(),
+        'process_count': devices.process_count(),
+        'num_threads': config.data.num_threads,
+        'prefetch': config.data.prefetch,
+        'cache_bytes': config.data.cache_bytes,
+    }
+    split = config.data.train_split
+    if len(datasets) > 1:
+        weights = several.weights(config.data)
+        return mixture.create_train_iterator(datasets, split, weights=weights, **how)
+    return input_pipeline.create_train_iterator(datasets[0].builder, split, **how)
 
 
 def check_labels(
@@ -147,22 +160,12 @@ def train_and_evaluate(
     workdir_lib.check_continues(workdir, config, overwrite_config)
     if not workdir_lib.has_begun(workdir):
         initialization.check(config)
-    builder = prepared.create_prepared_builder(config)
     data = config.data
-    roles = ('train_split', 'validation_split', 'test_split')
-    splits = [data[role] for role in roles if data[role]]
-    for role in roles:
-        if data[role]:
-            split_names.check(builder, data[role], f'config.data.{role}')
-    columns = {split: input_pipeline.read_columns(builder, split) for split in splits}
-    if len(columns) < len(splits):
-        raise ValueError(f'config.data names a split twice: {", ".join(splits)}')
-    split_names.check_disjoint(columns)
-    record = workdir_lib.describe_dataset(
-        builder.info.full_name, columns, data.train_split, geometry.of(builder)
-    )
+    datasets, shared = trained_on.open_parts(config, workdir)
+    columns = parts.join(datasets)
+    record = trained_on.describe(datasets, data.train_split)
     learnt = workdir_lib.learnt(record, config.loss)
-    check_labels(builder.info.full_name, columns, config, learnt)
+    check_labels(record['name'], columns, config, learnt)
     workdir_lib.check_dataset(workdir, record)
     num_examples = len(columns[data.train_split]['id'])
     steps_per_epoch = num_examples / config.train.batch_size
@@ -177,7 +180,7 @@ def train_and_evaluate(
 
     learning_rate_fn = create_learning_rate_fn(config.optimizer, num_steps)
     learner = learners.create(config, learning_rate_fn)
-    iterator = create_train_iterator(builder, config)
+    iterator = create_train_iterator(datasets, config)
 
     with contextlib.ExitStack() as stack:
         main = devices.is_main_process()
@@ -201,7 +204,11 @@ def train_and_evaluate(
         if main:
             workdir_lib.save_config(workdir, config)
             workdir_lib.save_dataset(workdir, record)
-            face_ranges.record(workdir, builder, data.train_split, data.resize_size)
+            face_ranges.record(
+                workdir, [one.builder for one in datasets], data.train_split, data.resize_size
+            )
+            if len(datasets) > 1:
+                trained_on.save(workdir, shared)
             if not start_step:
                 workdir_lib.save_sources(workdir, sources)
             stack.enter_context(provenance.session(workdir, start_step, config.model.kernels))
@@ -243,21 +250,13 @@ def train_and_evaluate(
                 pending = []
             chosen_by: dict[int | None, float] = {}
             if validate and data.validation_split:
-                rows, members = predictions.predict_members(
-                    [
-                        trained.describe(
-                            config, workdir, learner, state, 'last', step, predicts=learnt
-                        )
-                    ],
-                    builder,
-                    data.validation_split,
+                model = trained.describe(
+                    config, workdir, learner, state, 'last', step, predicts=learnt
                 )
-                labels = columns[data.validation_split]
-                scores = validation_metrics(rows, labels, config, members)
-                validation = {f'validation/{name}': value for name, value in scores.items()}
-                writers.write(step, {'epoch': step / steps_per_epoch, **validation})
-                progress.show(step, validation)
-                chosen_by = selection_scores(scores, labels, members, learnt)
+                scores, chosen_by = validation.validate(model, datasets)
+                row = {f'validation/{name}': value for name, value in scores.items()}
+                writers.write(step, {'epoch': step / steps_per_epoch, **row})
+                progress.show(step, row)
             if save:
                 saved.save(step, learner.to_save(state), data_state, config.to_dict(), chosen_by)
             if log or save:
@@ -284,6 +283,7 @@ def train_and_evaluate(
         plots.plot_training_curves(workdir / METRICS, workdir / 'training_curves.png')
     _LOG.info('%s: evaluating the %s checkpoint, step %d', workdir, which, best_step)
     model = trained.describe(config, workdir, learner, best, which, best_step, best_scores, learnt)
-    for split in splits[1:]:
-        evaluate.evaluate_split([model], builder, split, workdir)
+    for split in filter(None, (data.validation_split, data.test_split)):
+        for dataset in datasets:
+            evaluate.evaluate_split([model], dataset.builder, split, workdir)
     return state

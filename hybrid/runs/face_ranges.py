@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -15,22 +16,26 @@ FILE = 'face_ranges.json'
 _FACES = 1000
 
 
-def record(workdir: pathlib.Path, builder: tfds.core.DatasetBuilder, split: str, size: int) -> None:
+def record(
+    workdir: pathlib.Path, builders: Sequence[tfds.core.DatasetBuilder], split: str, size: int
+) -> None:
     """Writes face_ranges.json, unless it is there.
 
     Args:
       workdir: The run's folder.
-      builder: Its prepared dataset.
-      split: The training split.
+      builders: Its prepared datasets; each gives as many faces as it can of an equal share.
+      split: The training split of each.
       size: Side in pixels at which faces are read.
     """
     if (workdir / FILE).exists():
         return
-    examples = input_pipeline.Examples(builder, split, size)
-    places = np.unique(np.linspace(0, len(examples) - 1, _FACES).astype(np.int64))
     measured: list[dict[str, float]] = []
-    for some in np.array_split(places, -(-len(places) // 100)):
-        measured += map(quality.measure, examples.load(some)['image'])
+    for builder in builders:
+        examples = input_pipeline.Examples(builder, split, size)
+        share = _FACES // len(builders)
+        places = np.unique(np.linspace(0, len(examples) - 1, share).astype(np.int64))
+        for some in np.array_split(places, -(-len(places) // 100)):
+            measured += map(quality.measure, examples.load(some)['image'])
     files.write_json(workdir / FILE, quality.ranges(measured))
 
 

@@ -7,45 +7,26 @@ from collections.abc import Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrid.data import input_pipeline, prepared, split_names
-from hybrid.runs import address, workdir
+from hybrid.data import prepared, several, split_names
+from hybrid.runs import address, trained_on, workdir
 from hybrid.runs.trained import Trained
 
 _LOG = logging.getLogger(__name__)
 
 
-def is_other(config: ConfigDict, folder: pathlib.Path) -> bool:
-    """Whether a workdir's config with overrides names another dataset than the workdir's own.
+def is_other(data: ConfigDict, folder: pathlib.Path) -> bool:
+    """Whether a dataset is none of those that a workdir's run was trained on.
 
     The same dataset with other parameters is another one, too.
-    """
-    own = workdir.load_config(folder).data
-    return config.data.dataset != own.dataset or not _same_parameters(config.data, own)
-
-
-def without_own_parameters(config: ConfigDict, folder: pathlib.Path) -> ConfigDict:
-    """A config for another dataset, without the parameters of the workdir's own dataset.
-
-    An override that names another dataset leaves them in the config, but they are not meant for
-    that one.
 
     Args:
-      config: The workdir's config with overrides.
+      data: The `config.data` of this dataset alone, see `several.sections`.
       folder: The workdir.
-
-    Returns:
-      The config itself if there is nothing to take out of it, else a copy.
     """
-    own = workdir.load_config(folder).data
-    if config.data.dataset == own.dataset or not _same_parameters(config.data, own):
-        return config
-    config = config.copy_and_resolve_references()
-    config.data.parameters = ConfigDict()
-    return config
-
-
-def _same_parameters(data: ConfigDict, own: ConfigDict) -> bool:
-    return data.parameters.to_dict() == own.parameters.to_dict()
+    return not any(
+        data.dataset == own.dataset and data.parameters.to_dict() == own.parameters.to_dict()
+        for own in several.sections(workdir.load_config(folder).data)
+    )
 
 
 def mark(
@@ -98,8 +79,12 @@ def seen_in_training(
         all_runs = _with_earlier_runs(folder)
         known = own_split is not None and _has_role(own_split, workdir.load_config(folder).data)
         runs += [(config, run) for run in all_runs[1 if known else 0 :]]
-    for config, folder in runs:
-        own = workdir.load_config(folder).data
+    datasets = [
+        (config, folder, own)
+        for config, folder in runs
+        for own in several.sections(workdir.load_config(folder).data)
+    ]
+    for config, folder, own in datasets:
         builder = prepared.find_prepared(own, (config.data.data_dir, own.data_dir))
         if builder is None:
             _LOG.warning(
@@ -113,9 +98,9 @@ def seen_in_training(
         if own_split is None or not split_names.same(own_split, config.data.validation_split):
             splits.append(own.validation_split)
         for split in filter(None, splits):
-            trained_on = input_pipeline.read_columns(builder, split)
-            shared = np.isin(columns['id'], trained_on['id'])
-            shared |= np.isin(columns['group'], trained_on['group'])
+            used = trained_on.read_columns(folder, own.dataset, builder, split)
+            shared = np.isin(columns['id'], used['id'])
+            shared |= np.isin(columns['group'], used['group'])
             if shared.any():
                 _LOG.warning(
                     '%s: %d of these %d examples, or others of their groups, are in %s of %s, '

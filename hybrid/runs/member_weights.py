@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from hybrid import devices, files
-from hybrid.data import input_pipeline, split_names
-from hybrid.runs import predictions, trained, workdir
+from hybrid.data import input_pipeline, parts, split_names
+from hybrid.runs import predictions, trained, trained_on, workdir
 from hybrid.runs.trained import Trained
 from hybrid.scores import combination
 
@@ -56,7 +56,8 @@ def find_or_fit(
 
     Args:
       models: Several, or one.
-      builder: The prepared dataset that they were trained on.
+      builder: The prepared dataset that they were trained on; of several datasets any, because
+        weights are fitted to the validation splits of all together.
       split: Its split that is evaluated.
       predicted: What `predict_members` gives for that split.
       members: The numbers of the members, as `predict_members` gives them.
@@ -74,23 +75,52 @@ def find_or_fit(
     if not validation:
         raise ValueError("config.ensemble.weights='validation' needs config.data.validation_split")
     fitted_to = source(models, members)
+    together = 'datasets' in workdir.load_dataset(models[0].folder)
     on_it = split_names.same(split, validation)
     found = None if on_it else load(folder, fitted_to)
     # To predict takes all processes, so all of them have to agree.
     if not devices.any_process(found is None):
         assert found is not None
         return found
-    if not on_it:
-        predicted, on_validation = predictions.predict_members(models, builder, validation)
-        if on_validation != list(members):
-            raise ValueError(f'members {members} predict {split}, {on_validation} {validation}')
-    labels = input_pipeline.read_columns(builder, validation)
+    if together:
+        predicted, labels = _predict_validation(models, members)
+    else:
+        if not on_it:
+            predicted = _predict(models, builder, validation, members)
+        labels = input_pipeline.read_columns(builder, validation)
     weights = combination.fit_weights(
         predicted['predicted_age'], predicted['female_probability'], labels
     )
     if devices.is_main_process():
         save(folder, fitted_to, weights)
     return weights
+
+
+def _predict(
+    models: Sequence[Trained],
+    builder: tfds.core.DatasetBuilder,
+    validation: str,
+    members: Sequence[int],
+) -> dict[str, np.ndarray]:
+    predicted, found = predictions.predict_members(models, builder, validation)
+    if found != list(members):
+        raise ValueError(f'members {members} predict, but {found} predict {validation}')
+    return predicted
+
+
+def _predict_validation(
+    models: Sequence[Trained], members: Sequence[int]
+) -> tuple[dict[str, np.ndarray], parts.Columns]:
+    """Predicts the validation splits of all datasets of a run; labels come with them."""
+    split = models[0].config.data.validation_split
+    found = trained_on.open_validation(models[0].config, models[0].folder)
+    predicted = [_predict(models, part.builder, split, members) for part in found]
+    kept = [part.kept(split) for part in found]
+    joined = {
+        name: np.concatenate([x[name][places] for x, places in zip(predicted, kept, strict=True)])
+        for name in ('predicted_age', 'female_probability')
+    }
+    return joined, parts.join_labels([part.kept_columns(split) for part in found])
 
 
 def source(models: Sequence[Trained], members: Sequence[int]) -> dict[str, Any]:

@@ -30,11 +30,12 @@ FORMER_VALUES = {
     'model.encoder.bottleneck_stride': '3x3',
     'model.kernels': 'portable',
     'model.head.age': 'regression',
+    'data.weights': '',
 }
 # Keys that decide which examples come in which order, or which checkpoint is the best.
 ORDER_KEYS = (
     *('seed', 'train.batch_size', 'data.dataset', 'data.parameters'),
-    *('data.train_split', 'data.validation_split'),
+    *('data.weights', 'data.train_split', 'data.validation_split'),
 )
 # Keys that say what a run begins with. Later, only evaluations read them, to find what may have
 # leaked.
@@ -281,7 +282,7 @@ def check_examples(
     Raises:
       ValueError: when it holds others, or other labels.
     """
-    record = load_dataset(workdir)
+    record = record_of(load_dataset(workdir), name)
     known = record['splits'].get(split)
     if known and known['sha256'] != examples_hash(columns):
         raise ValueError(
@@ -305,10 +306,32 @@ def load_dataset(workdir: pathlib.Path) -> dict[str, Any]:
     return read_json(workdir / DATASET)
 
 
-def load_geometry(workdir: pathlib.Path) -> geometry.Geometry:
-    """Reads how the faces were cut that a run was trained on; raises as `load_dataset`."""
+def record_of(record: dict[str, Any], name: str) -> dict[str, Any]:
+    """What dataset.json says of one of a run's datasets, or of all together if it has no such one.
+
+    Args:
+      record: From `load_dataset`.
+      name: Full TFDS name of the dataset.
+    """
+    datasets = {dataset['name']: dataset for dataset in record.get('datasets', ())}
+    return datasets.get(name, record)
+
+
+def load_geometry(
+    workdir: pathlib.Path, shown: geometry.Geometry | None = None
+) -> geometry.Geometry:
+    """Reads how the faces were cut that a run was trained on; raises as `load_dataset`.
+
+    Args:
+      workdir: The run's folder.
+      shown: Of faces that the run is shown: of several datasets, those count that are cut alike.
+    """
     record = load_dataset(workdir)
-    return record.get('geometry') or geometry.of_name(record['name'])
+    of_each = [
+        one.get('geometry') or geometry.of_name(one['name'])
+        for one in record.get('datasets', [record])
+    ]
+    return next((one for one in of_each if shown and not geometry.differ(one, shown)), of_each[0])
 
 
 def save_sources(workdir: pathlib.Path, sources: list[dict[str, Any]]) -> None:

@@ -8,6 +8,9 @@ from ml_collections import ConfigDict
 
 from hybrid.scores import combination, outcomes
 
+# Scores by which the best checkpoint is chosen: the run's under None, each member's by its number.
+Chosen = dict[int | None, float]
+
 
 def validation_metrics(
     rows: dict[str, np.ndarray],
@@ -91,12 +94,40 @@ def selection_score(
     return score if math.isfinite(score) else None
 
 
+def average(of_each: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The scores of each of several datasets under its name, and their means.
+
+    Args:
+      of_each: From `validation_metrics`, by the names of the datasets.
+
+    Returns:
+      `<dataset>/<score>`, and for each score its mean over the datasets that have it, NaN if none.
+    """
+    scores = {f'{name}/{key}': v for name, own in of_each.items() for key, v in own.items()}
+    for key in dict.fromkeys(key for own in of_each.values() for key in own):
+        known = [own[key] for own in of_each.values() if not math.isnan(own.get(key, math.nan))]
+        scores[key] = sum(known) / len(known) if known else math.nan
+    return scores
+
+
+def average_chosen(of_each: Sequence[Chosen]) -> Chosen:
+    """The means of what `selection_scores` gives for several datasets.
+
+    A score that one of them lacks is left out, so that such a state cannot become the best.
+    """
+    return {
+        number: sum(scores[number] for scores in of_each) / len(of_each)
+        for number in of_each[0]
+        if all(number in scores for scores in of_each)
+    }
+
+
 def selection_scores(
     scores: dict[str, float],
     columns: dict[str, np.ndarray],
     members: Sequence[int] = (),
     predicts: Sequence[str] = ('age', 'gender'),
-) -> dict[int | None, float]:
+) -> Chosen:
     """Collects the scores to save with a checkpoint: the run's under None, each member's by number.
 
     Args:

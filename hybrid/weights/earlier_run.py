@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrid.data import prepared
+from hybrid.data import prepared, several
 from hybrid.datasets import geometry
 from hybrid.models import encoders
 from hybrid.runs import checkpoints, workdir
@@ -96,25 +96,30 @@ def read(address: Address, config: ConfigDict) -> EarlierRun:
 
 def _warn_of_splits(folder: pathlib.Path, earlier: ConfigDict, config: ConfigDict) -> None:
     """Points out that the earlier run may have been trained on what this one is tested on."""
-    there, here = earlier.data, config.data
-    if there.dataset.split('/')[0] != here.dataset.split('/')[0]:
-        return
     keys = ('dataset', 'parameters', 'train_split')
-    if any(there[key] != here[key] for key in keys):
-        _LOG.warning(
-            '%s was trained on other splits of %s, which may hold examples that this run is '
-            'validated and tested on',
-            folder,
-            there.dataset.split('/')[0],
+    there, here = several.sections(earlier.data), several.sections(config.data)
+    for name in dict.fromkeys(one.dataset.split('/')[0] for one in there):
+        ours, theirs = (
+            [[one[key] for key in keys] for one in data if one.dataset.split('/')[0] == name]
+            for data in (here, there)
         )
+        if ours and any(one not in ours for one in theirs):
+            _LOG.warning(
+                '%s was trained on other splits of %s, which may hold examples that this run is '
+                'validated and tested on',
+                folder,
+                name,
+            )
 
 
 def _warn_of_geometry(folder: pathlib.Path, config: ConfigDict) -> None:
     """Points out that the earlier run was trained on faces that are framed in another way."""
-    builder = prepared.find_prepared(config.data, (config.data.data_dir,))
-    if builder and (folder / workdir.DATASET).exists():
-        trained_on = workdir.load_geometry(folder)
-        geometry.warn(folder, trained_on, builder.info.full_name, geometry.of(builder))
+    for data in several.sections(config.data):
+        builder = prepared.find_prepared(data, (data.data_dir,))
+        if builder and (folder / workdir.DATASET).exists():
+            shown = geometry.of(builder)
+            trained_on = workdir.load_geometry(folder, shown)
+            geometry.warn(folder, trained_on, builder.info.full_name, shown)
 
 
 def take(

@@ -4,6 +4,7 @@ import io
 import math
 import sys
 import tarfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ import scipy.io
 from PIL import Image
 
 from hybrid import datasets
-from hybrid.datasets import shards
+from hybrid.data import fingerprints, input_pipeline, parts, shared
+from hybrid.datasets import photographs, shards
 from tests.imdb_wiki_archive import (
     INF,
     NAN,
@@ -217,6 +219,45 @@ def test_people_of_both_databases_are_one_group_and_in_one_split(both):
         ]
         assert of_person[0]['group'] == of_person[1]['group']
         assert [example['database'] for example in of_person] == [0, 1]
+
+
+def part_of(builder):
+    splits = ('train', 'validation', 'test')
+    columns = {split: input_pipeline.read_columns(builder, split) for split in splits}
+    return parts.Part(builder.builder_config.name, builder, columns, {})
+
+
+def different_images(builder):
+    """Fingerprints as of images that have nothing in common."""
+    ids = [np.array([e['id'].decode() for e in read(builder, s)]) for s in builder.info.splits]
+    split = np.repeat(list(builder.info.splits), [len(of_split) for of_split in ids])
+    rng = np.random.default_rng(len(split))
+    random = rng.integers(0, 2**63, (len(split), 5)).astype(np.uint64)
+    described = rng.normal(size=(len(split), photographs.LENGTH)).astype(np.float16)
+    columns = split, np.concatenate(ids), random[:, 0], random[:, 1:], described
+    return fingerprints.Fingerprints(*columns)
+
+
+def test_persons_of_two_configs_that_are_split_otherwise_are_found(both, monkeypatch):
+    monkeypatch.setattr(fingerprints, 'of', different_images)
+    folder = Path(both['wiki'].data_path).parents[3]
+    fractions = {'train_fraction': 0.4, 'validation_fraction': 0.3}
+    otherwise = prepare(folder, folder / 'data', 'imdb_wiki/wiki', **fractions)
+    found = [part_of(both['imdb']), part_of(otherwise)]
+    findings = shared.find(found)
+    assert {finding.reason for finding in findings} == {'person'}
+    groups = [{split: set(c['group']) for split, c in part.columns.items()} for part in found]
+    for k, part in enumerate(found):
+        gone = shared.masks(part, findings)
+        other = groups[1 - k]
+        later = {'train': other['validation'] | other['test'], 'validation': other['test']}
+        for split, in_later in {**later, 'test': set()}.items():
+            persons = groups[k][split] & in_later
+            expected = np.isin(part.columns[split]['group'], list(persons))
+            np.testing.assert_array_equal(gone[split], expected)
+    assert sum(finding.dataset == 'imdb' for finding in findings) > 20
+    # As they are split by default nobody is on both sides.
+    assert shared.find([found[0], part_of(both['wiki'])]) == []
 
 
 def test_nothing_outside_is_read(tmp_path, capsys):

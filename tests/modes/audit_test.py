@@ -59,7 +59,7 @@ def test_everything_that_straddles_is_counted(leaking):
         'train': ['2.jpg'],
         'val': ['near2.jpg'],
     }
-    for relation in audit.RELATIONS:
+    for relation in report['straddling']['val, test']:
         assert shared(report, 'val, test', relation) == (0, 0, 0)
         assert report['straddling']['train, val']['id']['shared'] == 0
     assert report['conflicts'] == {'groups': 1, 'examples': 2, 'some': ['0.jpg', 'copy.jpg']}
@@ -174,3 +174,23 @@ def test_real_utkface(shared_data, tmp_path):
     assert shared(naive, 'train, test', 'group') == (299, 334, 308)
     assert shared(naive, 'train, test', 'near_duplicate') == (299, 334, 308)
     assert (naive['conflicts']['groups'], naive['conflicts']['examples']) == (224, 458)
+
+
+def test_several_datasets_are_audited_together(two_datasets_dir, tmp_path):
+    report = audit_of('face_csv/a,face_csv/b', two_datasets_dir, '', tmp_path)
+    assert report['dataset'] == 'face_csv/a/1.0.0, face_csv/b/1.0.0'
+    assert len(report['straddling']) == 15
+    pairs = {pair: report['straddling'][pair] for pair in report['straddling']}
+    both = 'face_csv/a train, face_csv/b test'
+    assert [shared(report, both, name)[0] for name in pairs[both]] == [0, 0, 1, 1, 1]
+    both = 'face_csv/a test, face_csv/b train'
+    assert [shared(report, both, name)[0] for name in pairs[both]] == [0, 0, 0, 0, 1]
+    assert pairs[both]['photograph']['some'] == {
+        'face_csv/a test': ['face_csv/a a26.jpg'],
+        'face_csv/b train': ['face_csv/b b40.jpg'],
+    }
+    # Groups of the same name are others in another table, and within one nothing leaks.
+    assert shared(report, 'face_csv/a train, face_csv/b test', 'group') == (0, 0, 0)
+    assert {e['shared'] for e in pairs['face_csv/a train, face_csv/a test'].values()} == {0}
+    assert report['labels']['face_csv/b train']['examples'] == 17
+    assert 'The splits LEAK.' in (tmp_path / 'audit.txt').read_text()

@@ -8,12 +8,12 @@ from hybrid.runs import face_ranges
 
 def test_the_ranges_are_those_of_the_training_split(tiny_builder, tmp_path):
     assert face_ranges.load(tmp_path) == {}
-    face_ranges.record(tmp_path, tiny_builder, 'train', 36)
+    face_ranges.record(tmp_path, [tiny_builder], 'train', 36)
     images = input_pipeline.Examples(tiny_builder, 'train', 36).load(np.arange(67))['image']
     known = face_ranges.load(tmp_path)
     assert known == quality.ranges([quality.measure(image) for image in images])
     # Written once: a run that goes on keeps what it began with.
-    face_ranges.record(tmp_path, tiny_builder, 'test', 36)
+    face_ranges.record(tmp_path, [tiny_builder], 'test', 36)
     assert face_ranges.load(tmp_path) == known
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hybrid import datasets
-from hybrid.data import input_pipeline
+from hybrid.data import input_pipeline, several
 from hybrid.modes import evaluate
 from hybrid.runs import leaks, member_weights, trained, workdir
 from hybrid.scores import combination
@@ -35,26 +35,24 @@ def warnings(caplog) -> list[str]:
     return [r.getMessage() for r in caplog.records if r.name == leaks.__name__]
 
 
-def test_parameters_of_the_own_dataset_are_not_those_of_another(trained_on_tiny):
+def test_a_dataset_is_another_one_by_its_name_or_its_parameters(trained_on_tiny):
     config, folder = trained_on_tiny
     config.data.parameters = {'seed': 3}
     workdir.save_config(folder, config)
-    assert not leaks.is_other(config, folder)
-    assert leaks.without_own_parameters(config, folder) == config
+    assert not leaks.is_other(config.data, folder)
     other = config.copy_and_resolve_references()
     other.data.dataset = 'utkface'
-    assert leaks.is_other(other, folder)
-    assert leaks.without_own_parameters(other, folder).data.parameters.to_dict() == {}
-    assert other.data.parameters.to_dict() == {'seed': 3}
-    given = config.copy_and_resolve_references()
-    given.data.dataset = 'utkface'
-    given.data.parameters = {'max_hamming_distance': 3}
-    assert leaks.is_other(given, folder)
-    assert leaks.without_own_parameters(given, folder) == given
+    assert leaks.is_other(other.data, folder)
     same = config.copy_and_resolve_references()
     same.data.parameters = {'seed': 4}
-    assert leaks.is_other(same, folder)
-    assert leaks.without_own_parameters(same, folder) == same
+    assert leaks.is_other(same.data, folder)
+    config.data.dataset = 'utkface,synthetic_faces/tiny'
+    config.data.parameters = {'synthetic_faces/tiny': {'seed': 4}}
+    workdir.save_config(folder, config)
+    assert not leaks.is_other(same.data, folder)
+    assert [leaks.is_other(one, folder) for one in several.sections(config.data)] == [False] * 2
+    other.data.parameters = {}
+    assert not leaks.is_other(other.data, folder)
 
 
 def test_results_are_kept_apart_and_what_was_trained_on_is_a_leak(

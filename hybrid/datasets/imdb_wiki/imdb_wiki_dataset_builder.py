@@ -79,6 +79,7 @@ class Builder(tfds.core.ShardBasedBuilder):
         IMDBWikiConfig(name='wiki', description='People of Wikipedia.', databases=('wiki',)),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = _INSTRUCTIONS
+    GROUPS_OF_ALL_CONFIGS = True  # A group is the same persons or pictures in all of them.
     # Set by `datasets.prepare`.
     create_aligner: cutting.CreateCutter | None = None
 

@@ -99,6 +99,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         ),
     ]
     MANUAL_DOWNLOAD_INSTRUCTIONS = _INSTRUCTIONS
+    GROUPS_OF_ALL_CONFIGS = True  # A group is the same persons or pictures in all of them.
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
