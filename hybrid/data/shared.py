@@ -88,9 +88,9 @@ def find(parts: Sequence[Part]) -> list[Finding]:
       A finding for each example and each other dataset for which it is left out, sorted; of several
       reasons the first of `REASONS`.
     """
+    warn_of_geometry(parts)
     # In the order of their names: to lay one picture upon another is not quite the same as the
     # other way round.
-    warn_of_geometry(parts)
     everything = sorted((rows_of(part) for part in parts), key=lambda rows: rows.part.name)
     found: dict[tuple, Finding] = {}
     for one, other in itertools.combinations(everything, 2):

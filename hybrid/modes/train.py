@@ -250,10 +250,12 @@ def train_and_evaluate(
                 pending = []
             chosen_by: dict[int | None, float] = {}
             if validate and data.validation_split:
-                model = trained.describe(
-                    config, workdir, learner, state, 'last', step, predicts=learnt
+                scores, chosen_by = validation.validate(
+                    trained.describe(
+                        config, workdir, learner, state, 'last', step, predicts=learnt
+                    ),
+                    datasets,
                 )
-                scores, chosen_by = validation.validate(model, datasets)
                 row = {f'validation/{name}': value for name, value in scores.items()}
                 writers.write(step, {'epoch': step / steps_per_epoch, **row})
                 progress.show(step, row)
