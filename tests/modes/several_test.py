@@ -127,6 +127,7 @@ def test_killed_and_continued_it_ends_bit_for_bit_the_same(run, tmp_path, monkey
             train.train_and_evaluate(config, tmp_path / 'run')
     # What was left out is read from there, not looked for again.
     monkeypatch.setattr(shared, 'find', lambda _: pytest.fail('searched again'))
+    monkeypatch.setattr(train.evaluate, 'evaluate_split', lambda *_: None)
     continued = train.train_and_evaluate(config, tmp_path / 'run')
     jax.tree.map(np.testing.assert_array_equal, whole, continued)
     assert without_clock(read_metrics(tmp_path / 'run')) == without_clock(read_metrics(folder))
