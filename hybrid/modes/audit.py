@@ -23,7 +23,7 @@ RELATIONS = {
     'group': 'groups (persons, or what the dataset keeps together)',
     'bytes': 'byte-identical images',
     'near_duplicate': 'near-duplicate components',
-    'photograph': 'photographs, however they are cut',  # Looked for in several datasets.
+    'photograph': 'photographs, however they are cut',
 }
 BANDS = 'fairface9'
 NUM_SHOWN = 20  # So many examples of each kind are named in the JSON file.
@@ -49,8 +49,9 @@ def read_examples(datasets: Sequence[Part]) -> Columns:
       Arrays over all M examples: `split`, `id` and `group` str, `age_min` and `age_max` float32
       years (NaN unknown, the same for an exact age), `gender` int64 (-1 unknown), `bytes` uint64
       (the start of the sha256 of the file's bytes), and the difference hash `hash` uint64 [M, 4].
-      Of several datasets the names of splits, ids and groups begin with that of the dataset, and
-      `photograph`, int64 [M], is the same where they show the same photograph.
+      Of several datasets the names of splits, ids and groups begin with that of the dataset.
+      `photograph`, int64 [M], is the same where they show the same photograph; it is missing if a
+      dataset has drawings, which are more alike than two photographs.
     """
     everything = [shared.rows_of(part) for part in datasets]
     columns: dict[str, list[np.ndarray]] = collections.defaultdict(list)
@@ -67,16 +68,18 @@ def read_examples(datasets: Sequence[Part]) -> Columns:
         columns['bytes'].append(rows.prints.bytes)
         columns['hash'].append(rows.prints.hash)
     joined = {name: np.concatenate(values) for name, values in columns.items()}
-    return joined | ({'photograph': _photographs(everything)} if len(datasets) > 1 else {})
+    if any(getattr(part.builder, 'DRAWN', False) for part in datasets):
+        return joined
+    return joined | {'photograph': _photographs(everything)}
 
 
 def _photographs(everything: Sequence[shared.Rows]) -> np.ndarray:
-    """Numbers the photographs of all examples of several datasets, int64 [M]."""
+    """Numbers the photographs of all examples, int64 [M]: within a dataset those of two splits."""
     starts = np.cumsum([0, *(len(rows.role) for rows in everything)])
     pairs = [
         (starts[a] + i, starts[b] + j)
-        for a, b in itertools.combinations(range(len(everything)), 2)
-        for i, j, _ in shared.same_photographs(everything[a], everything[b], same_roles=True)
+        for a, b in itertools.combinations_with_replacement(range(len(everything)), 2)
+        for i, j, _ in shared.same_photographs(everything[a], everything[b], same_roles=a != b)
     ]
     one, other = np.array(pairs, np.int64).reshape(-1, 2).T
     shape = (int(starts[-1]), int(starts[-1]))
