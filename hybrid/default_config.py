@@ -287,6 +287,20 @@ _KEYS = (
         'Further views of each face: shrunk to these sides, in pixels, and magnified again, such '
         'as 64. Give the flag once for each; each of the scales gets each of them.'),
 
+    Key('evaluate.interval_level', 0.9, at_least=0, less_than=1, help=
+        'The share of true ages that the interval from age_low to age_high holds; 0 gives no '
+        'intervals. They are fitted on the validation split.'),
+    Key('evaluate.interval_errors', 'auto', choices=('auto', 'absolute', 'scaled'), help=
+        "What intervals are made of: 'absolute' errors in years, or errors 'scaled' by the width "
+        "of the predicted distribution, if the age head predicts one; 'auto' takes scaled ones "
+        'where it does.'),
+    Key('evaluate.calibrate_gender', True, help=
+        'Whether probabilities of gender are those at the temperature that was fitted on '
+        'validation; it never changes which gender is the likelier one.'),
+    Key('evaluate.unsure_below', 0.5, at_least=0.5, at_most=1, help=
+        "If the likelier gender has a lower probability than this, predictions say 'unsure' "
+        'instead, and evaluation scores the others apart. 0.5 is always sure.'),
+
     Key('detect.model', '~/.cache/hybrid/face_detection_yunet_2023mar.onnx', help=
         "The file of YuNet, face_detection_yunet_2023mar.onnx of OpenCV Zoo."),
     Key('detect.threshold', 0.7, more_than=0, less_than=1, help='The lowest score of a face.'),

@@ -13,9 +13,9 @@ from hybrid.data import input_pipeline, prepared, several, split_names
 from hybrid.datasets import geometry
 from hybrid.default_config import check_config
 from hybrid.modes import conditions
-from hybrid.runs import leaks, member_weights, predictions, trained, workdir
+from hybrid.runs import calibration, leaks, member_weights, predictions, trained, workdir
 from hybrid.runs.trained import Trained
-from hybrid.scores import combination, joining, report, rows
+from hybrid.scores import combination, joining, report, rows, subgroups
 
 
 def evaluate(
@@ -163,13 +163,17 @@ def evaluate_split(
         return joining.join(predicted, labels, constant, subgroups, members, weights)
 
     joined = join(predicted, members)
+    calibrated = calibration.find_or_fit(models, joined, split, other, members, weights, folder)
+    joined = calibration.apply_to_rows(calibrated, joined, models[0].config.evaluate)
     name = ''.join(split.split()).replace('/', '_')
     if other or 'datasets' in record:
         name = f'{builder.info.full_name.replace("/", "_")}/{name}'
     output = folder / 'evaluation' / name
     metrics = {}
     if devices.is_main_process():
-        metrics = _write(models, joined, members, weights, builder.info.full_name, split, output)
+        metrics = _write(
+            models, joined, members, weights, calibrated, builder.info.full_name, split, output
+        )
     devices.wait_for_all(f'evaluated {split}')
     if under_conditions:
         title = f'{builder.info.full_name}, {split}, {_describe(models)}'
@@ -182,6 +186,7 @@ def _write(
     joined: rows.Rows,
     members: Sequence[int],
     weights: combination.Weights | None,
+    calibrated: calibration.Calibration | None,
     dataset: str,
     split: str,
     output: pathlib.Path,
@@ -189,15 +194,22 @@ def _write(
     """Writes the report and evaluation.json, which says of what it is; prints the table."""
     title = f'{dataset}, {split}, {_describe(models)}'
     best = trained.best_member(models, members) if members else None
-    metrics = report.write_report(joined, output, title, best)
+    metrics = report.write_report(
+        joined, output, title, best, models[0].config.evaluate.unsure_below
+    )
     about = trained.sources(models) | {'dataset': dataset, 'split': split}
     if members:
         about |= {'members': members, 'best_member_on_validation': best}
     if weights:
         about['weights'] = member_weights.to_lists(weights)
+    if calibrated:
+        about['temperature'] = calibrated.temperature
     files.write_json(output / 'evaluation.json', about | models[0].config.evaluate.to_dict())
-    print(report.format_table(metrics, title))
-    for line in trained.not_predicted(models):
+    print(report.format_table(metrics, title, subgroups.cross_table(joined)))
+    for line in (
+        *trained.not_predicted(models),
+        *calibration.why_no_intervals(models, calibrated),
+    ):
         print(line)
     print(f'{output}: metrics.json, predictions.csv and pictures')
     return metrics

@@ -21,7 +21,7 @@ from hybrid.photos import detection, image_files, videos
 from hybrid.photos.drawings import Drawings
 from hybrid.photos.faces import Face, Row
 from hybrid.photos.pictures import Picture, pictures, read_picture
-from hybrid.runs import face_rows, member_weights, partial_rows, trained, workdir
+from hybrid.runs import calibration, face_rows, member_weights, partial_rows, trained, workdir
 from hybrid.runs.interruption import Interruption
 from hybrid.runs.partial_rows import PartialRows
 from hybrid.runs.predictor import Predictor
@@ -183,12 +183,13 @@ def predict(
         if cut['geometry'] == 'box':  # Of faces that came as they were, nobody knows.
             geometry.warn(folder, cut, '--detect', geometry.UTKFACE_CHIPS)
     weights = member_weights.find(models)
-    predictor = Predictor(models, weights)
+    calibrated = calibration.find(models, weights)
+    predictor = Predictor(models, weights, calibrated)
     has_videos = detect and any(map(videos.is_video, paths))
     faces_in_a_file = face_rows.FACES_IN_A_PHOTOGRAPH if detect else 1
     predicted = predictor.prepare(predictor.most if has_videos else faces_in_a_file * len(paths))
     columns = face_rows.columns(predicted, has_videos)
-    identity = partial_rows.identify(models, weights, detect)
+    identity = partial_rows.identify(models, weights, calibrated, detect)
     identity |= {'--input': str(root), '--draw': str(draw_folder or '')}
     partial = PartialRows(target, identity, columns, paths)
     start = time.monotonic()
@@ -221,7 +222,10 @@ def predict(
         f'{target}: {len(paths):,} files, {counts["faces"]:,} faces, {counts["errors"]:,} errors; '
         f'{speed:.1f} images/s'
     )
-    for line in trained.not_predicted(models):
+    for line in (
+        *trained.not_predicted(models),
+        *calibration.why_no_intervals(models, calibrated),
+    ):
         print(line)
     if skipped:
         print(f'{root}: {skipped:,} files passed over, which are not named as images or videos')

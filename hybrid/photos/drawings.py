@@ -144,7 +144,7 @@ def _boxes_and_labels(rows: Sequence[Row]) -> tuple[list[tuple[int, int, int, in
         words = [] if age is None else [f'{age:.0f}']
         if gender is not None:
             female = row['female_probability']
-            words.append(f'{gender} {female if gender == "female" else 1 - female:.0%}')
+            words.append(f'{gender} {max(female, 1 - female):.0%}')
         boxes.append((row['x'], row['y'], row['width'], row['height']))
         labels.append(', '.join(words))
     return boxes, labels

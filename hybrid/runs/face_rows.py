@@ -9,9 +9,9 @@ import numpy as np
 from hybrid.photos import faces, quality
 from hybrid.photos.faces import Face, Row
 from hybrid.runs.predictor import Predictor
-from hybrid.scores.outcomes import GENDERS, is_female
+from hybrid.scores.outcomes import gender_name
 
-# Of each face. `age` is in years, `gender` is the likelier one, 'male' or 'female'.
+# Of each face. `age` is in years, `gender` is the likelier one, 'male' or 'female', or 'unsure'.
 PREDICTED = ('age', 'gender', 'female_probability')
 # Photographs may have several faces; so many for each are prepared for.
 FACES_IN_A_PHOTOGRAPH = 8
@@ -127,7 +127,7 @@ def _predict_batch(batch: Sequence[tuple[Row, Face]], first: int, predictor: Pre
             if 'predicted_age' in row:
                 row['age'] = row.pop('predicted_age')
             if 'female_probability' in row:
-                row['gender'] = GENDERS[int(is_female(row['female_probability']))]
+                row['gender'] = gender_name(row['female_probability'], predictor.unsure_below)
         else:
             row['error'] = NOT_FINITE
 
@@ -139,13 +139,16 @@ class Predictions:
     Attributes:
       age: float32 [N], years, at least 0; NaN where the model predicts no finite number, and
         everywhere if the training had no ages.
-      gender: str [N], 'male' or 'female', whichever is likelier; '' where the model does not say,
-        and everywhere if the training had no genders.
+      gender: str [N], 'male' or 'female', whichever is likelier; 'unsure' where its probability is
+        below `config.evaluate.unsure_below`; '' where the model does not say, and everywhere if the
+        training had no genders.
       female_probability: float32 [N]; NaN likewise.
       more: What else is predicted, float32 [N, ...] by name, each also an attribute: of an ensemble
         `age_std`, the standard deviation of its members' ages in years, and `gender_agreement`, the
         share of members whose own gender is the ensemble's; of a head that predicts distributions
-        of age `age_width`, their standard deviation in years, and `age_probabilities` [N, years].
+        of age `age_width`, their standard deviation in years, and `age_probabilities` [N, years];
+        where validation has told how far off ages are, `age_low` and `age_high`, the ends of the
+        interval of `config.evaluate.interval_level`, in years.
       image: int [N], the place among the images that were given, from 0.
       path: str [N], the image's file; '' for one that came as pixels.
       face: int [N], the number of the face in its image, from the left, from 0.

@@ -1,8 +1,6 @@
 """The weights with which members are combined: fitted on validation, kept in the workdir."""
 
 import hashlib
-import json
-import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,11 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from hybrid import devices, files
+from hybrid import devices
 from hybrid.data import input_pipeline, parts, split_names
-from hybrid.runs import predictions, trained, trained_on, workdir
+from hybrid.runs import fitted, predictions, trained, trained_on, workdir
 from hybrid.runs.trained import Trained
-from hybrid.scores import combination
+from hybrid.scores import combination, rows
 
 FILE = 'ensemble_weights.json'
 
@@ -32,7 +30,7 @@ def find(models: Sequence[Trained]) -> combination.Weights | None:
         return None
     members = [number for number in trained.member_numbers(models) if number is not None]
     folder = combined_folder([model.folder for model in models])
-    weights = load(folder, source(models, members))
+    weights = load(folder, fitted.source(models, members))
     if weights is None and (len(models) > 1 or models[0].learner.is_ensemble):
         raise ValueError(
             f"config.ensemble.weights='validation', but {folder / FILE} has none for this "
@@ -74,7 +72,7 @@ def find_or_fit(
     validation = models[0].config.data.validation_split
     if not validation:
         raise ValueError("config.ensemble.weights='validation' needs config.data.validation_split")
-    fitted_to = source(models, members)
+    fitted_to = fitted.source(models, members)
     together = 'datasets' in workdir.load_dataset(models[0].folder)
     on_it = split_names.same(split, validation)
     found = None if on_it else load(folder, fitted_to)
@@ -83,7 +81,7 @@ def find_or_fit(
         assert found is not None
         return found
     if together:
-        predicted, labels = _predict_validation(models, members)
+        predicted, labels = predict_validation(models, members)
     else:
         if not on_it:
             predicted = _predict(models, builder, validation, members)
@@ -108,35 +106,33 @@ def _predict(
     return predicted
 
 
-def _predict_validation(
+def predict_validation(
     models: Sequence[Trained], members: Sequence[int]
 ) -> tuple[dict[str, np.ndarray], parts.Columns]:
-    """Predicts the validation splits of all datasets of a run; labels come with them."""
+    """Predicts the validation splits of all datasets of a run; labels come with them.
+
+    Returns:
+      Those columns of `predict_members` that `rows.OF_MODELS` declares, of all splits one after the
+      other, without what is left out of them; and their ids and labels.
+
+    Raises:
+      ValueError: when other members predict these splits.
+    """
     split = models[0].config.data.validation_split
     found = trained_on.open_validation(models[0].config, models[0].folder)
     predicted = [_predict(models, part.builder, split, members) for part in found]
     kept = [part.kept(split) for part in found]
     joined = {
         name: np.concatenate([x[name][places] for x, places in zip(predicted, kept, strict=True)])
-        for name in ('predicted_age', 'female_probability')
+        for name in rows.OF_MODELS
+        if all(name in x for x in predicted)
     }
     return joined, parts.join_labels([part.kept_columns(split) for part in found])
 
 
-def source(models: Sequence[Trained], members: Sequence[int]) -> dict[str, Any]:
-    """Says which members of which checkpoints weights belong to.
-
-    The scores on validation are part of it: runs that have replaced these in their folders had
-    others.
-    """
-    scores = [dict(model.scores) for model in models]
-    return trained.sources(models) | {'members': list(members), 'scores': scores}
-
-
 def save(folder: pathlib.Path, source: dict[str, Any], weights: combination.Weights) -> None:
     """Writes ensemble_weights.json: the weights, and to which checkpoints they belong."""
-    folder.mkdir(parents=True, exist_ok=True)
-    files.write_json(folder / FILE, {'source': source, 'weights': to_lists(weights)})
+    fitted.write(folder / FILE, source, weights=to_lists(weights))
 
 
 def to_lists(weights: combination.Weights) -> dict[str, list[float]]:
@@ -151,29 +147,13 @@ def load(folder: pathlib.Path, source: dict[str, Any]) -> combination.Weights | 
       ValueError: when it is damaged.
     """
     path = folder / FILE
-    if not path.exists():
-        return None
-    record = workdir.read_json(path)
-    # What was written went through JSON, too.
-    if _by_names(record.get('source')) != _by_names(json.loads(json.dumps(source))):
+    if (record := fitted.read(path, source)) is None:
         return None
     try:
         values = record['weights']
         return combination.Weights(np.array(values['age']), np.array(values['gender']))
     except (KeyError, TypeError) as error:
         raise ValueError(f'{path} holds no weights ({error}); remove it and evaluate') from None
-
-
-def _by_names(source: Any) -> Any:
-    """Names workdirs as their folders are called, for which a path is one of many ways."""
-    try:
-        named = [
-            run | {'workdir': os.path.basename(os.path.realpath(run['workdir']))}
-            for run in source['workdirs']
-        ]
-    except (KeyError, TypeError):  # One workdir, or no record of ours.
-        return source
-    return source | {'workdirs': named}
 
 
 def combined_folder(folders: Sequence[pathlib.Path]) -> pathlib.Path:

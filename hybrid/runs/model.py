@@ -13,7 +13,7 @@ from hybrid.datasets.threads import map_in_threads
 from hybrid.photos.detection import Detector, FaceDetector, create_detector
 from hybrid.photos.faces import read_faces, read_faces_or_error
 from hybrid.photos.image_files import ImageLike, check_kind, file_name
-from hybrid.runs import member_weights, trained
+from hybrid.runs import calibration, member_weights, trained
 from hybrid.runs.face_rows import FACES_IN_A_PHOTOGRAPH, Predictions, predict_rows
 from hybrid.runs.predictor import Predictor
 from hybrid.runs.trained import Trained
@@ -133,7 +133,9 @@ class Model:
             if self._predictor is None:
                 if devices.process_count() > 1:
                     raise ValueError('prediction runs in one process, not in several together')
-                self._predictor = Predictor(self.models, member_weights.find(self.models))
+                weights = member_weights.find(self.models)
+                calibrated = calibration.find(self.models, weights)
+                self._predictor = Predictor(self.models, weights, calibrated)
             return self._predictor
 
     def _get_detector(self, detector: str | os.PathLike | Detector | None) -> Detector:

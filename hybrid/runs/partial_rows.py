@@ -21,7 +21,7 @@ from typing import Any, BinaryIO
 
 from hybrid import __version__, files
 from hybrid.photos.faces import format_row
-from hybrid.runs import trained, workdir
+from hybrid.runs import calibration, trained, workdir
 from hybrid.schema import flatten
 from hybrid.scores import combination
 
@@ -57,13 +57,17 @@ class Done:
 
 
 def identify(
-    models: Sequence[trained.Trained], weights: combination.Weights | None, detect: bool
+    models: Sequence[trained.Trained],
+    weights: combination.Weights | None,
+    calibrated: calibration.Calibration | None,
+    detect: bool,
 ) -> dict[str, Any]:
     """Names whatever decides what rows say, but for the files.
 
     Args:
       models: What predicts.
       weights: With which they are combined.
+      calibrated: What validation says of the predictions.
       detect: Whether photographs are searched for faces.
     """
     config = flatten(models[0].config.to_dict())
@@ -77,6 +81,7 @@ def identify(
         'program': __version__,
         'model': [trained.fingerprint(model) for model in models],
         'weights': weights and [weights.age.tolist(), weights.gender.tolist()],
+        'calibration': calibrated and calibrated.fingerprint,
         '--detect': detect,
         **{f'config.{name}': value for name, value in config.items()},
     }

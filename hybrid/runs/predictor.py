@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hybrid import devices
-from hybrid.runs import face_ranges, trained
+from hybrid.runs import calibration, face_ranges, trained
 from hybrid.scores import combination
 
 # On a CPU so many faces a device are about as fast as more, and take less memory.
@@ -35,20 +35,28 @@ class Predictor:
     Args:
       models: One, or several to be combined.
       weights: With which members are combined; None for equal ones.
+      calibrated: What validation says of the predictions; None leaves them as they are.
 
     Attributes:
       face_sizes: Side R in pixels at which each model wants a face.
       most: The largest number of faces that one call takes.
       known_faces: The ranges of the faces that the first model was trained on.
+      unsure_below: The probability below which the likelier gender is not named.
 
     Raises:
       ValueError: when the devices do not divide the batch size.
     """
 
     def __init__(
-        self, models: Sequence[trained.Trained], weights: combination.Weights | None = None
+        self,
+        models: Sequence[trained.Trained],
+        weights: combination.Weights | None = None,
+        calibrated: calibration.Calibration | None = None,
     ):
         self._models = models
+        self._calibrated = calibrated
+        self._settings = models[0].config.evaluate
+        self.unsure_below = self._settings.unsure_below
         self._sizes = batch_sizes(models[0].config.evaluate.batch_size)
         kept = np.array([number is not None for number in trained.member_numbers(models)])
         counts = [len(model.learner.members) for model in models]
@@ -93,7 +101,8 @@ class Predictor:
         Returns:
           The columns of `eval_step.create_predict_step` but for `index`: `predicted_age` [B] in
           years and `female_probability` [B], float32, and others; of several members those of
-          `combination.combine`. What the trainings had no labels of is left out.
+          `combination.combine`, and those of `Calibration.apply`. What the trainings had no labels
+          of is left out.
         """
         fitting = [size for size in self._sizes if size >= len(faces[0])]
         return self._predict(
@@ -119,7 +128,10 @@ class Predictor:
                     }
                 )
             self._compiled.add(size)
-        return self._combine(of_models)
+        columns = self._combine(of_models)
+        if self._calibrated:
+            columns |= self._calibrated.apply(columns, self._settings)
+        return columns
 
     def _combine(self, of_models: list[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
         """Combines columns, for each model [B, ...], or of an ensemble [B, ..., K]."""

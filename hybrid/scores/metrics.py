@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from hybrid.scores import outcomes
+from hybrid.scores import calibration, outcomes
 from hybrid.scores.bootstrap import percentile_interval, resampled_means
 from hybrid.scores.outcomes import GENDERS
 from hybrid.scores.rows import Rows
@@ -27,11 +27,15 @@ SUBGROUP_SCORES = (
     'age/num_examples',
     'age/mae',
     'age/bias',
+    'age/coverage',
+    'age/mean_interval_width',
     'age/interval_num_examples',
     'age/interval_error',
     'gender/num_examples',
     'gender/accuracy',
 )
+# Of bands of the predicted age, for which prediction intervals promise their coverage.
+COVERAGE_SCORES = ('age/num_examples', 'age/coverage', 'age/mean_interval_width')
 
 
 def age_group(age: np.ndarray, scheme: str) -> np.ndarray:
@@ -67,15 +71,26 @@ def _ratio(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
 
 
 def _age_scores(
-    low: np.ndarray, high: np.ndarray, predicted: np.ndarray, intervals: bool
+    low: np.ndarray,
+    high: np.ndarray,
+    predicted: np.ndarray,
+    between: tuple[np.ndarray, np.ndarray] | None,
+    intervals: bool,
 ) -> Scores:
-    """Scores of exact ages, of ranges, and of age groups, in which ranges of one group count."""
+    """Scores of exact ages, of ranges, and of age groups, in which ranges of one group count.
+
+    `between` are the ends of prediction intervals, if there are any.
+    """
     exact = low == high
     error = outcomes.age_error(predicted, low, high)
     absolute = np.abs(error)
     columns = {'mae': absolute[exact], 'mse': error[exact] ** 2, 'bias': error[exact]}
     for years in CUMULATIVE_SCORES:
         columns[f'cs{years}'] = absolute[exact] <= years
+    if between is not None:
+        below, above = between
+        columns['coverage'] = ((below <= low) & (low <= above))[exact]
+        columns['mean_interval_width'] = (above - below)[exact]
     groups = {}
     for scheme in AGE_GROUPS:
         group = common_age_group(low, high, scheme)
@@ -127,7 +142,9 @@ def _gender_ratios(confusion: np.ndarray) -> dict[str, np.ndarray]:
     return ratios
 
 
-def _gender_scores(gender: np.ndarray, predicted: np.ndarray, intervals: bool) -> Scores:
+def _gender_scores(
+    gender: np.ndarray, predicted: np.ndarray, probability: np.ndarray | None, intervals: bool
+) -> Scores:
     confusion = confusion_matrix(gender, predicted)
     scores: Scores = {'num_examples': len(gender)}
     scores |= {name: float(value) for name, value in _gender_ratios(confusion).items()}
@@ -139,6 +156,10 @@ def _gender_scores(gender: np.ndarray, predicted: np.ndarray, intervals: bool) -
         cells = np.repeat(np.eye(4), confusion.ravel(), axis=1)
         resamples = resampled_means(cells).T
         scores |= _intervals(_gender_ratios(resamples.reshape(-1, 2, 2)))
+        if probability is not None:
+            found = calibration.scores(probability, gender)
+            scores |= {name: value for name, (value, _) in found.items()}
+            scores |= _intervals({name: values for name, (_, values) in found.items()})
     return scores
 
 
@@ -171,15 +192,37 @@ def prediction_scores(rows: Rows, by: str = 'predicted', intervals: bool = False
         known_gender = (rows['gender'] >= 0) & (predicted_gender >= 0)
     # Neither predicts what the training split has no label of.
     known_age = ~np.isnan(low) & ~np.isnan(predicted_age)
-    ages = _age_scores(low[known_age], high[known_age], predicted_age[known_age], intervals)
+    between, probability = None, None
+    if by == 'predicted':
+        probability = rows['female_probability'][known_gender]
+        if 'age_low' in rows:
+            below, above = (rows[f'age_{end}'].astype(np.float64) for end in ('low', 'high'))
+            between = below[known_age], above[known_age]
+    ages = _age_scores(
+        low[known_age], high[known_age], predicted_age[known_age], between, intervals
+    )
     genders = _gender_scores(
-        rows['gender'][known_gender], predicted_gender[known_gender], intervals
+        rows['gender'][known_gender], predicted_gender[known_gender], probability, intervals
     )
     return {
         'num_examples': rows.num_examples,
         **_prefixed('age', ages),
         **_prefixed('gender', genders),
     }
+
+
+def sure_scores(rows: Rows, unsure_below: float) -> Scores:
+    """Of the examples whose likelier gender has at least this probability: share and accuracy.
+
+    Returns:
+      `gender/sure/num_examples`, `share` (of those of known gender) and `accuracy`.
+    """
+    probability = rows['female_probability']
+    known = outcomes.is_scored(probability, rows['gender'])
+    sure = known & (np.maximum(probability, 1 - probability) >= unsure_below)
+    right = outcomes.is_right(probability, rows['gender'])
+    scores: Scores = {'num_examples': int(sure.sum()), 'accuracy': outcomes.mean(right[sure])}
+    return _prefixed('gender/sure', scores | {'share': outcomes.mean(sure[known])})
 
 
 def _scores_and_constant(rows: Rows) -> Scores:
@@ -213,7 +256,10 @@ def compute_metrics(rows: Rows) -> Scores:
     Intervals, `<metric>_ci95_low` and `_high`, are 95 % percentile bootstrap over the examples of
     known label. Where ages are ranges, there are `age/interval_error`, the distance to the range in
     years, and `age/interval_accuracy`, the share inside; a range counts in `age/group_accuracy_...`
-    if it lies in one group, and in none of the other scores of age. `constant/...` is the constant
+    if it lies in one group, and in none of the other scores of age. Where there are prediction
+    intervals, `age/coverage` is the share of exact ages inside, and `by_predicted_age/...` has it
+    by band of the predicted age. `gender/brier`, `nll` and `ece` are those of
+    `calibration.scores`. `constant/...` is the constant
     predictor, `by_gender/female/...`, `by_age/0-12/...` (the groups of `five_bin`) and
     `by_<column>/<value>/...` are subgroups, and `without_leaks/...`, present where an example has
     `leak`, is all but the subgroups on the other examples. The order of the rows has no effect.
@@ -228,6 +274,12 @@ def compute_metrics(rows: Rows) -> Scores:
             subset = prediction_scores(rows.take(labels == value))
             subset = {name: subset[name] for name in SUBGROUP_SCORES if name in subset}
             scores |= _prefixed(f'by_{column}/{value}', subset)
+    if 'age_low' in rows:
+        band = age_group(rows['predicted_age'], 'fairface9')
+        for k, name in enumerate(age_group_names('fairface9')):
+            subset = prediction_scores(rows.take(band == k))
+            subset = {name: subset[name] for name in COVERAGE_SCORES}
+            scores |= _prefixed(f'by_predicted_age/{name}', subset)
     clean = rows.without_leaks()
     if clean.num_examples < rows.num_examples:
         scores |= _prefixed('without_leaks', _scores_and_constant(clean))

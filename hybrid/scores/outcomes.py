@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 GENDERS = ('male', 'female')
+UNSURE = 'unsure'
 # A probability that is not above this, and so 0.5 itself, names the other gender.
 _FEMALE_ABOVE = 0.5
 
@@ -13,6 +14,13 @@ _FEMALE_ABOVE = 0.5
 def is_female(probability: Any) -> Any:
     """Whether a female probability, or each of an array of NumPy or JAX, names that gender."""
     return probability > _FEMALE_ABOVE
+
+
+def gender_name(probability: float, unsure_below: float = 0.5) -> str:
+    """The likelier gender, or 'unsure' if its probability is below a threshold."""
+    if max(probability, 1 - probability) < unsure_below:
+        return UNSURE
+    return GENDERS[int(is_female(probability))]
 
 
 def is_scored(probability: np.ndarray, gender: np.ndarray) -> np.ndarray:

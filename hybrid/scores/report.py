@@ -4,10 +4,18 @@ import json
 import math
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from hybrid import files
-from hybrid.scores import ensemble_metrics, ensemble_plots, metrics, plots, subgroups
+from hybrid.scores import (
+    calibration_plots,
+    ensemble_metrics,
+    ensemble_plots,
+    metrics,
+    plots,
+    subgroups,
+)
 from hybrid.scores.outcomes import GENDERS
 from hybrid.scores.rows import Rows, write_predictions
 
@@ -29,9 +37,13 @@ TABLE = {
         ),
     ),
 }
+# Where ages have prediction intervals, and of probabilities, which the constant predictor has not.
+COVERAGE_TABLE = ('coverage', 'mean_interval_width')
+NUM_WORST = 5  # So many combinations of subgroups the table names.
+PROBABILITY_TABLE = ('brier', 'nll', 'ece')
 # Where ages are ranges.
 INTERVAL_TABLE = ('interval_error', 'interval_accuracy')
-IN_YEARS = ('mae', 'rmse', 'bias', 'interval_error')
+IN_YEARS = ('mae', 'rmse', 'bias', 'interval_error', 'mean_interval_width')
 
 
 def write_report(
@@ -39,6 +51,7 @@ def write_report(
     folder: str | os.PathLike,
     title: str,
     best_member: int | None = None,
+    unsure_below: float = 0.5,
 ) -> metrics.Scores:
     """Writes predictions.csv, metrics.json, subgroups.csv and the pictures of an evaluated split.
 
@@ -49,11 +62,15 @@ def write_report(
       folder: where to write, `<workdir>/evaluation/<split>`; it is made if it does not exist.
       title: above the pictures, for instance 'utkface test, best checkpoint'.
       best_member: number of the member of an ensemble that was best on validation.
+      unsure_below: probability of the likelier gender below which it is not named; what is named
+        is also scored apart, unless that is everything.
 
     Returns:
       The metrics, those of `metrics.compute_metrics` and of `ensemble_metrics.compute_metrics`.
     """
     scores = metrics.compute_metrics(rows) | ensemble_metrics.compute_metrics(rows, best_member)
+    if unsure_below > 0.5:
+        scores |= metrics.sure_scores(rows, unsure_below)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / 'metrics.json').unlink(missing_ok=True)
@@ -61,6 +78,7 @@ def write_report(
     plots.plot_age_scatter(rows, folder / 'age_scatter.png', title)
     plots.plot_age_error_by_band(rows, folder / 'age_error_by_band.png', title)
     plots.plot_confusion_matrix(rows, folder / 'confusion_matrix.png', title)
+    calibration_plots.plot(rows, folder / 'calibration.png', title)
     cells = subgroups.cross_table(rows)
     files.replace(folder / 'subgroups.csv', subgroups.to_csv(cells))
     if cells:
@@ -78,21 +96,28 @@ def to_json(scores: metrics.Scores) -> str:
     return json.dumps(values, indent=2, sort_keys=True, allow_nan=False) + '\n'
 
 
-def format_table(scores: metrics.Scores, title: str = '') -> str:
+def format_table(
+    scores: metrics.Scores, title: str = '', cells: Sequence[subgroups.Cell] = ()
+) -> str:
     """The metrics as a table for the console, at most 100 columns wide.
 
     Args:
       scores: from `write_report`, or `metrics.compute_metrics` alone.
       title: the first line, if any.
+      cells: from `subgroups.cross_table`, of which the worst are named.
     """
     total = scores['num_examples']
     lines = [f'{title}: {total:,} examples' if title else f'{total:,} examples']
     leaks = 'without_leaks/num_examples' in scores
     ranges = 'age/interval_num_examples' in scores
-    sections = [(kind, f'{kind}/num_examples', kind, names) for kind, names in TABLE.items()]
+    table = {
+        'age': (*TABLE['age'], *(COVERAGE_TABLE if 'age/coverage' in scores else ())),
+        'gender': (*TABLE['gender'], *(PROBABILITY_TABLE if 'gender/brier' in scores else ())),
+    }
+    sections = [(kind, f'{kind}/num_examples', kind, names) for kind, names in table.items()]
     if ranges:
-        exact = tuple(name for name in TABLE['age'] if not name.startswith('group_accuracy'))
-        groups = tuple(name for name in TABLE['age'] if name not in exact)
+        exact = tuple(name for name in table['age'] if not name.startswith('group_accuracy'))
+        groups = tuple(name for name in table['age'] if name not in exact)
         sections[:1] = [
             ('exact age', 'age/num_examples', 'age', exact),
             ('age ranges', 'age/interval_num_examples', 'age', (*INTERVAL_TABLE, *groups)),
@@ -116,6 +141,9 @@ def format_table(scores: metrics.Scores, title: str = '') -> str:
                 value = scores.get(f'without_leaks/{other}{key}', math.nan)
                 line += f'{_value(name, value):>{width}}'
             lines.append(line)
+    if 'gender/sure/share' in scores:
+        share, accuracy = (_value(n, scores[f'gender/sure/{n}']) for n in ('share', 'accuracy'))
+        lines.append(f'\nsure of the gender of {share}, of which it is right for {accuracy}')
     if leaks:
         lines.append(f'\nwithout leaks: {scores["without_leaks/num_examples"]:,} examples')
 
@@ -143,6 +171,7 @@ def format_table(scores: metrics.Scores, title: str = '') -> str:
                 value = scores.get(f'{group}/age/interval_error', math.nan)
                 line += f'{_value("interval_error", value):>18}'
             lines.append(line)
+    lines += _worst_lines(cells)
     lines += _ensemble_lines(scores)
     lines.append(
         '\nmae, rmse and bias in years; constant: median age and majority gender of training'
@@ -153,6 +182,31 @@ def format_table(scores: metrics.Scores, title: str = '') -> str:
             'counts in a\ngroup if it lies in one'
         )
     return '\n'.join(lines)
+
+
+def _worst_lines(cells: Sequence[subgroups.Cell]) -> list[str]:
+    """The combinations of subgroups with the largest errors of age, the worst first."""
+    large = [
+        cell
+        for cell in cells
+        if cell['age/num_examples'] >= subgroups.SMALLEST and not math.isnan(cell['age/mae'])
+    ]
+    if len(large) < 2:
+        return []
+    coverage = 'age/coverage' in large[0]
+    head = f'{"examples":>10}{"age/mae":>12}{"age/bias":>12}{"gender/accuracy":>18}'
+    lines = [f'\n{"worst for age":<34}{head}' + (f'{"age/coverage":>14}' if coverage else '')]
+    for cell in sorted(large, key=lambda cell: -cell['age/mae'])[:NUM_WORST]:
+        kinds = [name for name in cell if not name.startswith(('num_', 'age/', 'gender/'))]
+        name = ', '.join(cell[kind] for kind in kinds if cell[kind] != subgroups.ALL) or 'all'
+        line = (
+            f'  {name:<32}{cell["age/num_examples"]:>10,}{_value("mae", cell["age/mae"]):>12}'
+            f'{_value("bias", cell["age/bias"]):>12}'
+            f'{_value("accuracy", cell["gender/accuracy"]):>18}'
+        )
+        line += f'{_value("coverage", cell["age/coverage"]):>14}' if coverage else ''
+        lines.append(line)
+    return lines
 
 
 def _ensemble_lines(scores: metrics.Scores) -> list[str]:
@@ -209,10 +263,12 @@ def _ensemble_lines(scores: metrics.Scores) -> list[str]:
 
 
 def _number(name: str, value: float) -> str:
+    if name in PROBABILITY_TABLE:
+        return f'{value:.4f}'
     return f'{value:.2f}' if name in IN_YEARS else f'{100 * value:.1f}'
 
 
 def _value(name: str, value: float) -> str:
     if math.isnan(value):
         return '-'
-    return _number(name, value) + ('' if name in IN_YEARS else ' %')
+    return _number(name, value) + ('' if name in (*IN_YEARS, *PROBABILITY_TABLE) else ' %')

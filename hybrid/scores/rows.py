@@ -61,19 +61,23 @@ COLUMNS = {
     'constant_gender': Column(Kind.CONSTANT, np.int64, required=True),
     # The standard deviation of a predicted distribution of ages, in years.
     'age_width': Column(Kind.PREDICTION, np.float32),
+    # The ends of the prediction interval, in years; see `intervals`.
+    'age_low': Column(Kind.PREDICTION, np.float32),
+    'age_high': Column(Kind.PREDICTION, np.float32),
     # The standard deviation between members in years, and the share of members whose own gender is
     # the ensemble's.
     'age_std': Column(Kind.PREDICTION, np.float32),
     'gender_agreement': Column(Kind.PREDICTION, np.float32),
     'leak': Column(Kind.LEAK, bool),
 }
-# What only several members have together.
+# What only several members have together, and what is made of their prediction.
 OF_ENSEMBLES = ('age_std', 'gender_agreement')
+INTERVAL = ('age_low', 'age_high')
 # What a model predicts, and each member of an ensemble, too.
 OF_MODELS = tuple(
     name
     for name, column in COLUMNS.items()
-    if column.kind is Kind.PREDICTION and name not in OF_ENSEMBLES
+    if column.kind is Kind.PREDICTION and name not in (*OF_ENSEMBLES, *INTERVAL)
 )
 _REQUIRED = tuple(name for name, column in COLUMNS.items() if column.required)
 _MEMBER = re.compile(r'member_(\d+)_(\w+)')
@@ -154,6 +158,10 @@ class Rows(Mapping[str, np.ndarray]):
             if (own := member_column(number, name)) in self.columns:
                 columns[name] = self.columns[own]
         return self._with(columns)
+
+    def replace(self, columns: Mapping[str, Any]) -> 'Rows':
+        """The same examples with columns replaced or added, checked as `create` checks them."""
+        return create({**self.columns, **columns}, self.subgroups)
 
     def _with(self, columns: dict[str, np.ndarray]) -> 'Rows':
         return dataclasses.replace(self, columns=columns)

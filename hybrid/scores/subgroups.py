@@ -29,6 +29,8 @@ SCORES = (
 )
 # Where ages are ranges.
 INTERVAL_SCORES = ('age/interval_num_examples', 'age/interval_error')
+# Where there are prediction intervals, of exact ages.
+COVERAGE_SCORES = ('age/coverage', 'age/mean_interval_width')
 Cell = dict[str, Any]
 
 
@@ -52,7 +54,8 @@ def cross_table(rows: Rows) -> list[Cell]:
     Returns:
       One dict a cell: the value of each kind of subgroup (`age`, a band of `five_bin`; `gender`;
       others by their column), and `SCORES`, in years and shares between 0 and 1; where ages are
-      ranges, `INTERVAL_SCORES` too, as `metrics.compute_metrics` defines them. The interval of
+      ranges, `INTERVAL_SCORES` too, and where there are prediction intervals, `COVERAGE_SCORES`,
+      as `metrics.compute_metrics` defines them. The interval of
       the MAE is by bootstrap, NaN for fewer than `SMALLEST` examples, that of accuracy is Wilson's.
       An example of which a subgroup is unknown counts in that one's margin only.
     """
@@ -62,6 +65,9 @@ def cross_table(rows: Rows) -> list[Cell]:
     low, high = outcomes.age_bounds(rows)
     ranged = low < high
     distance = outcomes.absolute_age_error(rows['predicted_age'], low, high)
+    if 'age_low' in rows:
+        covered = (rows['age_low'] <= rows['age']) & (rows['age'] <= rows['age_high'])
+        width = rows['age_high'] - rows['age_low']
     of_gender = rows['female_probability'], rows['gender']
     right, scored = outcomes.is_right(*of_gender), outcomes.is_scored(*of_gender)
     choices = [[*values, ALL] for values, _ in labels.values()]
@@ -77,6 +83,12 @@ def cross_table(rows: Rows) -> list[Cell]:
                 own = distance[inside & ranged]
                 values = (len(own), outcomes.mean(own))
                 scores |= dict(zip(INTERVAL_SCORES, values, strict=True))
+            if 'age_low' in rows:
+                known = inside & ~np.isnan(error)
+                scores |= {
+                    'age/coverage': outcomes.mean(covered[known]),
+                    'age/mean_interval_width': outcomes.mean(width[known]),
+                }
             cells.append(dict(zip(labels, combination, strict=True)) | scores)
     return cells
 
@@ -119,7 +131,7 @@ def plot(cells: Sequence[Cell], path: str | os.PathLike, title: str = '') -> Non
       path: the PNG file, which is replaced as a whole.
       title: the first line above the picture.
     """
-    kinds = [name for name in cells[0] if name not in (*SCORES, *INTERVAL_SCORES)]
+    kinds = [name for name in cells[0] if name not in (*SCORES, *INTERVAL_SCORES, *COVERAGE_SCORES)]
     others = kinds[2:]
     bands = list(dict.fromkeys(cell['age'] for cell in cells))
     shown = [cell for cell in cells if all(cell[name] == ALL for name in others[1:])]

@@ -281,7 +281,9 @@ def test_what_decides_the_rows_is_told_apart(config, run, tmp_path):
     def identity(changes, model=model, detect=True):
         changed = config.copy_and_resolve_references()
         changed.update_from_flattened_dict({'detect.model': str(tmp_path / 'one')} | changes)
-        return partial_rows.identify([dataclasses.replace(model, config=changed)], None, detect)
+        return partial_rows.identify(
+            [dataclasses.replace(model, config=changed)], None, None, detect
+        )
 
     first = identity({})
     fast = {'evaluate.batch_size': 8, 'data.num_threads': 3, 'data.data_dir': 'elsewhere'}

@@ -13,6 +13,7 @@ class Fake(Predictor):
     def __init__(self, function):
         self.most, self.function, self.face_sizes = 4, function, [2, 3]
         self.known_faces = {}
+        self.unsure_below = 0.5
 
     def __call__(self, faces):
         return self.function(faces)
@@ -75,6 +76,15 @@ def test_going_on_after_any_row_puts_every_face_in_its_place(share):
     for k, (_, place) in enumerate(rows):
         rest = list(face_rows.predict_placed_rows(found(k + 1), Fake(predictor), place))
         assert rest == rows[k + 1 :]
+
+
+def test_a_gender_that_is_not_likely_enough_is_not_named():
+    probability = np.array([0.3, 0.7, 0.71], np.float32)
+    predictor = Fake(lambda images: {'female_probability': probability})
+    predictor.unsure_below = 0.705
+    faces = [({'path': str(k)} | SIZE, (np.zeros((2, 2, 3), np.uint8),)) for k in range(3)]
+    genders = [row['gender'] for row in face_rows.predict_rows(faces, predictor)]
+    assert genders == ['unsure', 'unsure', 'female']
 
 
 def test_a_prediction_that_is_not_finite_is_an_error():

@@ -9,7 +9,7 @@ import pytest
 from hybrid import datasets
 from hybrid.data import input_pipeline, several
 from hybrid.modes import evaluate
-from hybrid.runs import leaks, member_weights, trained, workdir
+from hybrid.runs import fitted, leaks, member_weights, trained, workdir
 from hybrid.scores import combination
 from tests.modes.evaluate_test import fixed
 
@@ -105,7 +105,7 @@ def test_several_workdirs_are_combined_on_another_dataset_with_the_weights_of_th
     # Not fitted anew, on the other dataset's validation split.
     with pytest.raises(ValueError, match=r'ensemble_weights\.json has none for this checkpoint'):
         evaluate.evaluate(configs, [folder, second], 'test', 'best')
-    source = member_weights.source(models, [0, 1])
+    source = fitted.source(models, [0, 1])
     weights = combination.Weights(np.array([0.25, 0.75]), np.array([0.5, 0.5]))
     member_weights.save(tmp_path / 'run+second', source, weights)
     scores = evaluate.evaluate(configs, [folder, second], 'test', 'best')

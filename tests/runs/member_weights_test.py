@@ -4,7 +4,7 @@ import pathlib
 import numpy as np
 import pytest
 
-from hybrid.runs import member_weights
+from hybrid.runs import fitted, member_weights
 from hybrid.runs.member_weights import combined_folder
 from hybrid.scores import combination
 from tests.modes.evaluate_test import fixed
@@ -21,7 +21,7 @@ def test_weights_of_runs_that_others_have_replaced_are_not_taken(
         for folder, score in zip(folders, (1.0, 2.0), strict=True)
     ]
     weights = combination.Weights(np.array([0.25, 0.75]), np.array([1.0, 0.0]))
-    source = member_weights.source(models, [0, 1])
+    source = fitted.source(models, [0, 1])
     member_weights.save(combined_folder(folders), source, weights)
     found = member_weights.find(models)
     assert found is not None

@@ -12,6 +12,7 @@ FILES = {
     'age_scatter.png',
     'age_error_by_band.png',
     'confusion_matrix.png',
+    'calibration.png',
     'subgroups.csv',
     'subgroups.png',
 }

@@ -1,0 +1,107 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from hybrid.runs import calibration, workdir
+from hybrid.runs.calibration import Calibration
+from hybrid.scores import intervals
+from hybrid.scores.intervals import Intervals
+from hybrid.scores.rows import create
+from tests.modes.evaluate_test import fixed
+
+
+@pytest.fixture
+def model(tiny_config, tmp_path):
+    workdir.save_dataset(tmp_path, {'name': 'faces'})
+    return dataclasses.replace(fixed(tiny_config, tmp_path), scores={0: 1.5})
+
+
+def predicted(count=400, **columns):
+    rng = np.random.default_rng(0)
+    return create(
+        {
+            'id': np.arange(count),
+            'age': rng.uniform(0, 90, count),
+            'gender': rng.integers(0, 2, count),
+            'predicted_age': rng.uniform(0, 90, count),
+            'female_probability': rng.uniform(0, 1, count),
+            'constant_age': np.full(count, 30),
+            'constant_gender': np.zeros(count, int),
+        }
+        | columns
+    )
+
+
+def find_or_fit(model, rows, split, other=False):
+    return calibration.find_or_fit([model], rows, split, other, [], None, model.folder)
+
+
+def test_it_is_fitted_on_the_own_validation_split_alone_and_then_found(model):
+    rows = predicted()
+    assert find_or_fit(model, rows, 'test') is None
+    assert find_or_fit(model, rows, 'validation', other=True) is None
+    fitted = find_or_fit(model, rows, 'validation')
+    found = find_or_fit(model, predicted(10), 'test')
+    assert found.fingerprint == fitted.fingerprint == calibration.fit(rows).fingerprint
+    again = calibration.find([model], None)
+    assert again is not None
+    assert again.fingerprint == fitted.fingerprint
+    # Another checkpoint, other views, or a run that has replaced this one had other errors.
+    views = model.config.copy_and_resolve_references()
+    views.evaluate.flip_average = not views.evaluate.flip_average
+    for changes in ({'step': 4}, {'scores': {0: 1.0}}, {'config': views}):
+        assert calibration.find([dataclasses.replace(model, **changes)], None) is None
+
+
+def test_what_the_training_has_seen_does_not_count(model):
+    leak = np.arange(400) < 290
+    found = find_or_fit(model, predicted(leak=leak), 'validation')
+    assert sum(map(len, found.absolute.errors)) == 110
+    assert find_or_fit(model, predicted(leak=leak | True), 'validation').absolute is None
+
+
+def test_a_prediction_gets_its_interval_and_its_temperature(model):
+    settings = model.config.evaluate
+    absolute = Intervals((), (np.full(100, 5, np.float32),))
+    scaled = Intervals((), (np.full(100, 2, np.float32),), scaled=True)
+    columns = {'predicted_age': np.array([40.0]), 'female_probability': np.array([0.8])}
+    found = Calibration(2.0, absolute).apply(columns, settings)
+    assert (found['age_low'], found['age_high']) == (35, 45)
+    assert found['female_probability'] == pytest.approx(2 / 3)
+    columns['age_width'] = np.array([3.0])
+    both = Calibration(2.0, absolute, scaled)
+    assert both.apply(columns, settings)['age_high'] == 46
+    settings.interval_errors = 'absolute'
+    assert both.apply(columns, settings)['age_high'] == 45
+    settings.interval_errors = 'scaled'
+    with pytest.raises(ValueError, match='predicts a distribution of age'):
+        Calibration(2.0, absolute).apply(columns, settings)
+    settings.interval_level, settings.calibrate_gender = 0.0, False
+    assert both.apply(columns, settings) == {}
+    # A model of gender alone.
+    settings.interval_level = 0.9
+    assert Calibration(2.0).apply({'female_probability': np.array([0.5])}, settings) == {}
+
+
+def test_what_is_missing_is_said(model):
+    (line,) = calibration.why_no_intervals([model], None)
+    assert line.endswith('--mode=evaluate --split=validation with the same flags fits them')
+    (line,) = calibration.why_no_intervals([model], Calibration())
+    assert line == 'ages have no intervals: validation has fewer than 100 exact ages'
+    rows = predicted()
+    whole = Calibration(1.0, intervals.fit(rows['age'], rows['predicted_age']))
+    assert calibration.why_no_intervals([model], whole) == []
+    model.config.data.validation_split = ''
+    (line,) = calibration.why_no_intervals([model], None)
+    assert 'no validation split' in line
+    model.config.evaluate.interval_level = 0.0
+    assert calibration.why_no_intervals([model], None) == []
+
+
+def test_a_damaged_file_is_named(model):
+    find_or_fit(model, predicted(), 'validation')
+    path = model.folder / calibration.FILE
+    path.write_text(path.read_text().replace('"edges"', '"ages"'))
+    with pytest.raises(ValueError, match=r'calibration\.json holds no calibration'):
+        calibration.find([model], None)
