@@ -79,6 +79,18 @@ def test_default_config_is_what_the_quickstart_expects(tmp_path):
     assert config.unknown_fraction == 0
 
 
+def test_noise_of_ages_has_its_deviation_and_leaves_faces_as_they_are():
+    config = SyntheticFacesConfig(name='a', image_size=16)
+    noisy = SyntheticFacesConfig(name='b', image_size=16, age_noise=5.0)
+    pairs = [[make_example(one, 'test', k) for one in (config, noisy)] for k in range(300)]
+    assert all(one['image'].getvalue() == other['image'].getvalue() for one, other in pairs)
+    ages = np.array([[one['age'], other['age']] for one, other in pairs])
+    errors = (ages[:, 1] - ages[:, 0])[ages[:, 0] > 15]
+    assert errors.std() == pytest.approx(5, rel=0.1)
+    assert abs(errors.mean()) < 0.75
+    assert ages.min() == 0
+
+
 def test_examples_depend_on_seed_split_and_index_only():
     config = SyntheticFacesConfig(name='a', image_size=32)
     smaller = SyntheticFacesConfig(name='b', image_size=32, num_train=7, unknown_fraction=1.0)
@@ -113,7 +125,13 @@ def test_first_labels_are_pinned():
 
 @pytest.mark.parametrize(
     'parameters',
-    [{'image_size': 8}, {'num_test': 0}, {'seed': -1}, {'unknown_fraction': 1.5}],
+    [
+        {'image_size': 8},
+        {'num_test': 0},
+        {'seed': -1},
+        {'unknown_fraction': 1.5},
+        {'age_noise': -2},
+    ],
 )
 def test_impossible_parameters_are_named(parameters):
     ((name, value),) = parameters.items()

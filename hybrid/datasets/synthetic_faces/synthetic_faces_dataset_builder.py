@@ -26,6 +26,8 @@ class SyntheticFacesConfig(tfds.core.BuilderConfig):
       num_test: examples in the split `test`.
       seed: another seed gives other faces.
       unknown_fraction: share of ages, and independently of genders, that are left unknown.
+      age_noise: standard deviation in years of a normal error of the labels of age, which are at
+        least 0 all the same; the faces are those of the same seed without it.
     """
 
     image_size: int = 96
@@ -34,9 +36,11 @@ class SyntheticFacesConfig(tfds.core.BuilderConfig):
     num_test: int = 1_000
     seed: int = 0
     unknown_fraction: float = 0.0
+    age_noise: float = 0.0
 
     def __post_init__(self) -> None:
-        lowest = {'image_size': 16, 'num_train': 1, 'num_validation': 1, 'num_test': 1, 'seed': 0}
+        lowest = {'image_size': 16, 'num_train': 1, 'num_validation': 1, 'num_test': 1}
+        lowest |= {'seed': 0, 'age_noise': 0}
         for name, low in lowest.items():
             value = getattr(self, name)
             if value < low:
@@ -51,7 +55,7 @@ def make_example(config: SyntheticFacesConfig, split: str, index: int) -> dict[s
     """Draws one example, which depends on (seed, split, index) and on no other example.
 
     Args:
-      config: `image_size`, `seed` and `unknown_fraction` are read.
+      config: `image_size`, `seed`, `unknown_fraction` and `age_noise` are read.
       split: `train`, `validation` or `test`.
       index: place in the split.
 
@@ -69,6 +73,9 @@ def make_example(config: SyntheticFacesConfig, split: str, index: int) -> dict[s
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
     _, jpeg = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, nuisances.jpeg_quality])
     name = f'{split}_{index:06d}'
+    if config.age_noise:  # From draws of its own, so that faces stay as they are.
+        error = np.random.default_rng([config.seed, _SPLIT_NUMBERS[split], index, 1]).normal()
+        age = max(age + config.age_noise * error, 0.0)
     return {
         'image': io.BytesIO(jpeg.tobytes()),
         'age': np.float32(np.nan if age_unknown else age),
