@@ -16,6 +16,9 @@ MODEL_FILE = 'face_detection_yunet_2023mar.onnx'
 _SMALL_SIZE = 320
 # YuNet finds half of the faces that are so many pixels wide, and nearly all that have twice that.
 _MIN_WIDTH = 24
+# Smaller pictures are enlarged to this side first: of WIKI's at 64 x 64 pixels, 632 of which were
+# tried, it then finds a face in 99.7 % instead of 97.2 %.
+_MIN_SIDE = 128
 # What may be a face that is not upright, and is searched again at other angles.
 _CANDIDATE = 0.4
 # In pixels: what is smaller, and not found as an upright face at once, is hardly ever one.
@@ -124,7 +127,8 @@ class FaceDetector:
 
     def _whole(self, image: np.ndarray) -> float:
         """The scale at which a whole photograph is searched."""
-        return min(self._max_size / max(image.shape[:2]), 1)
+        longest = max(image.shape[:2])
+        return min(self._max_size / longest, max(_MIN_SIDE / longest, 1))
 
     def _straighten(self, image: np.ndarray, faces: list[Face], turn: int) -> list[Face]:
         """Brings the faces upright that a search at a turn found, and leaves out what is none."""
