@@ -6,20 +6,21 @@
     faces = model.predict(['anna.jpg', 'ben.png'])
     print(faces.age, faces.gender, faces.female_probability)
 
-`hybrid.train`, `hybrid.evaluate` and `hybrid.get_config` do from Python what `--mode=train` and
-`--mode=evaluate` do. `hybrid/api.py` has their documentation. JAX is imported with the first call.
+`hybrid.train`, `hybrid.evaluate`, `hybrid.score` and `hybrid.get_config` do from Python what
+`--mode=train`, `--mode=evaluate` and `--mode=score` do. `hybrid/api.py` has their documentation.
+JAX is imported with the first call.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from hybrid.api import evaluate, get_config, load, train
+    from hybrid.api import evaluate, get_config, load, score, train
     from hybrid.runs.face_rows import Predictions
     from hybrid.runs.model import Model
 
 __version__ = '0.1.0'
-__all__ = ['Model', 'Predictions', 'evaluate', 'get_config', 'load', 'train']
+__all__ = ['Model', 'Predictions', 'evaluate', 'get_config', 'load', 'score', 'train']
 
 
 def __getattr__(name: str) -> Any:

@@ -1,4 +1,4 @@
-"""The door for Python: `hybrid.load`, `train`, `evaluate` and `get_config`.
+"""The door for Python: `hybrid.load`, `train`, `evaluate`, `score` and `get_config`.
 
 What is loaded here behaves like a library: it defines no flags, configures no logging, takes no
 signals, prints nothing, and raises what goes wrong. A training and an evaluation print as they do
@@ -199,6 +199,25 @@ def evaluate(
     configs, workdirs = [one.config for one in models], [one.folder for one in models]
     opened = mode.open_datasets(configs, workdirs, str(split))
     return mode.evaluate_datasets(models, opened, str(split), folder, conditions)
+
+
+def score(predictions: PathLike, *, output: PathLike) -> dict[str, Any]:
+    """Scores a table of predictions and labels, as `--mode=score` does, and writes the same files.
+
+    Args:
+      predictions: The predictions.csv of an evaluation, or a CSV of another program with the
+        columns `id`, `age`, `gender`, `predicted_age` and `female_probability`.
+      output: The folder for the results.
+
+    Returns:
+      The metrics by name, as `evaluate`.
+
+    Raises:
+      ValueError, OSError: when the file cannot be read, or is no such table.
+    """
+    from hybrid.modes import score as mode
+
+    return mode.score(predictions, output)
 
 
 def get_config(name: PathLike = 'quickstart') -> ml_collections.ConfigDict:

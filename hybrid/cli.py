@@ -36,6 +36,11 @@ def run(changes: list[str]) -> None:
 
         crop.crop(config, FLAGS.input, FLAGS.output)
         return
+    if FLAGS.mode == 'score':  # Neither does this.
+        from hybrid.modes import score
+
+        score.score(FLAGS.input, FLAGS.output)
+        return
 
     from hybrid.ops import kernels
     from hybrid.runs import workdir

@@ -9,6 +9,10 @@ Train and evaluate on drawn faces, prepare UTKFace, train on it, evaluate again,
   python launch.py --mode=evaluate --workdir=W --split=test --conditions
   python launch.py --mode=predict --workdir=W --input=PHOTOS --detect --output=faces.csv
 
+Score the predictions of an evaluation, or of another program, anew:
+
+  python launch.py --mode=score --input=W/evaluation/test/predictions.csv --output=scores
+
 Cut the faces out of photographs, to be labelled and trained on:
 
   python launch.py --mode=crop --input=PHOTOS --output=FACES
@@ -63,9 +67,10 @@ flags.DEFINE_string(
 flags.DEFINE_enum(
     'mode',
     'train',
-    ['prepare', 'train', 'evaluate', 'predict', 'crop', 'audit', 'unstack', 'stack'],
+    ['prepare', 'train', 'evaluate', 'score', 'predict', 'crop', 'audit', 'unstack', 'stack'],
     'prepare: make the dataset ready. train: train or continue, then evaluate. '
     "evaluate: evaluate a workdir's checkpoint on --split. "
+    'score: the scores and pictures of an evaluation, from its predictions.csv, --input. '
     'predict: age and gender for the image and video files of --input. '
     'crop: the faces of the photographs of --input, aligned, and a table of them to --output. '
     "audit: what the dataset's splits share, and how their labels are spread. "
@@ -80,14 +85,17 @@ flags.DEFINE_bool(
 )
 flags.DEFINE_enum('checkpoint', 'best', ['best', 'last'], 'evaluate, predict: which checkpoint.')
 flags.DEFINE_string(
-    'input', '', 'predict, crop: an image or video file, or a folder that is searched for them.'
+    'input',
+    '',
+    'predict, crop: an image or video file, or a folder that is searched for them. score: a table '
+    'of predictions and labels.',
 )
 flags.DEFINE_string(
     'output',
     '',
     'predict: the .csv or .jsonl file to write. evaluate: folder for the results, by default the '
-    'workdir. audit: folder for the report, by default in runs/audit. crop, unstack, stack: the '
-    'folder to make.',
+    'workdir. audit: folder for the report, by default in runs/audit. score, crop, unstack, '
+    'stack: the folder to make.',
 )
 flags.DEFINE_bool(
     'detect', False, 'predict: find the faces of photographs and videos; else crops are meant.'
@@ -150,7 +158,7 @@ def load_configs(changes: list[str]) -> tuple[list[ConfigDict], list[pathlib.Pat
     changed = _apply(config, changes)
     configs = [config]
     folders = [pathlib.Path(name).expanduser() for name in FLAGS.workdir.split(',')]
-    if FLAGS.mode not in ('prepare', 'train', 'audit', 'crop'):
+    if FLAGS.mode not in ('prepare', 'train', 'audit', 'crop', 'score'):
         if not FLAGS.workdir:
             raise ValueError(f'--mode={FLAGS.mode} needs --workdir, the folder of a training')
         if not all(FLAGS.workdir.split(',')):

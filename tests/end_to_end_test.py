@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 
-from hybrid.scores import metrics, report
+from hybrid.scores import report
 from hybrid.scores.rows import read_predictions
 from tests.launching import ROOT, launch, tiny_flags
 from tools import reproduce
@@ -49,7 +49,7 @@ def test_train_continue_evaluate(tiny_data_dir, tmp_path, fake_tensorflow):
 
     scores = json.loads((workdir / 'evaluation/test/metrics.json').read_text())
     rows = read_predictions(workdir / 'evaluation/test/predictions.csv')
-    assert json.loads(report.to_json(metrics.compute_metrics(rows))) == scores
+    assert json.loads(report.to_json(report.compute_metrics(rows))) == scores
     assert scores['num_examples'] == 41
 
     # Started again it has nothing to train and evaluates the same.

@@ -15,6 +15,8 @@ from hybrid.scores import (
     metrics,
     plots,
     subgroups,
+    threshold_plots,
+    thresholds,
 )
 from hybrid.scores.outcomes import GENDERS
 from hybrid.scores.rows import Rows, write_predictions
@@ -46,6 +48,22 @@ INTERVAL_TABLE = ('interval_error', 'interval_accuracy')
 IN_YEARS = ('mae', 'rmse', 'bias', 'interval_error', 'mean_interval_width')
 
 
+def compute_metrics(rows: Rows, best_member: int | None = None) -> metrics.Scores:
+    """All scores that metrics.json holds of a split.
+
+    They are those of `metrics.compute_metrics`, of `ensemble_metrics.compute_metrics` and of
+    `thresholds.to_metrics`.
+    """
+    return _compute_metrics(rows, best_member, thresholds.compute(rows))
+
+
+def _compute_metrics(
+    rows: Rows, best_member: int | None, figures: Sequence[thresholds.Figure]
+) -> metrics.Scores:
+    scores = metrics.compute_metrics(rows) | ensemble_metrics.compute_metrics(rows, best_member)
+    return scores | thresholds.to_metrics(figures)
+
+
 def write_report(
     rows: Rows,
     folder: str | os.PathLike,
@@ -53,9 +71,11 @@ def write_report(
     best_member: int | None = None,
     unsure_below: float = 0.5,
 ) -> metrics.Scores:
-    """Writes predictions.csv, metrics.json, subgroups.csv and the pictures of an evaluated split.
+    """Writes predictions.csv, metrics.json, two more tables and the pictures of an evaluated split.
 
-    Each file is replaced as a whole, metrics.json last: where it stands, the others are complete.
+    The tables are subgroups.csv and, where there are examples on both sides of an age limit,
+    thresholds.csv. Each file is replaced as a whole, metrics.json last: where it stands, the others
+    are complete.
 
     Args:
       rows: the examples of the split.
@@ -66,9 +86,10 @@ def write_report(
         is also scored apart, unless that is everything.
 
     Returns:
-      The metrics, those of `metrics.compute_metrics` and of `ensemble_metrics.compute_metrics`.
+      The metrics, those of `compute_metrics`.
     """
-    scores = metrics.compute_metrics(rows) | ensemble_metrics.compute_metrics(rows, best_member)
+    figures = thresholds.compute(rows)
+    scores = _compute_metrics(rows, best_member, figures)
     if unsure_below > 0.5:
         scores |= metrics.sure_scores(rows, unsure_below)
     folder = Path(folder)
@@ -83,6 +104,12 @@ def write_report(
     files.replace(folder / 'subgroups.csv', subgroups.to_csv(cells))
     if cells:
         subgroups.plot(cells, folder / 'subgroups.png', title)
+    if figures:
+        files.replace(folder / 'thresholds.csv', thresholds.to_csv(figures))
+        threshold_plots.plot(figures, folder / 'thresholds.png', title)
+    else:
+        for name in ('thresholds.csv', 'thresholds.png'):
+            (folder / name).unlink(missing_ok=True)
     if rows.members:
         ensemble_plots.plot_curve(scores, folder / 'ensemble_curve.png', title)
         ensemble_plots.plot_disagreement(scores, folder / 'disagreement.png', title)
@@ -172,7 +199,7 @@ def format_table(
                 line += f'{_value("interval_error", value):>18}'
             lines.append(line)
     lines += _worst_lines(cells)
-    lines += _ensemble_lines(scores)
+    lines += _ensemble_lines(scores) + threshold_plots.format_lines(scores)
     lines.append(
         '\nmae, rmse and bias in years; constant: median age and majority gender of training'
     )

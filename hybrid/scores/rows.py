@@ -259,13 +259,14 @@ def write_predictions(rows: Rows, path: str | os.PathLike) -> None:
 def read_predictions(path: str | os.PathLike) -> Rows:
     """Reads predictions.csv into the very rows it was written from.
 
-    A column that nobody has declared is taken for a subgroup.
+    A column that nobody has declared is taken for a subgroup. Without columns of the constant
+    predictor, as other programs write it, that one is unknown.
 
     Raises:
       ValueError: for a file without the columns, or a cell that is no value of its column.
     """
-    with open(path, newline='', encoding='utf-8') as file:
-        header, *lines = list(csv.reader(file)) or [[]]
+    with open(path, newline='', encoding='utf-8-sig') as file:  # Spreadsheets write a mark first.
+        header, *lines = [line for line in csv.reader(file) if line] or [[]]
     if not header:
         raise ValueError(f'{path} is empty: evaluate again.')
     if any(len(line) != len(header) for line in lines):
@@ -275,7 +276,15 @@ def read_predictions(path: str | os.PathLike) -> Rows:
         try:
             columns[name] = [_parse(name, line[k]) for line in lines]
         except (ValueError, KeyError) as error:
-            raise ValueError(f'{path}, column {name!r}: {error} is no value of it.') from error
+            hint = ' (male, female or empty)' if isinstance(error, KeyError) else ''
+            raise ValueError(
+                f'{path}, column {name!r}: {error} is no value of it{hint}.'
+            ) from error
+    absent = [name for name in _REQUIRED if name not in columns]
+    if missing := [name for name in absent if _kind(name) is not Kind.CONSTANT]:
+        raise ValueError(f'{path} lacks the columns {missing}; it has {header}.')
+    for name in absent:
+        columns[name] = [-1 if COLUMNS[name].dtype is np.int64 else np.nan] * len(lines)
     return create(columns, [name for name in header if declared(name) is None])
 
 

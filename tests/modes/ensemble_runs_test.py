@@ -16,7 +16,7 @@ from PIL import Image
 from hybrid import default_config, devices
 from hybrid.modes import evaluate, predict
 from hybrid.runs import checkpoints, trained, workdir
-from hybrid.scores import ensemble_metrics, metrics, report
+from hybrid.scores import report
 from hybrid.scores.rows import read_predictions
 from hybrid.training import ensemble
 from tests.launching import launch, start, tiny_flags, wait_until
@@ -102,8 +102,7 @@ def test_figures_of_members_and_of_the_whole(run):
         assert about['best_member_on_validation'] == int(np.argmin(maes))
         predictions = read_predictions(folder / 'evaluation' / split / 'predictions.csv')
         assert len(predictions['id']) == count
-        scores = metrics.compute_metrics(predictions)
-        scores |= ensemble_metrics.compute_metrics(predictions, int(np.argmin(maes)))
+        scores = report.compute_metrics(predictions, int(np.argmin(maes)))
         assert json.loads(report.to_json(scores)) == written
         if split == 'validation':
             for n in range(3):

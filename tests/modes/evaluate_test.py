@@ -11,7 +11,7 @@ import pytest
 from hybrid import default_config, devices
 from hybrid.data import augment, conditions, input_pipeline
 from hybrid.datasets import geometry
-from hybrid.modes import evaluate, train
+from hybrid.modes import evaluate, score, train
 from hybrid.runs import trained, workdir
 from hybrid.scores import joining, metrics, report, validation
 from hybrid.scores.rows import read_predictions
@@ -185,9 +185,12 @@ def test_report_counts_the_split_and_can_be_recomputed(config, tiny_builder, tmp
     about = json.loads((folder / 'evaluation.json').read_text())
     assert (about['checkpoint'], about['step'], about['split']) == ('best', 3, 'test')
     rows = read_predictions(folder / 'predictions.csv')
-    recomputed = metrics.compute_metrics(rows)
+    recomputed = report.compute_metrics(rows)
     assert json.loads(report.to_json(recomputed)) == written
     assert json.loads(report.to_json(result)) == written
+    score.score(folder / 'predictions.csv', tmp_path / 'again')
+    again = (tmp_path / 'again' / 'metrics.json').read_bytes()
+    assert again == (folder / 'metrics.json').read_bytes()
 
     # The constant predictor is the training split's, the error this split's.
     age = input_pipeline.read_columns(tiny_builder, 'test')['age']

@@ -137,7 +137,7 @@ def test_members_are_numbers_and_not_subgroups_in_the_report(tmp_path):
     again = rows_lib.read_predictions(tmp_path / 'predictions.csv')
     for name, column in rows.items():
         np.testing.assert_array_equal(again[name], column)
-    recomputed = metrics.compute_metrics(again) | ensemble_metrics.compute_metrics(again, 2)
+    recomputed = report.compute_metrics(again, 2)
     assert report.to_json(recomputed) == (tmp_path / 'metrics.json').read_text()
     for name in ('ensemble_curve.png', 'disagreement.png'):
         assert (tmp_path / name).read_bytes().startswith(b'\x89PNG')

@@ -15,6 +15,8 @@ FILES = {
     'calibration.png',
     'subgroups.csv',
     'subgroups.png',
+    'thresholds.csv',
+    'thresholds.png',
 }
 
 
@@ -53,7 +55,7 @@ def test_report_can_be_recomputed_from_its_predictions(tmp_path):
     assert {path.name for path in folder.iterdir()} == FILES
     text = (folder / 'metrics.json').read_text()
     stored = json.loads(text, parse_constant=refuse_constant)
-    recomputed = metrics.compute_metrics(rows.read_predictions(folder / 'predictions.csv'))
+    recomputed = report.compute_metrics(rows.read_predictions(folder / 'predictions.csv'))
     assert stored == as_json(recomputed) == as_json(scores)
     assert list(stored) == sorted(stored)
     assert stored['num_examples'] == 40

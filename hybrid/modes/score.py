@@ -1,0 +1,93 @@
+"""Scores of predictions that are there already, an evaluation's or another program's."""
+
+import csv
+import json
+import os
+import pathlib
+from typing import Any
+
+import numpy as np
+
+from hybrid import files
+from hybrid.scores import metrics, report, rows
+
+# What has more values, such as a file's path, is no subgroup, and crossing it would take hours.
+MOST_VALUES = 100
+_ABOUT = 'evaluation.json'
+
+
+def score(source: str | os.PathLike, output: str | os.PathLike) -> metrics.Scores:
+    """Does `--mode=score`: writes what an evaluation writes, and prints its table.
+
+    If evaluation.json lies beside the table, as an evaluation leaves it there, titles and the
+    scores against the best member of an ensemble are the evaluation's, too, and it is copied.
+
+    Args:
+      source: A table of predictions and labels that `rows.read_predictions` reads.
+      output: The folder for the results.
+
+    Returns:
+      The metrics, as `report.compute_metrics`.
+
+    Raises:
+      ValueError: when the file is no such table.
+      OSError: when it cannot be read, or the folder cannot be written.
+    """
+    if not source or not output:
+        raise ValueError('--mode=score needs --input=FILE.csv and --output=FOLDER')
+    path, folder = (pathlib.Path(name).expanduser() for name in (source, output))
+    if folder.resolve() == path.resolve().parent:
+        raise ValueError(f'--output={output} holds --input={path.name}: name another folder')
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(f'--output={output} is a file; name a folder')
+    table = _read(path)
+    about = _read_about(path.with_name(_ABOUT))
+    best = about.get('best_member_on_validation')
+    names = [str(about[name]) for name in ('dataset', 'split') if name in about] or [path.stem]
+    title = f'{", ".join(names)}, scored anew'
+    scores = report.write_report(table, folder, title, best if best in table.members else None)
+    files.write_json(folder / _ABOUT, {**about, 'scored': str(path)})
+    print(report.format_table(scores, title))
+    print(f'{folder}: metrics.json and pictures')
+    return scores
+
+
+def _read(path: pathlib.Path) -> rows.Rows:
+    try:
+        table = rows.read_predictions(path)
+    except FileNotFoundError:
+        raise FileNotFoundError(f'--input={path}: no such file') from None
+    except UnicodeDecodeError:
+        raise ValueError(f'{path} is no CSV in UTF-8') from None
+    except (ValueError, csv.Error) as error:
+        text = str(error)
+        raise ValueError(text if str(path) in text else f'{path}: {text}') from None
+    for name in table.subgroups:
+        values = set(table[name])
+        if len(values) > MOST_VALUES:
+            raise ValueError(
+                f'{path}: the column {name!r} would be subgroups, but has {len(values):,} values, '
+                f'and at most {MOST_VALUES} are compared: leave it out'
+            )
+    if not table.num_examples:
+        raise ValueError(f'{path} has no rows')
+    # What other programs write for what they do not know, and shares in per cent.
+    for name, most, what in (
+        ('age', 200, 'years from 0 on'),
+        ('female_probability', 1.001, 'from 0 to 1'),
+    ):
+        if (wrong := ~np.isnan(table[name]) & ~((table[name] >= 0) & (table[name] <= most))).any():
+            first = int(np.argmax(wrong))
+            raise ValueError(
+                f'{path}: {name} of {str(table["id"][first])!r} is {table[name][first]}: '
+                f'{wrong.sum():,} cells are neither {what} nor empty'
+            )
+    return table
+
+
+def _read_about(path: pathlib.Path) -> dict[str, Any]:
+    try:
+        about = json.loads(path.read_text(encoding='utf-8'))
+    except (OSError, ValueError):  # It only names things.
+        return {}
+    return about if isinstance(about, dict) else {}

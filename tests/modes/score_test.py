@@ -1,0 +1,111 @@
+import json
+
+import numpy as np
+import pytest
+
+import hybrid
+from hybrid import files
+from hybrid.modes import score
+from hybrid.scores import report, rows
+
+MINIMAL = (
+    'id,age,gender,predicted_age,female_probability\n'
+    'a,12,male,14,0.1\n'
+    'b,17,female,26.5,0.9\n'
+    'c,30,female,22,0.7\n'
+    'd,45,,40,0.7\n'
+)
+
+
+def evaluation(members, size=60):
+    """Rows as an evaluation has them, of an ensemble with so many members."""
+    rng = np.random.default_rng(0)
+    age = rng.uniform(1, 60, size).astype(np.float32)
+    columns = {
+        'id': [f'{k}.jpg' for k in range(size)],
+        'age': np.where(rng.random(size) < 0.1, np.nan, age),
+        'gender': rng.integers(-1, 2, size),
+        'predicted_age': age + rng.normal(0, 6, size).astype(np.float32),
+        'female_probability': rng.random(size).astype(np.float32),
+        'constant_age': np.full(size, 31.5),
+        'constant_gender': np.ones(size, np.int64),
+        'ethnicity': rng.choice(['white', 'black', ''], size),
+        'leak': rng.random(size) < 0.1,
+    }
+    for k in range(members):
+        columns[f'member_{k}_age'] = columns['predicted_age'] + 2 * k - 1
+        columns[f'member_{k}_female_probability'] = columns['female_probability']
+    columns |= {'age_std': np.full(size, 1.0), 'gender_agreement': np.ones(size)}
+    return rows.create(columns, ['ethnicity'])
+
+
+def test_scored_anew_the_metrics_are_those_of_the_evaluation(tmp_path, capsys):
+    first, again = tmp_path / 'evaluation/test', tmp_path / 'again'
+    report.write_report(evaluation(members=2), first, 'test', best_member=1)
+    about = {'dataset': 'faces', 'split': 'test', 'best_member_on_validation': 1}
+    files.write_json(first / 'evaluation.json', about)
+    scores = hybrid.score(first / 'predictions.csv', output=again)
+    for name in ('metrics.json', 'predictions.csv', 'subgroups.csv', 'thresholds.csv'):
+        assert (again / name).read_bytes() == (first / name).read_bytes(), name
+    names = {path.name for path in first.iterdir()}
+    assert {path.name for path in again.iterdir()} == names
+    assert {'thresholds.png', 'subgroups.png', 'age_scatter.png'} < names
+    assert 'minus_best_member/age/mae' in scores
+    assert 'thresholds/18/challenge_25/false_negative_rate' in scores
+    assert 'faces, test, scored anew: 60 examples' in capsys.readouterr().out
+    assert json.loads((again / 'evaluation.json').read_text())['split'] == 'test'
+
+
+def test_the_table_of_another_program(tmp_path):
+    path = tmp_path / 'theirs.csv'
+    path.write_text('\ufeff' + MINIMAL + '\n')
+    scores = score.score(path, tmp_path / 'out')
+    assert scores['age/mae'] == pytest.approx((2 + 9.5 + 8 + 5) / 4)
+    assert scores['gender/accuracy'] == 1.0
+    assert np.isnan(scores['constant/age/mae'])
+    assert scores['constant/gender/num_examples'] == 0
+    assert scores['thresholds/18/challenge_25/false_positive_rate'] == 0.5
+    found = rows.read_predictions(tmp_path / 'out/predictions.csv')
+    assert np.isnan(found['constant_age']).all()
+    assert (found['constant_gender'] == -1).all()
+
+
+@pytest.mark.parametrize(
+    ('before', 'after', 'said'),
+    [
+        ('predicted_age', 'estimate', r"lacks the columns \['predicted_age'\]; it has \['id', "),
+        (',', ';', r"lacks the columns \['id', 'age', .*it has \['id;age;"),
+        ('12,male', '12,M', r"column 'gender': 'M' is no value of it \(male, female or empty\)"),
+        ('a,12', 'a,-1', r"age of 'a' is -1\.0: 1 cells are neither years from 0 on nor empty"),
+        ('0.7', '70', r"female_probability of 'c' is 70\.0: 2 cells are neither from 0 to 1 nor"),
+        (MINIMAL[47:], '', 'has no rows'),
+        (MINIMAL, '\0', 'lacks the columns'),
+        (MINIMAL, '\udcff', 'is no CSV in UTF-8'),
+    ],
+)
+def test_what_is_no_table_is_refused_in_a_line(tmp_path, before, after, said):
+    path = tmp_path / 'theirs.csv'
+    path.write_text(MINIMAL.replace(before, after), errors='surrogateescape')
+    with pytest.raises(ValueError, match=rf'theirs\.csv.*{said}'):
+        score.score(path, tmp_path / 'out')
+    assert not (tmp_path / 'out').exists()
+
+
+def test_a_column_of_names_is_no_subgroup(tmp_path):
+    lines = [f'{k},{k},male,4,0.1,{k}.jpg' for k in range(101)]
+    path = tmp_path / 'theirs.csv'
+    path.write_text('\n'.join([MINIMAL.splitlines()[0] + ',path', *lines]))
+    with pytest.raises(ValueError, match=r"column 'path' would be subgroups, but has 101 values"):
+        score.score(path, tmp_path / 'out')
+
+
+def test_paths_that_do_not_fit(tmp_path):
+    (tmp_path / 'a.csv').write_text(MINIMAL)
+    with pytest.raises(ValueError, match=r'needs --input=FILE\.csv and --output=FOLDER'):
+        score.score(tmp_path / 'a.csv', '')
+    with pytest.raises(ValueError, match=r'holds --input=a\.csv: name another folder'):
+        score.score(tmp_path / 'a.csv', tmp_path)
+    with pytest.raises(NotADirectoryError, match='is a file; name a folder'):
+        score.score(tmp_path / 'a.csv', tmp_path / 'a.csv')
+    with pytest.raises(FileNotFoundError, match=r'--input=.*b\.csv: no such file'):
+        score.score(tmp_path / 'b.csv', tmp_path / 'out')
