@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from hybrid.runs import workdir
-from hybrid.scores import ensemble_metrics, metrics, rows
+from hybrid.scores import ensemble_metrics, metrics, rows, thresholds
 from hybrid.scores.outcomes import GENDERS
-from tools import compare, table
+from tools import compare, limits, table
 from tools.kept import RESULTS
 
 SPLITS = ('validation', 'test')
@@ -53,6 +53,7 @@ def test_recorded_scores_are_those_of_the_kept_predictions(path):
     recorded = kept['splits'][split]['metrics']
     scores = metrics.compute_metrics(kept_rows)
     scores |= ensemble_metrics.compute_metrics(kept_rows, recorded.get('best_member/number'))
+    scores |= thresholds.to_metrics(thresholds.compute(kept_rows))
     assert recorded.keys() <= scores.keys()  # Later evaluations have further scores.
     for key, value in recorded.items():
         expected = np.nan if value is None else value
@@ -101,6 +102,10 @@ def test_recorded_differences_are_those_of_the_kept_predictions(entry):
         pytest.skip(f'predictions of {LOST & {*a, *b}} were not kept')
     scores = compare.compare_runs(a, b, entry['split'])
     assert scores == pytest.approx(entry['scores'], rel=1e-6, abs=1e-9)
+
+
+def test_kept_figures_of_age_limits_are_those_of_the_kept_predictions():
+    assert limits.PATH.read_text() == thresholds.to_csv(limits.compute())
 
 
 def test_readme_and_configs_show_what_results_hold():
