@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hybrid import files
-from hybrid.scores import metrics, report, rows
+from hybrid.scores import metrics, report, rows, subgroups
 
 # What has more values, such as a file's path, is no subgroup, and crossing it would take hours.
 MOST_VALUES = 100
@@ -45,9 +45,10 @@ def score(source: str | os.PathLike, output: str | os.PathLike) -> metrics.Score
     best = about.get('best_member_on_validation')
     names = [str(about[name]) for name in ('dataset', 'split') if name in about] or [path.stem]
     title = f'{", ".join(names)}, scored anew'
-    scores = report.write_report(table, folder, title, best if best in table.members else None)
+    best = best if best in table.members else None
+    scores = report.write_report(table, folder, title, best, about.get('unsure_below', 0.5))
     files.write_json(folder / _ABOUT, {**about, 'scored': str(path)})
-    print(report.format_table(scores, title))
+    print(report.format_table(scores, title, subgroups.cross_table(table)))
     print(f'{folder}: metrics.json and pictures')
     return scores
 

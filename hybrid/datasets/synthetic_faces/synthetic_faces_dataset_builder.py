@@ -64,7 +64,7 @@ def make_example(config: SyntheticFacesConfig, split: str, index: int) -> dict[s
       as index into `appearance.GENDERS` or -1 if unknown, `id` and `group`.
     """
     rng = np.random.default_rng([config.seed, _SPLIT_NUMBERS[split], index])
-    age = int(rng.integers(appearance.MIN_AGE, appearance.MAX_AGE, endpoint=True))
+    age = float(rng.integers(appearance.MIN_AGE, appearance.MAX_AGE, endpoint=True))
     gender = int(rng.integers(len(appearance.GENDERS)))
     age_unknown, gender_unknown = rng.random(2) < config.unknown_fraction
     cues = appearance.sample_cues(rng, age, gender)
