@@ -1,0 +1,40 @@
+r"""For people's own photographs: UTKFace and aligned WIKI together, as other cameras see them.
+
+    python launch.py --config=configs/photos_resnet18_lstm.py \
+        --config.data.manual_dir=UTKFACE,WIKI --config.model.encoder.pretrained=FILE
+
+UTKFACE and WIKI are the folders of the two archives (docs/data.md), FILE is as for
+utkface_resnet18_lstm_imagenet. WIKI is aligned when it is prepared, which takes the face detector
+and some ten minutes.
+
+SCORES
+"""
+
+import ml_collections
+
+from hybrid import recipes
+
+
+def get_config() -> ml_collections.ConfigDict:
+    """Returns the configuration: that of UTKFace alone, with more data and more augmentation."""
+    config = recipes.get_config('utkface_resnet18_lstm_imagenet')
+    config.data.dataset = 'utkface,imdb_wiki/wiki'
+    config.data.parameters = {'imdb_wiki/wiki': {'align': True}}
+    # Half of every batch from each. WIKI is larger, but has hardly a child, and noisier labels.
+    config.data.weights = '1,1'
+    config.augment.scale = 0.2
+    config.augment.shift = 0.06
+    config.augment.resample = 20
+    config.augment.blur = 0.02
+    config.augment.motion_blur = 0.05
+    config.augment.sharpen = 2.0
+    config.augment.white_balance = 0.3
+    config.augment.contrast = 0.3
+    config.augment.saturation = 0.4
+    config.augment.hue = 10.0
+    config.augment.gamma = 0.5
+    config.augment.grey = 0.1
+    config.augment.erase = 0.1
+    config.augment.noise = 0.05
+    config.augment.jpeg = 20
+    return config
