@@ -192,14 +192,21 @@ _KEYS = (
     Key('model.recurrent.reduce', 'last', choices=('hybrid.models.recurrent:REDUCTIONS',), help=
         "What sums the sequence up: the 'last' state, or the 'mean' of the outputs."),
     Key('model.head.age', 'regression', choices=('hybrid.models.heads:AGE_HEADS',), help=
-         "What age is learned as: 'regression', one number of years, with loss.age; or 'dex', the "
-         'probabilities of the years 0 to 100, whose expectation is predicted.'),
+        "What age is learned as: 'regression' is one number of years, with loss.age. All others "
+        "are distributions over the years 0 to 100: 'dex' by the likelihood of the year, 'ldl' as "
+        "a Gaussian about the label (DLDL-v2), 'mean_variance' with losses of the mean and the "
+        "variance, 'coral' and 'corn' by ordinal ranks, 'laplace' as a location and a scale. "
+        'docs/training.md compares them.'),
+    Key('model.head.label_width', 2.0, at_least=0, at_most=50, help=
+        "The standard deviation, in years, of the Gaussian about the label that 'ldl' learns; 0 "
+        'learns it for each face, from the errors.'),
     Key('model.head.hidden', 0, at_least=0, help=
         'The units of a hidden layer in each head; 0 is no hidden layer.'),
     Key('model.head.dropout', 0.2, at_least=0, less_than=1, help=
         'The share of the features that training drops.'),
     Key('model.head.age_offset', 33.0, help=
-        'Ages are predicted as age_offset + age_scale * output, in years; about the mean age.'),
+        'Ages are predicted as age_offset + age_scale * output, in years; about the mean age. What '
+        "'coral', 'corn' and 'laplace' say of a face before they have learnt anything."),
     Key('model.head.age_scale', 20.0, more_than=0, help=
         'See age_offset; about the standard deviation of ages, in years. Losses of age are '
         'measured in it.'),
@@ -237,9 +244,17 @@ _KEYS = (
         "them as they are ('frozen')."),
 
     Key('loss.age', 'mse', choices=('hybrid.models.heads:AGE_LOSSES',), help=
-        'The loss of age.'),
+        'The loss of age by regression.'),
     Key('loss.huber_delta', 1.0, at_least=1e-9, help=
         'Where huber goes from squared to absolute errors, in units of model.head.age_scale.'),
+    Key('loss.expectation_weight', 1.0, at_least=0, help=
+        "For model.head.age=ldl, the weight of the absolute error of the expectation, in years, "
+        'beside the divergence from the Gaussian.'),
+    Key('loss.mean_weight', 0.2, at_least=0, help=
+        'For model.head.age=mean_variance, the weight of half of the squared error of the mean, in '
+        'years squared.'),
+    Key('loss.variance_weight', 0.05, at_least=0, help=
+        'For model.head.age=mean_variance, the weight of the variance, in years squared.'),
     Key('loss.age_weight', 2.0, at_least=0, help='The weight of the loss of age in the sum.'),
     Key('loss.gender_weight', 1.0, at_least=0, help='The weight of the loss of gender in the sum.'),
     Key('loss.label_smoothing', 0.0, at_least=0, at_most=1, help=
@@ -280,6 +295,11 @@ _KEYS = (
         'The examples in a batch, over all devices and processes together.'),
     Key('evaluate.flip_average', False, help=
         'Whether predictions are averaged over the image and its mirror image.'),
+    Key('evaluate.age_estimate', 'mean', choices=('hybrid.scores.distributions:ESTIMATES',), help=
+        "Which number of a distribution of ages is predicted: its 'mean', its 'median', which has "
+        "the least mean absolute error if the distribution is right, or its 'mode', the likeliest "
+        'year. Of several members that all have distributions it is that of their mixture. '
+        "'regression' has one number, which it predicts in any case."),
     Key('evaluate.scales', (), help=
         'Further views of each face that predictions are averaged over: zoomed about the middle by '
         'these factors, such as 0.9 and 1.1. Give the flag once for each.'),

@@ -160,7 +160,8 @@ def evaluate_split(
     def join(predicted: Mapping[str, np.ndarray], found: Sequence[int]) -> rows.Rows:
         if list(found) != members:
             raise ValueError(f'members {members} predict {split}, but {found} under a condition')
-        return joining.join(predicted, labels, constant, subgroups, members, weights)
+        estimate = models[0].config.evaluate.age_estimate
+        return joining.join(predicted, labels, constant, subgroups, members, weights, estimate)
 
     joined = join(predicted, members)
     calibrated = calibration.find_or_fit(models, joined, split, other, members, weights, folder)

@@ -160,6 +160,7 @@ class Predictor:
             self._weights,
             join('age_width'),
             join('age_probabilities'),
+            self._models[0].config.evaluate.age_estimate,
         )
         kinds = trained.predicted(self._models)
         return {n: column for n, column in combined.items() if trained.kind_of(n) in kinds}

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from hybrid.scores import distributions
 from hybrid.scores.outcomes import age_bounds, is_female
 
 WEIGHTINGS = ('uniform', 'validation')
@@ -53,6 +54,7 @@ def combine(
     weights: Weights | None = None,
     widths: np.ndarray | None = None,
     probabilities: np.ndarray | None = None,
+    age_estimate: str = 'mean',
 ) -> dict[str, np.ndarray]:
     """Combines members: ages by their mean, and probabilities by theirs.
 
@@ -63,6 +65,9 @@ def combine(
       widths: Standard deviations [N, K] in years of the distributions of age that members predict;
         None if not all of them predict one, since their mixture is not known then.
       probabilities: These distributions themselves, [N, years, K], likewise.
+      age_estimate: `config.evaluate.age_estimate`, one of `distributions.ESTIMATES`: with
+        probabilities, what to predict of the mixture. Without them nobody knows more of it than
+        what each member predicts; then it is the mean of these in any case.
 
     Returns:
       Columns [N], float32, NaN where K or L is 0: `predicted_age` in years, `female_probability`,
@@ -79,14 +84,19 @@ def combine(
         widths = probabilities = None
     if not female.shape[1]:
         female, weights = np.full((len(female), 1), np.nan), Weights(weights.age, np.ones(1))
-    age = ages @ weights.age
+    age, means = ages @ weights.age, ages
+    if probabilities is not None and age_estimate != 'mean':
+        means = np.einsum('nyk,y->nk', probabilities, np.arange(probabilities.shape[1]))
     probability = (female @ weights.gender).astype(np.float32)
     mixture = {}
     if widths is not None:
-        squares = np.asarray(widths, np.float64) ** 2 + (ages - age[:, None]) ** 2
+        spread = means - (means @ weights.age)[:, None]
+        squares = np.asarray(widths, np.float64) ** 2 + spread**2
         mixture['age_width'] = np.sqrt(squares @ weights.age).astype(np.float32)
     if probabilities is not None:
-        mixture['age_probabilities'] = (probabilities @ weights.age).astype(np.float32)
+        mixed = probabilities @ weights.age
+        age = distributions.estimate(mixed, age_estimate, age)
+        mixture['age_probabilities'] = mixed.astype(np.float32)
     votes = (is_female(female) == is_female(probability)[:, None]).astype(np.float64)
     votes[np.isnan(probability)] = np.nan
     return {
@@ -103,6 +113,8 @@ def combine_known(
     female: np.ndarray,
     weights: Weights | None = None,
     widths: np.ndarray | None = None,
+    probabilities: np.ndarray | None = None,
+    age_estimate: str = 'mean',
 ) -> dict[str, np.ndarray]:
     """Combines the members that predict ages for ages, and those that predict genders for genders.
 
@@ -111,6 +123,8 @@ def combine_known(
       female: Likewise.
       weights: As for `combine`, of all members.
       widths: As for `combine`, likewise.
+      probabilities: As for `combine`, likewise.
+      age_estimate: As for `combine`.
 
     Returns:
       As `combine`; what no member predicts is NaN.
@@ -119,7 +133,10 @@ def combine_known(
     if weights:
         weights = weights.of(of_age, of_gender)
     widths = None if widths is None else widths[:, of_age]
-    return combine(ages[:, of_age], female[:, of_gender], weights, widths)
+    probabilities = None if probabilities is None else probabilities[..., of_age]
+    return combine(
+        ages[:, of_age], female[:, of_gender], weights, widths, probabilities, age_estimate
+    )
 
 
 def _predicting(values: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ def join(
     subgroups: Mapping[str, Sequence[str]],
     members: Sequence[int] = (),
     weights: combination.Weights | None = None,
+    age_estimate: str = 'mean',
 ) -> rows.Rows:
     """Joins predictions with labels.
 
@@ -29,6 +30,7 @@ def join(
         -1 is unknown.
       members: Numbers of the members if there are any.
       weights: With which members are combined; None for equal ones.
+      age_estimate: As for `combination.combine`; `age_probabilities` are used for that alone.
 
     Raises:
       ValueError: as `rows.create`.
@@ -38,8 +40,14 @@ def join(
     if members:
         own = predictions
         predictions = combination.combine_known(
-            own['predicted_age'], own['female_probability'], weights, own.get('age_width')
+            own['predicted_age'],
+            own['female_probability'],
+            weights,
+            own.get('age_width'),
+            predicted.get('age_probabilities'),
+            age_estimate,
         )
+        predictions.pop('age_probabilities', None)
         for place, number in enumerate(members):
             for name, column in own.items():
                 predictions[rows.member_column(number, name)] = column[:, place]

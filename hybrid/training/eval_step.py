@@ -34,7 +34,8 @@ def create_predict_step(model: nn.Module, config: ConfigDict) -> Callable:
 
     def predict_step(variables: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         outputs = forward(variables, batch['image'])
-        return {'index': batch['index'], **heads.predict(of_heads, outputs)}
+        columns = heads.predict(of_heads, outputs, config.evaluate.age_estimate)
+        return {'index': batch['index'], **columns}
 
     return predict_step
 
@@ -42,17 +43,15 @@ def create_predict_step(model: nn.Module, config: ConfigDict) -> Callable:
 def create_eval_step(model: nn.Module, config: ConfigDict) -> Callable:
     """Returns the per-device `step(variables, batch) -> rows`.
 
-    The rows are the columns of `create_predict_step` that have one number per example (so
-    probabilities of years are left out), and the losses of training, `age_loss` and `gender_loss`,
-    which are NaN where the label is unknown. The batch has the labels, too.
+    The rows are the columns of `create_predict_step` and the losses of training, `age_loss` and
+    `gender_loss`, which are NaN where the label is unknown. The batch has the labels, too.
     """
     of_heads = heads.create_heads(config.model.head, config.loss)
     forward = _create_forward(model, config, of_heads)
 
     def eval_step(variables: Any, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         outputs = forward(variables, batch['image'])
-        columns = heads.predict(of_heads, outputs)
-        rows = {name: column for name, column in columns.items() if column.ndim == 1}
+        rows = heads.predict(of_heads, outputs, config.evaluate.age_estimate)
         for name, head in of_heads.items():
             values, known = head.loss(outputs[name], batch)
             rows[f'{name}_loss'] = jnp.where(known > 0, values, jnp.nan)

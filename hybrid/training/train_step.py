@@ -103,7 +103,7 @@ def create_train_step(
         )
         keep = finite & (state.nonfinite_step < 0)
         new_state = jax.tree.map(lambda new, old: jnp.where(keep, new, old), new_state, stopped)
-        predictions = heads.predict(of_heads, outputs)
+        predictions = heads.predict(of_heads, outputs, config.evaluate.age_estimate)
         sums = TrainMetrics.gather_from_model_output(
             axis_name=devices.AXIS, **values, **example_values(predictions, batch)
         )

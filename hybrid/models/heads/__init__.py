@@ -12,18 +12,29 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from hybrid.models.heads.coral import CoralHead
+from hybrid.models.heads.corn import CornHead
 from hybrid.models.heads.dex import DexHead
 from hybrid.models.heads.gender import GenderHead
 from hybrid.models.heads.head import YEARS, Head
+from hybrid.models.heads.laplace import LaplaceHead
+from hybrid.models.heads.ldl import LdlHead
+from hybrid.models.heads.mean_variance import MeanVarianceHead
 from hybrid.models.heads.regression import AGE_LOSSES, RegressionHead
+from hybrid.scores import distributions
 
 __all__ = [
     'AGE_HEADS',
     'AGE_LOSSES',
     'YEARS',
+    'CoralHead',
+    'CornHead',
     'DexHead',
     'GenderHead',
     'Head',
+    'LaplaceHead',
+    'LdlHead',
+    'MeanVarianceHead',
     'RegressionHead',
     'create_heads',
     'predict',
@@ -33,6 +44,11 @@ __all__ = [
 AGE_HEADS: dict[str, type[Head]] = {
     'regression': RegressionHead,
     'dex': DexHead,
+    'ldl': LdlHead,
+    'mean_variance': MeanVarianceHead,
+    'coral': CoralHead,
+    'corn': CornHead,
+    'laplace': LaplaceHead,
 }
 
 
@@ -53,9 +69,22 @@ def create_heads(head: ConfigDict, loss: ConfigDict | None = None) -> dict[str, 
     }
 
 
-def predict(heads: Mapping[str, Head], outputs: Mapping[str, Any]) -> dict[str, jax.Array]:
-    """The predictions of all heads, from the outputs of the network; see `Head.predict`."""
+def predict(
+    heads: Mapping[str, Head], outputs: Mapping[str, Any], age_estimate: str = 'mean'
+) -> dict[str, jax.Array]:
+    """The predictions of all heads; see `Head.predict`.
+
+    Args:
+      heads: By name.
+      outputs: Of the network, by the names of the heads.
+      age_estimate: `config.evaluate.age_estimate`. A head without a distribution predicts one
+        number, which is the mean, the median and the mode that there is.
+    """
     columns: dict[str, jax.Array] = {}
     for name, head in heads.items():
         columns |= head.predict(outputs[name])
+    if 'age_probabilities' in columns:
+        columns['predicted_age'] = distributions.estimate(
+            columns['age_probabilities'], age_estimate, columns['predicted_age']
+        )
     return columns

@@ -7,6 +7,7 @@ from typing import Any, Self
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
 from hybrid.scores.outcomes import age_bounds
@@ -94,13 +95,16 @@ def age_labels(labels: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array, j
     return lower, upper, known.astype(jnp.float32)
 
 
-def dense_layers(features: jax.Array, hidden: int, size: int) -> jax.Array:
+def dense_layers(
+    features: jax.Array, hidden: int, size: int, bias: np.ndarray | None = None
+) -> jax.Array:
     """The layers of most heads; call it in a head's `__call__`, which is `nn.compact`.
 
     Args:
       features: [B, F].
       hidden: Size of a hidden ReLU layer, `hidden_layer`; 0 for none.
       size: Size D of the layer `output`.
+      bias: What its biases [D] start with; None for 0.
 
     Returns:
       [B, D], float32 whatever the dtype of the features.
@@ -108,7 +112,8 @@ def dense_layers(features: jax.Array, hidden: int, size: int) -> jax.Array:
     x = features.astype(jnp.float32)
     if hidden:
         x = nn.relu(nn.Dense(hidden, name='hidden_layer')(x))
-    return nn.Dense(size, kernel_init=_output_init, name='output')(x)
+    bias_init = nn.initializers.zeros if bias is None else lambda *_: jnp.asarray(bias, jnp.float32)
+    return nn.Dense(size, kernel_init=_output_init, bias_init=bias_init, name='output')(x)
 
 
 def average_log_probabilities(outputs: Sequence[jax.Array]) -> jax.Array:

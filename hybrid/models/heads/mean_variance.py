@@ -1,0 +1,51 @@
+"""Age as probabilities of years whose mean is to be right and whose variance small.
+
+Pan, Han, Shan and Chen, "Mean-variance loss for deep age estimation from a face", CVPR 2018,
+https://doi.org/10.1109/CVPR.2018.00554.
+"""
+
+from collections.abc import Mapping
+from typing import Self
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from hybrid.models.heads.distribution import (
+    YearsHead,
+    clipped_labels,
+    moments,
+    negative_log_likelihood,
+)
+
+
+class MeanVarianceHead(YearsHead):
+    """Classifies the year of age; the mean and the variance of the years have losses of their own.
+
+    Attributes:
+      hidden: Size of a hidden ReLU layer; 0 for none.
+      mean_weight: Of half of the squared error of the mean, in years squared.
+      variance_weight: Of the variance, in years squared.
+    """
+
+    mean_weight: float = 0.2
+    variance_weight: float = 0.05
+
+    @classmethod
+    def from_config(cls, head: ConfigDict, loss: ConfigDict | None) -> Self:
+        """See `Head`."""
+        weights = (loss.mean_weight, loss.variance_weight) if loss else ()
+        return cls(head.hidden, *weights)
+
+    def loss(
+        self, outputs: jax.Array, labels: Mapping[str, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        """See `Head`; of a range it is that of `YearsHead`, which leaves mean and variance free."""
+        lower, upper, known = clipped_labels(labels)
+        mean, variance = moments(jnp.exp(outputs))
+        of_moments = (
+            self.mean_weight * jnp.square(mean - lower) / 2 + self.variance_weight * variance
+        )
+        values = negative_log_likelihood(outputs, lower, upper)
+        values += jnp.where(lower == upper, of_moments, 0.0)
+        return jnp.where(known > 0, values, 0.0), known
