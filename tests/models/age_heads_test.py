@@ -19,8 +19,11 @@ NAN = float('nan')
 YEAR = np.arange(YEARS)
 FEATURES = np.random.default_rng(0).normal(size=(6, 8)).astype(np.float32)
 LDL_LEARNED = 'ldl with a learned width'
-# Those whose loss is the negative logarithm of the probability of what is known.
+# Those whose loss is the negative logarithm of the probability of what is known; it is weighted by
+# the scale for laplace.
 LIKELIHOOD = ('dex', 'corn', 'laplace')
+# Those whose loss is in units of config.model.head.age_scale, 20 years.
+SCALED = ('ldl', LDL_LEARNED, 'mean_variance', 'coral')
 
 # Exact, between two years, a range, a range without an end, above the last year, unknown.
 LABELS = {
@@ -111,6 +114,13 @@ def study(name):
     return jax.tree.map(np.asarray, program())
 
 
+def weight(name, outputs):
+    """What the likelihood is multiplied by."""
+    if name == 'laplace':
+        return np.exp(outputs['log_scale']).mean(axis=-1) / 20
+    return np.full(6, 1 / 20 if name in SCALED else 1)
+
+
 def shares(age):
     """An age as probabilities of years: of two, if it is between them."""
     return np.maximum(1 - np.abs(min(age, 100) - YEAR), 0)
@@ -164,7 +174,8 @@ def test_the_loss_of_a_range(name):
     else:
         p = found['columns']['age_probabilities'][0].astype(np.float64)
         expected = -np.log([p[2, 20:30].sum(), p[3, 70:].sum()])
-        np.testing.assert_allclose(values[2:4], expected, rtol=1e-4)
+        outputs = jax.tree.map(lambda x: x[0], found['outputs'])
+        np.testing.assert_allclose(values[2:4], weight(name, outputs)[2:4] * expected, rtol=1e-4)
     # To be of any age says nothing.
     np.testing.assert_allclose(found['anything'], 0, atol=1e-5)
 
@@ -174,7 +185,9 @@ def test_the_loss_of_a_likelihood_is_of_the_probability_that_is_predicted(name):
     found = study(name)
     p = found['columns']['age_probabilities'][0].astype(np.float64)
     wanted = p[np.arange(6), np.minimum(AGES, 100).astype(int)]
-    np.testing.assert_allclose(found['years'], -np.log(wanted), rtol=1e-4, atol=1e-5)
+    outputs = jax.tree.map(lambda x: x[0], found['outputs'])
+    expected = -np.log(wanted) * weight(name, outputs)
+    np.testing.assert_allclose(found['years'], expected, rtol=1e-4, atol=1e-5)
 
 
 @every_head
@@ -188,9 +201,12 @@ def test_an_average_is_the_mixture(name):
     np.testing.assert_allclose(mixture['age_width'], np.sqrt(variance), rtol=1e-3)
     assert np.isfinite(found['mixture_values']).all()
     if name in LIKELIHOOD:
-        np.testing.assert_allclose(
-            found['mixture_values'][0], -np.log(mixture['age_probabilities'][0, 30]), rtol=1e-4
+        weights = np.mean(
+            [weight(name, jax.tree.map(lambda x, k=k: x[k], found['outputs'])) for k in range(3)],
+            axis=0,
         )
+        expected = -np.log(mixture['age_probabilities'][0, 30]) * weights[0]
+        np.testing.assert_allclose(found['mixture_values'][0], expected, rtol=1e-4)
 
 
 @every_head
@@ -238,15 +254,15 @@ def test_ldl_by_hand():
     gaussian /= gaussian.sum()
     divergence = (special.xlogy(gaussian, gaussian) - gaussian * log_p[0]).sum()
     error = abs(np.exp(log_p[0]) @ YEAR - 30)
-    fixed = ldl.LdlHead(label_width=2.0, expectation_weight=0.5)
+    fixed = ldl.LdlHead(label_width=2.0, expectation_weight=0.5, age_scale=10.0)
     values, _ = jax.jit(fixed.loss)(outputs | {'label_width': jnp.full(6, 2.0)}, LABELS)
-    assert float(values[0]) == pytest.approx(divergence + 0.5 * error, rel=1e-5)
+    assert float(values[0]) == pytest.approx((divergence + 0.5 * error) / 10, rel=1e-5)
     # An age between two years is no less the middle of a Gaussian.
     gaussian = stats.norm(30.25, 2.0).pdf(YEAR)
     gaussian /= gaussian.sum()
     divergence = (special.xlogy(gaussian, gaussian) - gaussian * log_p[1]).sum()
     between = abs(np.exp(log_p[1]) @ YEAR - 30.25)
-    assert float(values[1]) == pytest.approx(divergence + 0.5 * between, rel=1e-5)
+    assert float(values[1]) == pytest.approx((divergence + 0.5 * between) / 10, rel=1e-5)
 
 
 def test_a_learned_width_of_ldl_comes_from_the_errors_alone():
@@ -287,7 +303,7 @@ def test_mean_variance_by_hand():
     config = default_config.get_config()
     config.loss.mean_weight, config.loss.variance_weight = 0.3, 0.1
     head = heads.MeanVarianceHead.from_config(config.model.head, config.loss)
-    assert (head.mean_weight, head.variance_weight) == (0.3, 0.1)
+    assert (head.mean_weight, head.variance_weight, head.age_scale) == (0.3, 0.1, 20.0)
 
 
 def test_coral_by_hand():
@@ -309,13 +325,14 @@ def test_coral_ranks_are_consistent_whatever_the_biases_are_on_the_way():
     params: Any = head.init(jax.random.key(0), FEATURES)
     falling = params['params']['biases']
     np.testing.assert_allclose(falling, prior_logits(33.0, 5.0), rtol=1e-6)
-    wanted = head.apply(params, FEATURES)
+    wanted = np.asarray(head.apply(params, FEATURES))
     assert np.all(np.diff(wanted) < 0)
     mixed = jax.random.permutation(jax.random.key(1), falling)
     params['params']['biases'] = mixed
     np.testing.assert_array_equal(head.apply(params, FEATURES), wanted)
     params['params']['log_sharpness'] = jnp.float32(np.log(2) / 3)
-    np.testing.assert_allclose(head.apply(params, FEATURES), 2 * np.asarray(wanted), rtol=1e-5)
+    sharper = np.asarray(head.apply(params, FEATURES))
+    np.testing.assert_allclose(sharper, 2 * wanted, rtol=1e-5)
 
 
 def test_corn_by_hand():
@@ -360,7 +377,14 @@ def test_laplace_by_hand():
         start > location, each.sf(start) - each.sf(end), each.cdf(end) - each.cdf(start)
     )
     values, _ = jax.jit(head.loss)(outputs, LABELS)
-    np.testing.assert_allclose(values[:5], -np.log(mass)[:5], rtol=1e-4, atol=1e-6)
+    expected = -np.log(mass) * scale / 20
+    np.testing.assert_allclose(values[:5], expected[:5], rtol=1e-4, atol=1e-6)
+    known: Any = LABELS
+    slope = jax.jit(jax.grad(lambda x: head.loss(outputs | {'location': x}, known)[0].sum()))
+    slopes = np.asarray(slope(outputs['location']))[:, 0]
+    # As by the absolute error in units of 20 years: 70+ is above 60, and 20-29 holds 25.
+    assert slopes[3] == pytest.approx(-1 / 20, rel=1e-3)
+    assert abs(slopes[2]) < 0.1 / 20
     columns = jax.jit(head.predict)(outputs)
     np.testing.assert_allclose(columns['predicted_age'], location, rtol=1e-6)
     np.testing.assert_allclose(columns['age_width'], each.std(), rtol=1e-5)
@@ -379,7 +403,7 @@ def test_laplace_says_nothing_below_0():
     first = stats.laplace(-3, 1).cdf(0.5)
     assert float(columns['age_probabilities'][0, 0]) == pytest.approx(first, rel=1e-6)
     values, _ = jax.jit(head.loss)(outputs, {'age': jnp.array([0.0])})
-    assert float(values[0]) == pytest.approx(-np.log(first), rel=1e-4)
+    assert float(values[0]) == pytest.approx(-np.log(first) / 20, rel=1e-4)
 
 
 def test_losses_are_those_of_coral_pytorch():

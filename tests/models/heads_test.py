@@ -340,22 +340,36 @@ def test_a_head_of_ones_own_is_one_class_and_one_line(tiny_config, tmp_path, mon
     assert 30 < rows['predicted_age'].mean() < 50
 
 
-def test_dex_trains_and_its_width_is_a_column_of_evaluations(tiny_config, tmp_path):
+def test_heads_of_two_kinds_train_and_are_combined_as_distributions(tiny_config, tmp_path):
     config = tiny_config
     config.model.head.age, config.evaluate.flip_average = 'dex', True
-    config.ensemble.groups = {'a': {}, 'b': {'model': {'head': {'hidden': 4}}}}
+    config.evaluate.age_estimate = 'median'
+    coral = {'model': {'head': {'age': 'coral', 'hidden': 4}}}
+    config.ensemble.groups = {'a': {}, 'b': coral}
     state = train_and_evaluate(config, tmp_path)
-    assert state['b'][0].params['age_head']['output']['kernel'].shape == (4, 101)
+    assert state['b'][0].params['age_head']['output']['kernel'].shape == (4, 1)
     row = read_rows(tmp_path)
-    assert row['train/age_loss'] == pytest.approx(np.log(101), abs=0.3)
+    assert row['train/member_0/age_loss'] == pytest.approx(np.log(101), abs=0.3)
     rows = read_predictions(tmp_path / 'evaluation' / 'test' / 'predictions.csv')
-    # Six steps leave the years about equally likely: mean 50, deviation sqrt((101^2 - 1) / 12).
-    np.testing.assert_allclose(rows['age_width'], np.sqrt(850), atol=2)
-    assert np.all(rows['age_width'] >= rows['age_std'])
+    # Six steps leave dex with years that are about equally likely (mean 50, deviation
+    # sqrt((101^2 - 1) / 12)) and coral at the offset.
+    np.testing.assert_allclose(rows['member_0_age_width'], np.sqrt(850), atol=2)
+    np.testing.assert_allclose(rows['member_1_age'], 33, atol=4)
+    np.testing.assert_allclose(rows['member_1_age_width'], 5, atol=0.5)
+    apart = rows['member_1_age'] - 50  # Widths are about means, not medians.
+    expected = np.sqrt((850 + rows['member_1_age_width'] ** 2) / 2 + (apart / 2) ** 2)
+    np.testing.assert_allclose(rows['age_width'], expected, atol=2)
+    # The mean of the members' medians is about 41; half of the mixture is further down.
+    assert np.all(rows['predicted_age'] < (rows['member_0_age'] + rows['member_1_age']) / 2 - 2)
     metrics = json.loads((tmp_path / 'evaluation' / 'test' / 'metrics.json').read_text())
     error = np.abs(rows['predicted_age'] - rows['age'])
     assert metrics['age/mae'] == pytest.approx(np.nanmean(error), rel=1e-5)
     assert not [name for name in metrics if 'age_width' in name]
+    # What chose the checkpoint is what is evaluated.
+    validation = json.loads((tmp_path / 'evaluation' / 'validation' / 'metrics.json').read_text())
+    lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()
+    scores = [json.loads(line).get('validation/age/mae', np.inf) for line in lines]
+    assert validation['age/mae'] == pytest.approx(min(scores), rel=1e-6)
 
 
 class FixedDex(nn.Module):
@@ -393,6 +407,12 @@ def test_flip_averaging_is_of_probabilities(tiny_config, count):
     probabilities[:, [20, 60]] = 0.5
     np.testing.assert_allclose(columns['age_probabilities'], probabilities, rtol=1e-6)
 
+    # Of the two years, which are equally likely, the first.
+    config.evaluate.age_estimate = 'mode'
+    mode = create_predict_step(FixedDex(), config)({}, batch)['predicted_age']
+    np.testing.assert_array_equal(mode, 20)
+    config.evaluate.age_estimate = 'mean'
+
     labels = {'age': jnp.full(count, NAN), 'gender': jnp.ones(count, int)}
     rows = create_eval_step(FixedDex(), config)({}, batch | labels)
     losses = {'age_loss', 'gender_loss'}
@@ -401,6 +421,13 @@ def test_flip_averaging_is_of_probabilities(tiny_config, count):
         np.testing.assert_array_equal(rows[name], columns[name])
     assert np.isnan(rows['age_loss']).all()
     np.testing.assert_allclose(rows['gender_loss'], -np.log(0.3), rtol=1e-5)
+
+
+def test_one_number_is_its_own_median_and_mode(tiny_config):
+    head = {'age': heads.create_heads(tiny_config.model.head)['age']}
+    outputs = {'age': jnp.array([20.5, 33.0])}
+    for estimate in ('mean', 'median', 'mode'):
+        assert heads.predict(head, outputs, estimate)['predicted_age'].tolist() == [20.5, 33.0]
 
 
 def test_members_of_different_heads_have_the_columns_that_all_of_them_predict(tiny_config):

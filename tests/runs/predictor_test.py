@@ -98,6 +98,37 @@ def test_what_the_training_had_no_labels_of_is_not_predicted(tiny_config, tmp_pa
     assert columns.keys() == {'predicted_age', 'age_std', 'age_width'}
 
 
+def test_members_that_know_distributions_are_mixed_before_the_estimate(tiny_config, tmp_path):
+    def model(age, probabilities):
+        class Fixed:
+            members = (0,)
+            is_ensemble = False
+
+            def predict_step(self, variables, batch):
+                index = np.asarray(batch['index'])
+                of_one = {'predicted_age': age, 'female_probability': 0.5}
+                if probabilities is not None:
+                    of_one['age_probabilities'] = probabilities
+                rows = {k: np.broadcast_to(v, index.shape + np.shape(v)) for k, v in of_one.items()}
+                return {**rows, 'index': index}
+
+        fixed: Any = Fixed()
+        return trained.Trained(tmp_path, tiny_config, fixed, {}, 'best', 1)
+
+    faces = np.zeros((2, 36, 36, 3), np.uint8)
+    tiny_config.evaluate.age_estimate = 'median'
+    low, high = np.zeros(101), np.zeros(101)
+    low[[10, 90]], high[30] = (0.6, 0.4), 1.0
+    columns = Predictor([model(10.3, low), model(30.0, high)])([faces] * 2)
+    # Of the mixture 0.3 are 10, and 0.2 of the 0.5 that are 30 are missing to the half.
+    np.testing.assert_allclose(columns['predicted_age'], 29.5 + 0.2 / 0.5, rtol=1e-6)
+    np.testing.assert_allclose(columns['age_probabilities'][0, [10, 30, 90]], [0.3, 0.5, 0.2])
+    # One of them has no distribution: the mean of what each predicts.
+    columns = Predictor([model(10.3, low), model(30.0, None)])([faces] * 2)
+    np.testing.assert_allclose(columns['predicted_age'], 20.15, rtol=1e-6)
+    assert 'age_probabilities' not in columns
+
+
 def test_rows_and_arrays_of_a_model_of_genders(tiny_config, tmp_path):
     predictor = Predictor([told(33.0, 0.25, ('gender',), tiny_config, tmp_path)])
     predicted = predictor.prepare(1)

@@ -55,3 +55,17 @@ def test_predictions_of_members_and_what_they_come_to():
     assert joined['member_0_female_probability'].tolist() == [np.float32(0.2), 0, 1]
     assert joined['leak'].tolist() == leak.tolist()
     assert list(joined)[-2:] == ['ethnicity', 'leak']
+
+
+def test_members_with_distributions_are_mixed_before_the_estimate():
+    probabilities = np.zeros((3, 101, 2), np.float32)
+    probabilities[:, 10, 0], probabilities[:, 90, 0], probabilities[:, 30, 1] = 0.6, 0.4, 1
+    predicted = {
+        'predicted_age': np.array([[10.3, 30]] * 3, np.float32),
+        'female_probability': np.full((3, 2), 0.5, np.float32),
+        'age_probabilities': probabilities,
+    }
+    for estimate, age in (('mean', 20.15), ('median', 29.9), ('mode', 30)):
+        joined = joining.join(predicted, LABELS, CONSTANT, {}, [0, 1], age_estimate=estimate)
+        np.testing.assert_allclose(joined['predicted_age'], age, rtol=1e-5)
+        assert 'age_probabilities' not in joined

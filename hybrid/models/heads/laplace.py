@@ -59,7 +59,12 @@ class LaplaceHead(Head):
     """Location and scale of age.
 
     A label says that the age is in a year, not that it is a number, so the loss is that of the
-    probability of that year, which also keeps the scale from vanishing.
+    probability of that year, which also keeps the scale from vanishing. The likelihood alone would
+    count an error for less the larger the scale is, and all errors for much more than those of
+    gender once it is small. So, as Seitzer et al. propose ("On the pitfalls of heteroscedastic
+    uncertainty estimation with probabilistic neural networks", ICLR 2022,
+    https://arxiv.org/abs/2203.09168), it is weighted by the scale, which no gradient goes through:
+    the location then learns as by the absolute error in units of `age_scale`.
 
     Attributes:
       age_offset: The location that training starts with, about the mean age, in years.
@@ -87,12 +92,16 @@ class LaplaceHead(Head):
     def loss(
         self, outputs: Outputs, labels: Mapping[str, jax.Array]
     ) -> tuple[jax.Array, jax.Array]:
-        """See `Head`: the negative logarithm of the probability of the year, or of a range."""
+        """See `Head`: the negative logarithm of the probability of the year, or of a range.
+
+        It is weighted by the scale, in units of `age_scale`.
+        """
         lower, upper, known = clipped_labels(labels)
+        location, scale = outputs['location'], jnp.exp(outputs['log_scale'])
         ends = (end[:, None] for end in year_ends(lower, upper))
-        values = jnp.log(outputs['location'].shape[1]) - jax.nn.logsumexp(
-            log_mass(outputs['location'], jnp.exp(outputs['log_scale']), *ends), axis=-1
-        )
+        log_sum = jax.nn.logsumexp(log_mass(location, scale, *ends), axis=-1)
+        weight = jax.lax.stop_gradient(jnp.mean(scale, axis=-1)) / self.age_scale
+        values = weight * (jnp.log(location.shape[1]) - log_sum)
         return jnp.where(known > 0, values, 0.0), known
 
     def predict(self, outputs: Outputs) -> dict[str, jax.Array]:

@@ -41,17 +41,20 @@ class LdlHead(Head):
       hidden: Size of a hidden ReLU layer; 0 for none.
       label_width: Standard deviation of the Gaussian in years; 0 for one that is learned.
       expectation_weight: Of the absolute error of the expectation, in years.
+      age_scale: What the loss is divided by, so that it does not drown that of gender: about the
+        standard deviation of ages, in years.
     """
 
     hidden: int = 0
     label_width: float = 2.0
     expectation_weight: float = 1.0
+    age_scale: float = 1.0
 
     @classmethod
     def from_config(cls, head: ConfigDict, loss: ConfigDict | None) -> Self:
         """See `Head`."""
-        weights = (loss.expectation_weight,) if loss else ()
-        return cls(head.hidden, head.label_width, *weights)
+        weight = loss.expectation_weight if loss else 1.0
+        return cls(head.hidden, head.label_width, weight, head.age_scale)
 
     @nn.compact
     def __call__(self, features: jax.Array) -> dict[str, jax.Array]:
@@ -66,7 +69,10 @@ class LdlHead(Head):
     def loss(
         self, outputs: Outputs, labels: Mapping[str, jax.Array]
     ) -> tuple[jax.Array, jax.Array]:
-        """See `Head`: the divergence in nats and the absolute error in years; of a range as DEX."""
+        """See `Head`: the divergence in nats and the absolute error in years, over `age_scale`.
+
+        Of a range it is the negative logarithm of its probability, likewise.
+        """
         log_p, width = outputs['log_probabilities'], outputs['label_width']
         lower, upper, known = clipped_labels(labels)
         away = (years() - lower[:, None]) / stop_gradient(width)[:, None]
@@ -77,7 +83,7 @@ class LdlHead(Head):
         if not self.label_width:
             values += jnp.log(width) + jnp.square(stop_gradient(error) / width) / 2
         values = jnp.where(lower == upper, values, negative_log_likelihood(log_p, lower, upper))
-        return jnp.where(known > 0, values, 0.0), known
+        return jnp.where(known > 0, values / self.age_scale, 0.0), known
 
     def predict(self, outputs: Outputs) -> dict[str, jax.Array]:
         """See `Head`; the predicted age is the expectation."""

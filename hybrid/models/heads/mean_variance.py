@@ -26,21 +26,24 @@ class MeanVarianceHead(YearsHead):
       hidden: Size of a hidden ReLU layer; 0 for none.
       mean_weight: Of half of the squared error of the mean, in years squared.
       variance_weight: Of the variance, in years squared.
+      age_scale: What the loss is divided by, so that it does not drown that of gender: about the
+        standard deviation of ages, in years.
     """
 
     mean_weight: float = 0.2
     variance_weight: float = 0.05
+    age_scale: float = 1.0
 
     @classmethod
     def from_config(cls, head: ConfigDict, loss: ConfigDict | None) -> Self:
         """See `Head`."""
-        weights = (loss.mean_weight, loss.variance_weight) if loss else ()
-        return cls(head.hidden, *weights)
+        mean, variance = (loss.mean_weight, loss.variance_weight) if loss else (0.0, 0.0)
+        return cls(head.hidden, mean, variance, head.age_scale)
 
     def loss(
         self, outputs: jax.Array, labels: Mapping[str, jax.Array]
     ) -> tuple[jax.Array, jax.Array]:
-        """See `Head`; of a range it is that of `YearsHead`, which leaves mean and variance free."""
+        """See `Head`; of ranges the likelihood alone is learned, mean and variance are free."""
         lower, upper, known = clipped_labels(labels)
         mean, variance = moments(jnp.exp(outputs))
         of_moments = (
@@ -48,4 +51,4 @@ class MeanVarianceHead(YearsHead):
         )
         values = negative_log_likelihood(outputs, lower, upper)
         values += jnp.where(lower == upper, of_moments, 0.0)
-        return jnp.where(known > 0, values, 0.0), known
+        return jnp.where(known > 0, values / self.age_scale, 0.0), known
