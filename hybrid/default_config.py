@@ -76,6 +76,15 @@ _KEYS = (
         'evaluated, as in a run of fixed length on all training data.'),
     Key('data.test_split', 'test', help=
         "The split that is evaluated once, at the end of a training; '' skips it."),
+    Key('data.balance', 'none', choices=('hybrid.training.balance:BALANCES',), help=
+        'How ages are weighted in the loss of training, by their frequencies in the training '
+        "split: 'none' counts all examples alike, 'inverse' each by one over the frequency of its "
+        "age, 'lds' by one over that of the ages about it (label distribution smoothing)."),
+    Key('data.balance_power', 1.0, more_than=0, at_most=1, help=
+        'Weights are one over frequencies to this power: 1 makes all ages count alike, 0.5, the '
+        'square root, goes half the way.'),
+    Key('data.balance_width', 2.0, more_than=0, at_most=50, help=
+        "The standard deviation, in years, of the Gaussian over which 'lds' takes frequencies."),
     Key('data.resize_size', 144, at_least=1, help=
         'Faces are resized to this side, in pixels, when they are read.'),
     Key('data.image_size', 128, at_least=1, help=

@@ -28,7 +28,7 @@ from hybrid.runs import workdir as workdir_lib
 from hybrid.runs.interruption import Interruption
 from hybrid.runs.writers import METRICS, Progress, Writers
 from hybrid.scores import plots
-from hybrid.training import learners
+from hybrid.training import balance, learners
 from hybrid.training.learner import Learner
 from hybrid.training.optimizer import create_learning_rate_fn
 from hybrid.weights import initialization
@@ -167,6 +167,9 @@ def train_and_evaluate(
     learnt = workdir_lib.learnt(record, config.loss)
     check_labels(record['name'], columns, config, learnt)
     workdir_lib.check_dataset(workdir, record)
+    before = workdir_lib.load_dataset(workdir) if workdir_lib.has_begun(workdir) else {}
+    record |= balance.describe(columns[data.train_split], data, before)
+    age_weights = record.get(balance.RECORD, {}).get(balance.WEIGHTS)
     num_examples = len(columns[data.train_split]['id'])
     steps_per_epoch = num_examples / config.train.batch_size
     num_steps = config.train.num_steps or round(config.train.num_epochs * steps_per_epoch)
@@ -179,7 +182,7 @@ def train_and_evaluate(
         return step * config.train.batch_size // num_examples
 
     learning_rate_fn = create_learning_rate_fn(config.optimizer, num_steps)
-    learner = learners.create(config, learning_rate_fn)
+    learner = learners.create(config, learning_rate_fn, age_weights)
     iterator = create_train_iterator(datasets, config)
 
     with contextlib.ExitStack() as stack:

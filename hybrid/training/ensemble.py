@@ -12,7 +12,7 @@ a single model's: member 0 is what a run of its own would be.
 
 import functools
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -46,11 +46,17 @@ class Ensemble:
     Args:
       config: Of the run.
       learning_rate_fn: Step to learning rate, of every member.
+      age_weights: As for `train_step.create_train_step`.
     """
 
     is_ensemble: bool = True
 
-    def __init__(self, config: ConfigDict, learning_rate_fn: optax.Schedule):
+    def __init__(
+        self,
+        config: ConfigDict,
+        learning_rate_fn: optax.Schedule,
+        age_weights: Sequence[float] | None = None,
+    ):
         self.groups = create_groups(config)
         self.members = tuple(number for group in self.groups for number in group.members)
         at_once, evaluated = resolve_at_once(config.ensemble.at_once, config.model)
@@ -70,7 +76,7 @@ class Ensemble:
             self._models[group.name], self._txs[group.name] = model, tx
             lift = functools.partial(map_members, at_once=at_once)
             self._train_steps[group.name] = learner.compile_train_steps(
-                group.config, tx, *(() if self._apart else (lift,))
+                group.config, tx, age_weights, *(() if self._apart else (lift,))
             )
             for steps, create_step in (
                 (self._predict_steps, create_predict_step),

@@ -1,7 +1,7 @@
 """What a run trains: one model here, the members of an ensemble in ensemble.py, behind one face."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -88,6 +88,7 @@ class Learner(Protocol):
 def compile_train_steps(
     config: ConfigDict,
     tx: optax.GradientTransformation,
+    age_weights: Sequence[float] | None = None,
     lift: Callable[[Callable], Callable] = lambda step: step,
 ) -> Callable[[int], devices.Program]:
     """Compiles the training steps of a model: number to `step(state, batch) -> (state, metrics)`.
@@ -95,6 +96,7 @@ def compile_train_steps(
     Args:
       config: Of the run.
       tx: The optimiser.
+      age_weights: As for `train_step.create_train_step`.
       lift: Makes a step of several members out of that of one.
 
     Returns:
@@ -110,7 +112,8 @@ def compile_train_steps(
             frozen_stages=frozen_stages,
             frozen_statistics=config.finetune.batch_norm == 'frozen',
         )
-        return devices.compile_train_step(lift(train_step.create_train_step(model, tx, config)))
+        step = train_step.create_train_step(model, tx, config, age_weights)
+        return devices.compile_train_step(lift(step))
 
     first = compile_one(finetuning.create(config).frozen_stages)
     later = compile_one(0) if steps else first
@@ -154,12 +157,18 @@ class SingleModel:
     Args:
       config: Of the run.
       learning_rate_fn: Step to learning rate.
+      age_weights: As for `train_step.create_train_step`.
     """
 
     members: tuple[int, ...] = (0,)
     is_ensemble: bool = False
 
-    def __init__(self, config: ConfigDict, learning_rate_fn: optax.Schedule):
+    def __init__(
+        self,
+        config: ConfigDict,
+        learning_rate_fn: optax.Schedule,
+        age_weights: Sequence[float] | None = None,
+    ):
         model = create_model(config.model, axis_name=devices.AXIS)
         self._finetune = finetuning.create(config)
         tx = create_optimizer(config.optimizer, learning_rate_fn, self._finetune)
@@ -167,7 +176,7 @@ class SingleModel:
         self.abstract_state = lambda: abstract_train_state(model, tx, config)
         self.predict_step = devices.compile_eval_step(create_predict_step(model, config))
         self.eval_step = devices.compile_eval_step(create_eval_step(model, config))
-        self._train_steps = compile_train_steps(config, tx)
+        self._train_steps = compile_train_steps(config, tx, age_weights)
 
     def place(self, state: TrainState) -> TrainState:
         """See `Learner`."""

@@ -1,6 +1,6 @@
 """One training step, a pure function on each device, and the averages of its metrics."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -13,21 +13,25 @@ from hybrid import devices
 from hybrid.data import augment, mixing
 from hybrid.models import heads
 from hybrid.models.network import Hybrid
-from hybrid.training import finetuning
+from hybrid.training import balance, finetuning
 from hybrid.training.losses import masked_mean
 from hybrid.training.train_metrics import TrainMetrics, example_values
 from hybrid.training.train_state import AUGMENTATION, DROPOUT, TrainState, create_key, example_keys
 
 
 def create_train_step(
-    model: Hybrid, tx: optax.GradientTransformation, config: ConfigDict
+    model: Hybrid,
+    tx: optax.GradientTransformation,
+    config: ConfigDict,
+    age_weights: Sequence[float] | None = None,
 ) -> Callable[[TrainState, dict[str, jax.Array]], tuple[TrainState, dict[str, Any]]]:
     """Returns the per-device `train_step(state, batch) -> (state, metrics)`.
 
     It is pure and reduces over the axis `devices.AXIS` alone, so it can be mapped over devices and
     vmapped over the members of an ensemble. `metrics` are `sums` (a TrainMetrics), `loss` and
     `grad_norm`, over all devices. The loss is the sum of those of the heads, weighted as
-    `config.loss` says. The stages that the model freezes are not differentiated.
+    `config.loss` says; with `age_weights`, of years, ages in the mean of theirs count as
+    `balance.example_weights` says. The stages that the model freezes are not differentiated.
     """
     ranges = augment.create_ranges(config.augment)
     size, normalization = config.data.image_size, config.data.normalization
@@ -67,6 +71,8 @@ def create_train_step(
 
                 def losses(labels, head=head, name=name):
                     loss, known = head.loss(outputs[name], labels)
+                    if name == 'age' and age_weights is not None:
+                        known *= balance.example_weights(age_weights, labels)
                     return loss, known * labels['mask']
 
                 loss, mask = mixture.losses(losses) if mixture else losses(batch)

@@ -27,6 +27,7 @@ def flags(data_dir, folder):
         '--config.train.eval_every_steps=20',
         '--config.train.checkpoint_every_steps=3',
         '--config.optimizer.ema_decay=0.99',
+        '--config.data.balance=lds',
         '--config.evaluate.batch_size=16',
     ]
 
@@ -56,6 +57,7 @@ def final_state(folder):
 
 
 def assert_same(folder, undisturbed):
+    assert (folder / 'dataset.json').read_bytes() == (undisturbed / 'dataset.json').read_bytes()
     assert rows(folder) == rows(undisturbed)
     jax.tree.map(np.testing.assert_array_equal, final_state(folder), final_state(undisturbed))
     for split in ('validation', 'test'):

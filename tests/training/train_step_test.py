@@ -19,6 +19,8 @@ from hybrid.training.train_step import average, create_train_step
 pytestmark = pytest.mark.xdist_group('train_step')
 
 BATCH = 8
+# Of years; they rise, so that a wrong one would be another one.
+AGE_WEIGHTS = np.linspace(0.5, 1.5, 101).tolist()
 
 
 def summarize(steps):
@@ -79,7 +81,7 @@ class Runner:
         self.devices = jax.devices()[:count]
         self.sharding = NamedSharding(Mesh(np.array(self.devices), ('batch',)), PartitionSpec())
         self.step = jax.pmap(
-            create_train_step(self.model, self.tx, config),
+            create_train_step(self.model, self.tx, config, AGE_WEIGHTS),
             axis_name=devices.AXIS,
             in_axes=(None, 0),
             out_axes=(None, None),
