@@ -173,6 +173,8 @@ def find_or_fit(
                 predicted['female_probability'],
                 weights,
                 predicted.get('age_width'),
+                predicted.get('age_probabilities'),
+                models[0].config.evaluate.age_estimate,
             )
         columns = predicted | labels
     found = fit(columns)

@@ -112,8 +112,8 @@ def predict_validation(
     """Predicts the validation splits of all datasets of a run; labels come with them.
 
     Returns:
-      Those columns of `predict_members` that `rows.OF_MODELS` declares, of all splits one after the
-      other, without what is left out of them; and their ids and labels.
+      Those columns of `predict_members` that `rows.OF_MODELS` declares, and distributions of age,
+      of all splits one after the other, without what is left out of them; their ids and labels.
 
     Raises:
       ValueError: when other members predict these splits.
@@ -124,7 +124,7 @@ def predict_validation(
     kept = [part.kept(split) for part in found]
     joined = {
         name: np.concatenate([x[name][places] for x, places in zip(predicted, kept, strict=True)])
-        for name in rows.OF_MODELS
+        for name in (*rows.OF_MODELS, 'age_probabilities')
         if all(name in x for x in predicted)
     }
     return joined, parts.join_labels([part.kept_columns(split) for part in found])

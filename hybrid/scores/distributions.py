@@ -8,6 +8,8 @@ of a distribution that is sure of the year 30 are all 30.0.
 
 from typing import Any
 
+import numpy as np
+
 # The values of `config.evaluate.age_estimate`.
 ESTIMATES = ('mean', 'median', 'mode')
 
@@ -44,3 +46,23 @@ def estimate(probabilities: Any, kind: str, mean: Any) -> Any:
         return quantile(probabilities, 0.5)
     # What is not a number stays so.
     return probabilities.argmax(axis=-1) + 0 * mean if kind == 'mode' else mean
+
+
+def crps(probabilities: np.ndarray, age: np.ndarray) -> np.ndarray:
+    """The continuous ranked probability score, which for a single number is the absolute error.
+
+    It is the squared distance between the distribution and the label, as step functions over the
+    years: Gneiting and Raftery, Strictly proper scoring rules, JASA 2007.
+
+    Args:
+      probabilities: [N, years] of the ages 0.0, 1.0 and so on.
+      age: True ages [N] in years, NaN where unknown.
+
+    Returns:
+      Years [N], float32; the lower, the better. NaN where the age is unknown.
+    """
+    younger = np.cumsum(probabilities.astype(np.float64), axis=1)[:, :-1]
+    # The part of each year that lies before the label; behind the last year all is certain.
+    before = np.clip(age[:, None] - np.arange(younger.shape[1]), 0, 1)
+    values = (younger**2 * before + (1 - younger) ** 2 * (1 - before)).sum(axis=1)
+    return (values + np.maximum(age - younger.shape[1], 0)).astype(np.float32)

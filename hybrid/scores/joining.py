@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from hybrid.scores import combination, outcomes, rows
+from hybrid.scores import combination, distributions, outcomes, rows
 
 
 def join(
@@ -30,13 +30,15 @@ def join(
         -1 is unknown.
       members: Numbers of the members if there are any.
       weights: With which members are combined; None for equal ones.
-      age_estimate: As for `combination.combine`; `age_probabilities` are used for that alone.
+      age_estimate: As for `combination.combine`; `age_probabilities` are used for that
+        and for `age_crps`.
 
     Raises:
       ValueError: as `rows.create`.
     """
     count = len(labels['id'])
     predictions = {name: predicted[name] for name in rows.OF_MODELS if name in predicted}
+    distribution = predicted.get('age_probabilities')
     if members:
         own = predictions
         predictions = combination.combine_known(
@@ -47,10 +49,14 @@ def join(
             predicted.get('age_probabilities'),
             age_estimate,
         )
-        predictions.pop('age_probabilities', None)
+        distribution = predictions.pop('age_probabilities', None)
         for place, number in enumerate(members):
             for name, column in own.items():
                 predictions[rows.member_column(number, name)] = column[:, place]
+    low, high = outcomes.age_bounds(labels)
+    if distribution is not None:
+        exact = np.where(low == high, low, np.nan)
+        predictions['age_crps'] = distributions.crps(distribution, exact)
     age = constant['constant_age']
     columns = {
         **{name: labels[name] for name in ('id', 'age', 'gender')},
@@ -58,7 +64,6 @@ def join(
         'constant_age': np.full(count, np.nan if age is None else age, np.float32),
         'constant_gender': np.full(count, constant['constant_gender']),
     }
-    low, high = outcomes.age_bounds(labels)
     if (low < high).any():
         columns |= {'age_min': low, 'age_max': high}
     for name, values in subgroups.items():

@@ -75,11 +75,12 @@ def _age_scores(
     high: np.ndarray,
     predicted: np.ndarray,
     between: tuple[np.ndarray, np.ndarray] | None,
+    crps: np.ndarray | None,
     intervals: bool,
 ) -> Scores:
     """Scores of exact ages, of ranges, and of age groups, in which ranges of one group count.
 
-    `between` are the ends of prediction intervals, if there are any.
+    `between` are the ends of prediction intervals, `crps` the scores of distributions, if any.
     """
     exact = low == high
     error = outcomes.age_error(predicted, low, high)
@@ -87,6 +88,8 @@ def _age_scores(
     columns = {'mae': absolute[exact], 'mse': error[exact] ** 2, 'bias': error[exact]}
     for years in CUMULATIVE_SCORES:
         columns[f'cs{years}'] = absolute[exact] <= years
+    if crps is not None:
+        columns['crps'] = crps[exact]
     if between is not None:
         below, above = between
         columns['coverage'] = ((below <= low) & (low <= above))[exact]
@@ -192,14 +195,16 @@ def prediction_scores(rows: Rows, by: str = 'predicted', intervals: bool = False
         known_gender = (rows['gender'] >= 0) & (predicted_gender >= 0)
     # Neither predicts what the training split has no label of.
     known_age = ~np.isnan(low) & ~np.isnan(predicted_age)
-    between, probability = None, None
+    between, crps, probability = None, None, None
     if by == 'predicted':
         probability = rows['female_probability'][known_gender]
+        if 'age_crps' in rows:
+            crps = rows['age_crps'].astype(np.float64)[known_age]
         if 'age_low' in rows:
             below, above = (rows[f'age_{end}'].astype(np.float64) for end in ('low', 'high'))
             between = below[known_age], above[known_age]
     ages = _age_scores(
-        low[known_age], high[known_age], predicted_age[known_age], between, intervals
+        low[known_age], high[known_age], predicted_age[known_age], between, crps, intervals
     )
     genders = _gender_scores(
         rows['gender'][known_gender], predicted_gender[known_gender], probability, intervals

@@ -39,13 +39,13 @@ TABLE = {
         ),
     ),
 }
-# Where ages have prediction intervals, and of probabilities, which the constant predictor has not.
-COVERAGE_TABLE = ('coverage', 'mean_interval_width')
+# Of distributions, prediction intervals and probabilities, which the constant predictor has not.
+COVERAGE_TABLE = ('crps', 'coverage', 'mean_interval_width')
 NUM_WORST = 5  # So many combinations of subgroups the table names.
 PROBABILITY_TABLE = ('brier', 'nll', 'ece')
 # Where ages are ranges.
 INTERVAL_TABLE = ('interval_error', 'interval_accuracy')
-IN_YEARS = ('mae', 'rmse', 'bias', 'interval_error', 'mean_interval_width')
+IN_YEARS = ('mae', 'rmse', 'bias', 'interval_error', 'crps', 'mean_interval_width')
 
 
 def compute_metrics(rows: Rows, best_member: int | None = None) -> metrics.Scores:
@@ -138,7 +138,7 @@ def format_table(
     leaks = 'without_leaks/num_examples' in scores
     ranges = 'age/interval_num_examples' in scores
     table = {
-        'age': (*TABLE['age'], *(COVERAGE_TABLE if 'age/coverage' in scores else ())),
+        'age': (*TABLE['age'], *(name for name in COVERAGE_TABLE if f'age/{name}' in scores)),
         'gender': (*TABLE['gender'], *(PROBABILITY_TABLE if 'gender/brier' in scores else ())),
     }
     sections = [(kind, f'{kind}/num_examples', kind, names) for kind, names in table.items()]

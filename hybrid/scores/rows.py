@@ -26,6 +26,7 @@ class Kind(enum.Enum):
     # A column of NaN stands for what the training had no labels of.
     PREDICTION = 'what the model, or all members together, say of it'
     MEMBER = 'what one member of an ensemble says of it'
+    SCORE = 'how well what is predicted fits the label'
     CONSTANT = 'what the constant predictor says of it'
     LEAK = 'whether the training has seen it'
     SUBGROUP = 'to which of several subgroups it belongs'
@@ -64,6 +65,8 @@ COLUMNS = {
     # The ends of the prediction interval, in years; see `intervals`.
     'age_low': Column(Kind.PREDICTION, np.float32),
     'age_high': Column(Kind.PREDICTION, np.float32),
+    # Of a predicted distribution of ages, in years, NaN where the age is; see `distributions.crps`.
+    'age_crps': Column(Kind.SCORE, np.float32),
     # The standard deviation between members in years, and the share of members whose own gender is
     # the ensemble's.
     'age_std': Column(Kind.PREDICTION, np.float32),
@@ -152,7 +155,7 @@ class Rows(Mapping[str, np.ndarray]):
         columns = {
             name: column
             for name, column in self.columns.items()
-            if _kind(name) not in (Kind.PREDICTION, Kind.MEMBER)
+            if _kind(name) not in (Kind.PREDICTION, Kind.MEMBER, Kind.SCORE)
         }
         for name in OF_MODELS:
             if (own := member_column(number, name)) in self.columns:

@@ -94,3 +94,18 @@ def test_a_member_without_ages_has_no_part_in_the_mixture():
     )
     assert columns['predicted_age'].tolist() == [20.5]
     assert columns['age_probabilities'].sum() == 1
+
+
+def test_the_ranked_probability_score_of_one_year_is_the_absolute_error():
+    p = np.eye(101)[[30, 0, 100, 30]]
+    got = distributions.crps(p, np.array([33.5, 2, 104, np.nan]))
+    np.testing.assert_allclose(got, [3.5, 2, 4, np.nan])
+
+
+def test_the_ranked_probability_score_is_mean_distance_less_half_of_that_of_two_draws():
+    rng = np.random.default_rng(0)
+    p = rng.dirichlet(np.ones(101), 3)
+    age = np.array([10.25, 50, 99.5])
+    distance = (p * np.abs(YEAR - age[:, None])).sum(axis=1)
+    of_two = np.einsum('ni,nj,ij->n', p, p, np.abs(YEAR[:, None] - YEAR))
+    np.testing.assert_allclose(distributions.crps(p, age), distance - of_two / 2, rtol=1e-5)

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from hybrid.scores import combination, joining
+from hybrid.scores import combination, distributions, joining
 
 NAN = float('nan')
 LABELS = {
@@ -69,3 +69,6 @@ def test_members_with_distributions_are_mixed_before_the_estimate():
         joined = joining.join(predicted, LABELS, CONSTANT, {}, [0, 1], age_estimate=estimate)
         np.testing.assert_allclose(joined['predicted_age'], age, rtol=1e-5)
         assert 'age_probabilities' not in joined
+        mixture = probabilities.mean(axis=-1)
+        expected = distributions.crps(mixture, LABELS['age'])
+        np.testing.assert_allclose(joined['age_crps'], expected, rtol=1e-5)
