@@ -15,11 +15,9 @@ import pathlib
 import sys
 from collections.abc import Sequence
 
-import numpy as np
-
 from hybrid import files
-from hybrid.scores import bootstrap, outcomes
-from hybrid.scores.rows import Rows, read_predictions
+from hybrid.scores import comparison
+from hybrid.scores.rows import read_predictions
 from tools.kept import RESULTS, predictions_path
 
 PATH = RESULTS / 'comparisons.json'
@@ -44,55 +42,18 @@ def find_predictions(run: str, split: str) -> pathlib.Path:
     )
 
 
-def compare(a: Sequence[Rows], b: Sequence[Rows]) -> dict[str, float]:
-    """Scores of the runs `a` less those of the runs `b`.
-
-    Args:
-      a: Rows of one run, as `read_predictions` gives them, or of several, such as seeds. Of
-        several, each example counts with the mean of their errors.
-      b: Likewise.
-
-    Returns:
-      The differences of `age/mae` (years) and `gender/accuracy`, each with the ends of its 95 %
-      interval and the number of examples with known labels, over which it is taken.
+def compare_runs(a: Sequence[str], b: Sequence[str], split: str) -> dict[str, float]:
+    """As `comparison.compare`, of workdirs or names of runs.
 
     Raises:
-      ValueError: when they are not the same examples with the same labels, or none is labelled.
+      ValueError: likewise, or when no example has the label that a score needs.
     """
-    a, b = [rows.by_id() for rows in a], [rows.by_id() for rows in b]
-    labels = a[0]
-    for rows in (*a, *b):
-        for name in ('id', 'age', 'gender'):
-            if not np.array_equal(rows[name], labels[name], equal_nan=name == 'age'):
-                raise ValueError(
-                    f'the runs were not evaluated on the same examples: {name} differs. Evaluate '
-                    'all of them on one split of one version of the dataset'
-                )
-
-    def error(rows):
-        return outcomes.absolute_age_error(rows['predicted_age'], labels['age'])
-
-    def right(rows):
-        return outcomes.is_right(rows['female_probability'], labels['gender']).astype(np.float64)
-
-    scores: dict[str, float] = {}
-    for name, value, known in (
-        ('age/mae', error, ~np.isnan(labels['age'])),
-        ('gender/accuracy', right, labels['gender'] >= 0),
-    ):
-        if not known.any():
-            raise ValueError(f'no example has the label that {name} needs')
-        one, other = (np.mean([value(rows)[known] for rows in runs], axis=0) for runs in (a, b))
-        difference, low, high = bootstrap.paired_bootstrap(one, other)
-        scores |= {name: difference, f'{name}_ci95_low': low, f'{name}_ci95_high': high}
-        scores[f'{name}_num_examples'] = int(known.sum())
-    return scores
-
-
-def compare_runs(a: Sequence[str], b: Sequence[str], split: str) -> dict[str, float]:
-    """As `compare`, of workdirs or names of runs."""
     rows = [[read_predictions(find_predictions(run, split)) for run in runs] for runs in (a, b)]
-    return compare(*rows)
+    scores = comparison.compare(*rows)
+    for name in ('age/mae', 'gender/accuracy'):
+        if name not in scores:
+            raise ValueError(f'no example has the label that {name} needs')
+    return scores
 
 
 def names(runs: Sequence[str]) -> str:

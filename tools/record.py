@@ -24,11 +24,12 @@ from typing import Any
 from hybrid import files
 from hybrid.runs import provenance
 from hybrid.runs import workdir as workdir_lib
-from hybrid.runs.provenance import SESSIONS
+from hybrid.runs.provenance import describe_sessions
+from hybrid.runs.public import clean_command, without_folders
 from hybrid.runs.writers import METRICS
 from hybrid.schema import flatten
 from tools.compare import compare_runs
-from tools.kept import RESULTS, clean_command, predictions_path, without_folders
+from tools.kept import RESULTS, predictions_path
 
 # The scores that are kept of a trial.
 TRIED = ('age/mae', 'gender/accuracy')
@@ -37,27 +38,6 @@ TRIED = ('age/mae', 'gender/accuracy')
 def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
     """Reads the objects of a file of JSON lines."""
     return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def describe_sessions(folder: pathlib.Path) -> dict[str, Any]:
-    """Sums up the `sessions.jsonl` of a run, which was started once or several times.
-
-    Returns:
-      Command and versions of the last start, commits and machines of all, how often the run was
-      `started`, and the `seconds` it trained; None if one of its sessions was killed.
-    """
-    rows = read_lines(folder / SESSIONS)
-    starts = [row for row in rows if 'started' in row]
-    ends = [row for row in rows if 'ended' in row]
-    whole = len(ends) == len(starts)
-    return {
-        'command': clean_command(starts[-1]['command']),
-        'commit': ', '.join(sorted({row['commit'] for row in starts})),
-        'machine': ', then '.join(dict.fromkeys(row['machine'] for row in starts)),
-        'versions': starts[-1]['versions'],
-        'started': len(starts),
-        'seconds': round(sum(row['seconds'] for row in ends), 1) if whole else None,
-    }
 
 
 def load_config(folder: pathlib.Path) -> dict[str, Any]:

@@ -20,7 +20,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from tools.kept import RESULTS, ROOT, read_json, without_folders
+from hybrid.runs.public import without_folders
+from tools.kept import RESULTS, ROOT, read_json
 from tools.record import load_config
 
 # Where the data lie on one machine says nothing about another.

@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from hybrid import __version__
+from hybrid.runs.public import clean_command
 
 SESSIONS = 'sessions.jsonl'
 _PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
@@ -108,6 +109,34 @@ def session(workdir: pathlib.Path, first_step: int, kernels: str) -> Iterator[No
         yield
     finally:
         _append(workdir, {'ended': _now(), 'seconds': round(time.monotonic() - start, 1)})
+
+
+def describe_sessions(workdir: pathlib.Path) -> dict[str, Any]:
+    """Sums up the `sessions.jsonl` of a run, which was started once or several times.
+
+    Returns:
+      Command and versions of the last start, commits and machines of all, how often the run was
+      `started`, and the `seconds` it trained; None if one of its sessions was killed. Nothing where
+      there is no such file, as in runs of before it.
+    """
+    rows = []
+    with contextlib.suppress(FileNotFoundError):
+        for line in (workdir / SESSIONS).read_text(encoding='utf-8').splitlines():
+            with contextlib.suppress(ValueError):  # A line may have been cut short by a crash.
+                rows.append(json.loads(line))
+    starts = [row for row in rows if 'started' in row]
+    ends = [row for row in rows if 'ended' in row]
+    if not starts:
+        return {}
+    whole = len(ends) == len(starts)
+    return {
+        'command': clean_command(starts[-1]['command']),
+        'commit': ', '.join(sorted({row['commit'] for row in starts})),
+        'machine': ', then '.join(dict.fromkeys(row['machine'] for row in starts)),
+        'versions': starts[-1]['versions'],
+        'started': len(starts),
+        'seconds': round(sum(row['seconds'] for row in ends), 1) if whole else None,
+    }
 
 
 def _append(workdir: pathlib.Path, row: dict[str, Any]) -> None:
