@@ -1,0 +1,148 @@
+import json
+import re
+
+import huggingface_hub
+import pytest
+
+from hybrid import files
+from hybrid.modes.pages import card
+from tests import reported_run
+from tests.reported_run import IDS, NAME
+
+
+@pytest.fixture(scope='module')
+def run(tmp_path_factory):
+    return reported_run.make(tmp_path_factory.mktemp('runs') / 'a run')
+
+
+@pytest.fixture(scope='module')
+def text(run, tmp_path_factory):
+    path = tmp_path_factory.mktemp('card') / 'README.md'
+    card.write(path, [run], tags=['onnx'])
+    return path.read_text()
+
+
+def scores(run, split='test'):
+    return json.loads((run / f'evaluation/{split}/metrics.json').read_text())
+
+
+def test_the_hub_reads_its_metadata(run, text, tmp_path, monkeypatch):
+    monkeypatch.setenv('HF_HUB_OFFLINE', '1')
+    (tmp_path / 'README.md').write_text(text)
+    loaded = huggingface_hub.ModelCard.load(tmp_path / 'README.md')
+    data = loaded.data
+    assert (data.license, data.license_name) == ('other', 'terms-of-the-training-data')
+    assert (data.library_name, data.model_name) == ('hybrid', 'a run')
+    assert {'onnx', 'age-estimation', 'face'} <= set(data.tags)
+    assert data.metrics == ['mae', 'accuracy']
+    found = {(one.task_name, one.metric_type): one for one in data.eval_results}
+    assert len(found) == 3
+    mae = found['Age estimation from a face', 'mae']
+    assert mae.metric_value == round(scores(run)['age/mae'], 4)
+    assert (mae.dataset_type, mae.dataset_name) == ('face_csv', NAME)
+    assert (mae.dataset_config, mae.dataset_split) == (NAME, 'test')
+    accuracy = found['Gender of a face', 'accuracy']
+    assert accuracy.metric_value == round(scores(run)['gender/accuracy'], 4)
+
+
+def test_the_terms_of_a_known_dataset_are_named(tmp_path):
+    record = reported_run.RECORD | {'name': 'utkface/default/1.0.0'}
+    run = reported_run.make(tmp_path / 'run', record=record, evaluated=False)
+    card.write(tmp_path / 'README.md', [run])
+    data = huggingface_hub.ModelCard.load(tmp_path / 'README.md').data
+    assert data.license_name == 'utkface-non-commercial-research'
+    assert data.license_link == 'https://susanqq.github.io/UTKFace/'
+    assert data.datasets == ['utkface']
+    assert data.eval_results is None
+    text = (tmp_path / 'README.md').read_text()
+    assert 'UTKFace is for non-commercial research only' in text
+    assert 'The model has not been evaluated yet.' in text
+    assert "framed as those of the training, aligned as UTKFace's are" in text
+
+
+def test_a_card_names_no_example_no_folder_and_no_machine(text):
+    for said in (*IDS, '/home', 'alice', '123 ', '{'):
+        assert said not in text.replace('abc123', '')
+    assert '`before`: 1 arrays were taken' in text
+    assert '--workdir=WORKDIR' in text
+    assert '--config.data.manual_dir=DIR' in text
+    assert '--config.init_from=before@best' in text
+
+
+def test_what_a_card_says(run, text):
+    known = scores(run)
+    assert text.count('\n# ') == 1
+    assert '# a run' in text
+    mae = '{:.2f} ({:.2f} to {:.2f})'.format(
+        *(known[f'age/mae{end}'] for end in ('', '_ci95_low', '_ci95_high'))
+    )
+    constant = f'{known["constant/age/mae"]:.2f}'
+    assert f'| mean absolute error of the age (years) | {mae} | {constant} |' in text
+    assert 'a network ResNet-18 with a GRU, on faces of 96 x 96 pixels' in text
+    assert 'true ages inside of their interval of 90 %' in text
+    assert 'Do not use it alone to check whether somebody is old enough.' in text
+    assert 'Do not take the gender for an identity.' in text
+    rate = 100 * known['thresholds/18/challenge_25/false_negative_rate']
+    assert '| 25 years | ' in text
+    assert f' {rate:.1f} % (' in text
+    assert f'| test | `{"cd" * 32}` | 80 |' in text
+    assert 'Commit `abc123`, seed 3, hybrid 9.9, jax 1.' in text
+    assert '2 cores of X, 10 minutes.' in text
+    # The worst group first.
+    of_age = text.split('Age, the ')[1].split('Gender, the ')[0]
+    errors = [float(error) for error in re.findall(r' \| \d+ \| ([\d.]+) \(', of_age)]
+    assert len(errors) > 2
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_names_are_no_markup_in_a_card(text):
+    body = text.split('---\n', 2)[2]
+    assert '<script' not in body
+    assert '&lt;script&gt;alert(1)&lt;/script&gt;' in body
+    for row in (line for line in body.splitlines() if '&lt;script&gt;alert(1)' in line):
+        if row.startswith('|'):
+            assert row.replace('\\|', '').count('|') in (7, 5), row
+
+
+def test_evaluations_of_other_checkpoints_and_members_are_left_out(run, tmp_path):
+    same = card.describe([run], source={'checkpoint': 'best', 'step': 1234})
+    assert len(same.evaluations) == 1
+    assert not card.describe([run], source={'checkpoint': 'last', 'step': 99}).evaluations
+    member = {'checkpoint': 'best', 'step': 1234, 'member': 2}
+    assert not card.describe([run], source=member).evaluations
+
+
+def test_a_card_of_several_runs_shows_how_they_do_together(run, tmp_path):
+    other = reported_run.make(tmp_path / 'b', seed=1)
+    evaluated = tmp_path / 'a+b'
+    places = [{'workdir': str(x), 'checkpoint': 'best', 'step': 1234} for x in (run, other)]
+    about = {'dataset': reported_run.DATASET, 'split': 'test', 'workdirs': places}
+    _, known = reported_run.evaluate(
+        evaluated / 'evaluation/test', reported_run.columns(2, members=2), about, best=0
+    )
+    path = tmp_path / 'README.md'
+    card.write(path, [run, other], evaluated=evaluated, source={'workdirs': places})
+    text = path.read_text()
+    assert f'{known["age/mae"]:.2f} (' in text
+    assert '80 faces, 2 runs together.' in text
+    assert '2 models together: a network ResNet-18 with a GRU' in text
+    assert text.count('python launch.py') == 2
+    assert '/home' not in text
+
+
+def test_without_a_test_split_the_card_says_so(tmp_path):
+    run = reported_run.make(tmp_path / 'run', evaluated=False)
+    about = {'dataset': reported_run.DATASET, 'split': 'validation', 'step': 2}
+    found = reported_run.columns()
+    found = {k: v for k, v in found.items() if not k.startswith('age_')}
+    found['predicted_age'] = [float('nan')] * len(IDS)
+    reported_run.evaluate(run / 'evaluation/validation', found, about)
+    files.write_json(run / 'dataset.json', reported_run.RECORD | {'constant_age': None})
+    card.write(tmp_path / 'README.md', [run])
+    text = (tmp_path / 'README.md').read_text()
+    assert 'The test split was not evaluated.' in text
+    assert 'Guesses the gender of a person' in text
+    assert 'mean absolute error' not in text
+    assert 'Gender, the ' in text
+    results = huggingface_hub.ModelCard.load(tmp_path / 'README.md').data.eval_results
+    assert [one.metric_type for one in results] == ['accuracy']
