@@ -41,6 +41,11 @@ def run(changes: list[str]) -> None:
 
         score.score(FLAGS.input, FLAGS.output)
         return
+    if FLAGS.mode == 'report':
+        from hybrid.modes import report
+
+        report.report(folders, output, FLAGS.faces, config.data)
+        return
 
     from hybrid.ops import kernels
     from hybrid.runs import workdir

@@ -17,6 +17,11 @@ Cut the faces out of photographs, to be labelled and trained on:
 
   python launch.py --mode=crop --input=PHOTOS --output=FACES
 
+Report what runs have come to, beside each other; describe a model in a model card:
+
+  python launch.py --mode=report --workdir=W,V --output=report.html
+  python launch.py --mode=report --workdir=W --output=README.md
+
 Find what a dataset leaks; evaluate a model on another dataset than its own:
 
   python launch.py --mode=audit --config.data.dataset=utkface --config.data.manual_dir=DIR
@@ -62,15 +67,20 @@ flags.DEFINE_string(
     'workdir',
     '',
     "The run's folder. In training the default is runs/<name of the recipe>. evaluate, "
-    'predict, stack: also several, separated by commas, whose models are combined.',
+    'predict, stack: also several, separated by commas, whose models are combined. report: also '
+    'several, which are compared.',
 )
 flags.DEFINE_enum(
     'mode',
     'train',
-    ['prepare', 'train', 'evaluate', 'score', 'predict', 'crop', 'audit', 'unstack', 'stack'],
+    [
+        *('prepare', 'train', 'evaluate', 'score', 'report', 'predict', 'crop', 'audit'),
+        *('unstack', 'stack'),
+    ],
     'prepare: make the dataset ready. train: train or continue, then evaluate. '
     "evaluate: evaluate a workdir's checkpoint on --split. "
     'score: the scores and pictures of an evaluation, from its predictions.csv, --input. '
+    'report: what a run, or several beside each other, have come to, as one page, or a model card. '
     'predict: age and gender for the image and video files of --input. '
     'crop: the faces of the photographs of --input, aligned, and a table of them to --output. '
     "audit: what the dataset's splits share, and how their labels are spread. "
@@ -94,11 +104,17 @@ flags.DEFINE_string(
     'output',
     '',
     'predict: the .csv or .jsonl file to write. evaluate: folder for the results, by default the '
-    'workdir. audit: folder for the report, by default in runs/audit. score, crop, unstack, '
+    'workdir. report: the .html file of the report, or the .md file of the model card. audit: '
+    'folder for the report, by default in runs/audit. score, crop, unstack, '
     'stack: the folder to make.',
 )
 flags.DEFINE_bool(
     'detect', False, 'predict: find the faces of photographs and videos; else crops are meant.'
+)
+flags.DEFINE_bool(
+    'faces',
+    False,
+    'report: show the faces on which a model errs most, for your own eyes; else their ids only.',
 )
 flags.DEFINE_string(
     'draw', '', 'predict: folder for pictures and videos with boxes and predictions.'
@@ -165,6 +181,9 @@ def load_configs(changes: list[str]) -> tuple[list[ConfigDict], list[pathlib.Pat
             raise ValueError(f'--workdir={FLAGS.workdir}: a comma without a workdir beside it')
         if len({folder.resolve() for folder in folders}) < len(folders):
             raise ValueError(f'--workdir={FLAGS.workdir} names a workdir twice')
+    if FLAGS.mode == 'report':
+        return configs, folders  # It reads their configs as they are.
+    if FLAGS.mode not in ('prepare', 'train', 'audit', 'crop', 'score'):
         configs = [workdir.load_config(folder, get_config()) for folder in folders]
         for config in configs:
             # The workdir holds what was chosen on the machine that trained it.
