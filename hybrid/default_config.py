@@ -215,7 +215,7 @@ _KEYS = (
         'The share of the features that training drops.'),
     Key('model.head.age_offset', 33.0, help=
         'Ages are predicted as age_offset + age_scale * output, in years; about the mean age. What '
-        "'coral', 'corn' and 'laplace' say of a face before they have learnt anything."),
+        "all heads but 'dex' and 'ldl' say of a face before they have learnt anything."),
     Key('model.head.age_scale', 20.0, more_than=0, help=
         'See age_offset; about the standard deviation of ages, in years. Losses of age are '
         'measured in it.'),

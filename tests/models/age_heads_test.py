@@ -228,7 +228,9 @@ def test_nothing_overflows_however_sure_the_network_is(name):
     np.testing.assert_allclose(sums, 1, rtol=1e-4)
 
 
-@pytest.mark.parametrize(('name', 'width'), [('coral', 5.0), ('corn', 20.0), ('laplace', 20.0)])
+@pytest.mark.parametrize(
+    ('name', 'width'), [('coral', 5.0), ('mean_variance', 5.0), ('corn', 20.0), ('laplace', 20.0)]
+)
 def test_training_starts_about_the_offset(name, width):
     head = create(name)
     columns = jax.jit(lambda key: head.predict(head.init_with_output(key, FEATURES)[0]))(
@@ -299,7 +301,7 @@ def test_mean_variance_by_hand():
     for k, age in ((0, 30.0), (1, 30.25), (4, 100.0)):
         entropy = -shares(age) @ log_p[k]
         moments = 0.2 / 2 * (mean[k] - age) ** 2 + 0.05 * variance[k]
-        assert float(values[k]) == pytest.approx(entropy + moments, rel=1e-5)
+        assert float(values[k]) == pytest.approx((entropy + moments) / 20, rel=1e-5)
     config = default_config.get_config()
     config.loss.mean_weight, config.loss.variance_weight = 0.3, 0.1
     head = heads.MeanVarianceHead.from_config(config.model.head, config.loss)

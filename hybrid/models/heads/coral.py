@@ -13,12 +13,14 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from hybrid.models.heads.distribution import clipped_labels, describe, prior_logits
+from hybrid.models.heads.distribution import (
+    FIRST_WIDTH,
+    clipped_labels,
+    describe,
+    prior_logits,
+)
 from hybrid.models.heads.head import YEARS, Head, dense_layers
 
-# Training starts with a distribution that is as wide as those of faces will be, roughly, and not as
-# that of all ages; in units of `age_scale`.
-_FIRST_WIDTH = 0.25
 # So much faster than a weight it changes what is learned.
 _SHARPNESS_RATE = 3.0
 
@@ -49,7 +51,7 @@ class CoralHead(Head):
     @nn.compact
     def __call__(self, features: jax.Array) -> jax.Array:
         """Maps features [B, F] to logits [B, YEARS - 1] of being older than 0, 1, ..., float32."""
-        start = prior_logits(self.age_offset, _FIRST_WIDTH * self.age_scale)
+        start = prior_logits(self.age_offset, FIRST_WIDTH * self.age_scale)
         biases = self.param('biases', lambda _: jnp.asarray(start, jnp.float32))
         logits = dense_layers(features, self.hidden, 1) + jnp.sort(biases)[::-1]
         # The same models as without it. But it changes all logits at once, and so the width, for

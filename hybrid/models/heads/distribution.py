@@ -15,6 +15,10 @@ from hybrid.models.heads.head import (
     dense_layers,
 )
 
+# The standard deviation, in units of `age_scale`, of a distribution that is about as wide as those
+# of faces will be, and not as that of all ages: some heads start with one.
+FIRST_WIDTH = 0.25
+
 
 def years() -> jax.Array:
     """The ages that the probabilities of a distribution are of, float32 [YEARS]."""
@@ -86,6 +90,17 @@ def prior_logits(age_offset: float, age_scale: float) -> np.ndarray:
       age_scale: Its standard deviation in years.
     """
     return (age_offset - 0.5 - np.arange(YEARS - 1)) * (np.pi / np.sqrt(3) / age_scale)
+
+
+def prior_bias(age_offset: float, age_scale: float) -> np.ndarray:
+    """What to add to the outputs of a softmax [YEARS] for the same distribution, but for its ends.
+
+    Args:
+      age_offset: Its mean in years.
+      age_scale: Its standard deviation in years.
+    """
+    z = (np.arange(YEARS) - age_offset) * (np.pi / np.sqrt(3) / age_scale)
+    return -np.logaddexp(0, z) - np.logaddexp(0, -z)
 
 
 class YearsHead(Head):

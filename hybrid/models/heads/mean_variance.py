@@ -7,20 +7,28 @@ https://doi.org/10.1109/CVPR.2018.00554.
 from collections.abc import Mapping
 from typing import Self
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
 from hybrid.models.heads.distribution import (
+    FIRST_WIDTH,
     YearsHead,
     clipped_labels,
     moments,
     negative_log_likelihood,
+    prior_bias,
 )
+from hybrid.models.heads.head import YEARS, dense_layers
 
 
 class MeanVarianceHead(YearsHead):
     """Classifies the year of age; the mean and the variance of the years have losses of their own.
+
+    If all years were equally likely at first, the variance would be nearly all of the loss, and
+    every face would get the same few years before there are features for anything else. So training
+    starts with a narrow distribution (`FIRST_WIDTH`).
 
     Attributes:
       hidden: Size of a hidden ReLU layer; 0 for none.
@@ -28,17 +36,25 @@ class MeanVarianceHead(YearsHead):
       variance_weight: Of the variance, in years squared.
       age_scale: What the loss is divided by, so that it does not drown that of gender: about the
         standard deviation of ages, in years.
+      age_offset: Mean of the distribution that training starts with, in years.
     """
 
     mean_weight: float = 0.2
     variance_weight: float = 0.05
-    age_scale: float = 1.0
+    age_scale: float = 20.0
+    age_offset: float = 33.0
 
     @classmethod
     def from_config(cls, head: ConfigDict, loss: ConfigDict | None) -> Self:
         """See `Head`."""
         mean, variance = (loss.mean_weight, loss.variance_weight) if loss else (0.0, 0.0)
-        return cls(head.hidden, mean, variance, head.age_scale)
+        return cls(head.hidden, mean, variance, head.age_scale, head.age_offset)
+
+    @nn.compact
+    def __call__(self, features: jax.Array) -> jax.Array:
+        """Maps features [B, F] to log-probabilities [B, YEARS] of the years from 0 on, float32."""
+        bias = prior_bias(self.age_offset, FIRST_WIDTH * self.age_scale)
+        return jax.nn.log_softmax(dense_layers(features, self.hidden, YEARS, bias))
 
     def loss(
         self, outputs: jax.Array, labels: Mapping[str, jax.Array]
