@@ -90,6 +90,10 @@ def run(changes: list[str]) -> None:
         from hybrid.modes import stacking
 
         stacking.stack(configs, folders, FLAGS.checkpoint, output)
+    elif FLAGS.mode == 'demo':
+        from hybrid.modes import demo
+
+        demo.demo(configs, folders, FLAGS.checkpoint, FLAGS.port)
     elif FLAGS.mode == 'predict':
         from hybrid.modes import predict
 

@@ -13,6 +13,10 @@ Score the predictions of an evaluation, or of another program, anew:
 
   python launch.py --mode=score --input=W/evaluation/test/predictions.csv --output=scores
 
+Try a model in the browser, on this machine alone:
+
+  python launch.py --mode=demo --workdir=W
+
 Cut the faces out of photographs, to be labelled and trained on:
 
   python launch.py --mode=crop --input=PHOTOS --output=FACES
@@ -67,21 +71,22 @@ flags.DEFINE_string(
     'workdir',
     '',
     "The run's folder. In training the default is runs/<name of the recipe>. evaluate, "
-    'predict, stack: also several, separated by commas, whose models are combined. report: also '
-    'several, which are compared.',
+    'predict, demo, stack: also several, separated by commas, whose models are combined; report: '
+    'which are compared.',
 )
 flags.DEFINE_enum(
     'mode',
     'train',
     [
         *('prepare', 'train', 'evaluate', 'score', 'report', 'predict', 'crop', 'audit'),
-        *('unstack', 'stack'),
+        *('demo', 'unstack', 'stack'),
     ],
     'prepare: make the dataset ready. train: train or continue, then evaluate. '
     "evaluate: evaluate a workdir's checkpoint on --split. "
     'score: the scores and pictures of an evaluation, from its predictions.csv, --input. '
     'report: what a run, or several beside each other, have come to, as one page, or a model card. '
     'predict: age and gender for the image and video files of --input. '
+    'demo: a page in the browser that shows what a model says of photographs. '
     'crop: the faces of the photographs of --input, aligned, and a table of them to --output. '
     "audit: what the dataset's splits share, and how their labels are spread. "
     'unstack: each member of an ensemble to a workdir of its own in --output. '
@@ -93,7 +98,9 @@ flags.DEFINE_bool(
     False,
     'evaluate: also under 20 conditions, such as blur or other light, in five strengths each.',
 )
-flags.DEFINE_enum('checkpoint', 'best', ['best', 'last'], 'evaluate, predict: which checkpoint.')
+flags.DEFINE_enum(
+    'checkpoint', 'best', ['best', 'last'], 'evaluate, predict, demo: which checkpoint.'
+)
 flags.DEFINE_string(
     'input',
     '',
@@ -119,6 +126,7 @@ flags.DEFINE_bool(
 flags.DEFINE_string(
     'draw', '', 'predict: folder for pictures and videos with boxes and predictions.'
 )
+flags.DEFINE_integer('port', 7860, 'demo: the port of 127.0.0.1.', lower_bound=0, upper_bound=65535)
 flags.DEFINE_bool(
     'overwrite_config', False, 'train: go on although the workdir has another config.'
 )
@@ -193,7 +201,7 @@ def load_configs(changes: list[str]) -> tuple[list[ConfigDict], list[pathlib.Pat
             several.settle(config.data, before, changed)
     elif not FLAGS.workdir:
         folders = [pathlib.Path('runs') / pathlib.Path(FLAGS.config).stem]
-    if len(folders) > 1 and FLAGS.mode not in ('evaluate', 'predict', 'stack'):
+    if len(folders) > 1 and FLAGS.mode not in ('evaluate', 'predict', 'demo', 'stack'):
         raise ValueError(f'--mode={FLAGS.mode} takes one --workdir, not {len(folders)}')
     for config in configs:
         check_config(config)

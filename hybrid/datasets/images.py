@@ -87,7 +87,10 @@ def open_image(file: BinaryIO, formats: Collection[str] = FORMATS) -> ImageFile.
     problem = ''
     for name in formats:
         factory, accept = Image.OPEN[name]
-        accepted = accept is None or accept(head)
+        try:
+            accepted = accept is None or accept(head)
+        except struct.error:  # There is next to nothing in the file.
+            continue
         if accepted and not isinstance(accepted, str):  # A text is a reason against it.
             file.seek(0)
             try:

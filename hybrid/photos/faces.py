@@ -29,14 +29,31 @@ Row = dict[str, Any]
 Face = tuple[np.ndarray, ...]
 
 
-def format_row(row: Mapping[str, Any], suffix: str, columns: Sequence[str]) -> str:
-    """Returns the line that a row becomes in a `.csv` or a `.jsonl` file."""
+def format_row(
+    row: Mapping[str, Any], suffix: str, columns: Sequence[str], for_spreadsheets: bool = False
+) -> str:
+    """Returns the line that a row becomes in a `.csv` or a `.jsonl` file.
+
+    Args:
+      row: The row.
+      suffix: Of the file.
+      columns: The names of its columns.
+      for_spreadsheets: Whether a text that a spreadsheet would take for a formula gets an
+        apostrophe before it. Then the CSV cannot be read back exactly.
+    """
     if suffix == '.jsonl':
         return json.dumps({name: row.get(name) for name in columns}, allow_nan=False) + '\n'
+    if for_spreadsheets:
+        row = {name: _no_formula(value) for name, value in row.items()}
     line = io.StringIO()
     # With this line end csv quotes a carriage return in a name too.
     csv.DictWriter(line, columns, lineterminator='\r\n').writerow(row)
     return line.getvalue().removesuffix('\r\n') + '\n'
+
+
+def _no_formula(value: Any) -> Any:
+    formula = isinstance(value, str) and value.startswith(('=', '+', '-', '@', '\t', '\r'))
+    return f"'{value}" if formula else value
 
 
 def read_faces(

@@ -1,5 +1,6 @@
 """Finds image files and reads whatever they hold as upright RGB, or says why that cannot be."""
 
+import io
 import logging
 import os
 import pathlib
@@ -108,6 +109,17 @@ def read_file(path: pathlib.Path) -> Decoded:
         with path.open('rb') as file, open_image(file) as image:
             return decode(image)
     except Exception as error:  # Pillow raises all kinds of them on a damaged file.
+        raise ValueError(_reason(error)) from error
+
+
+def read_bytes(content: bytes) -> Decoded:
+    """Reads the content of an image file as `read_file` does, with the same errors."""
+    try:
+        if not content:
+            raise ValueError('the file is empty')
+        with open_image(io.BytesIO(content)) as image:
+            return decode(image)
+    except Exception as error:  # As above.
         raise ValueError(_reason(error)) from error
 
 
