@@ -129,7 +129,8 @@ def test_a_wheel_holds_the_package_and_the_recipes_in_it(wheel: zipfile.ZipFile)
     recipes = {f'hybrid/configs/{path.name}' for path in (ROOT / 'configs').glob('*.py')}
     assert {name for name in files if name.endswith('.py')} == modules | recipes
     assert {name.split('/')[0] for name in files} == {'hybrid'}
-    assert {'hybrid/datasets/utkface/README.md', 'hybrid/modes/pages/page.css'} <= files
+    data = ('datasets/utkface/README.md', 'modes/pages/page.css', 'modes/serving/demo.html')
+    assert {f'hybrid/{name}' for name in data} <= files
 
 
 def test_an_installed_package_knows_its_recipes(wheel: zipfile.ZipFile, tmp_path: Path) -> None:

@@ -41,8 +41,10 @@ def test_everything_of_a_run_is_on_one_page(run, page):
     assert 'best checkpoint, step 1,234' in text
     assert f'All {len(one.cells())} groups, also those of fewer than 30 examples' in text
     # The worst errors come first, by their ids.
-    assert text.index('The 20 largest errors of age:') < min(text.index(x) for x in IDS[:2])
-    assert text.index(IDS[1]) < text.index('wrong genders of which the model was surest')
+    assert text.index('The largest errors of age:') < min(text.index(x) for x in IDS[:2])
+    assert text.index(IDS[1]) < text.index(
+        'Wrong genders, those of which the model was surest first:'
+    )
     assert 'data.image_size 96 128' in text
     assert 'model.recurrent.cell gru lstm' in text
     assert 'train.batch_size' not in text  # It is the default's.

@@ -144,6 +144,9 @@ def _in_short(run: Run, evaluation: Evaluation) -> str:
             less = figures.number(scores['constant/age/mae'], 'years')
             text += f' (always saying {constant:g} years is {less} off)'
         parts.append(text)
+    if figures.known(scores, 'age/interval_error'):
+        years = figures.with_interval(scores, 'age/interval_error', 'years')
+        parts.append(f'ages that are ranges are missed by {years} years on average')
     if figures.known(scores, 'gender/accuracy'):
         text = f'{figures.with_interval(scores, "gender/accuracy", "%")} of genders are right'
         if figures.known(scores, 'constant/gender/accuracy'):
@@ -152,7 +155,9 @@ def _in_short(run: Run, evaluation: Evaluation) -> str:
         parts.append(text)
     count = int(scores.get('num_examples', 0))
     where = f'On the {count:,} faces of {evaluation.title}'
-    return f'{where}, {" and ".join(parts)}. The numbers in brackets are 95 % intervals.'
+    *most, last = parts or ['nothing is known of the labels']
+    said = f'{", ".join(most)} and {last}' if most else last
+    return f'{where}, {said}. The numbers in brackets are 95 % intervals.'
 
 
 def _scores(run: Run) -> list[Block]:

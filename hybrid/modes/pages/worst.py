@@ -48,8 +48,8 @@ def blocks(found: Worst, faces: Faces | None = None) -> list[Block]:
     """The worst errors as tables or, with faces, as pictures with captions."""
     parts: list[Block] = []
     for title, places in (
-        (f'The {len(found.ages)} largest errors of age:', found.ages),
-        (f'The {len(found.genders)} wrong genders of which the model was surest:', found.genders),
+        ('The largest errors of age:', found.ages),
+        ('Wrong genders, those of which the model was surest first:', found.genders),
     ):
         if not len(places):
             continue
