@@ -14,12 +14,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import ml_collections
-
-# Nothing here may import JAX: `_settle_kernels` comes first.
-from hybrid.ops import kernels
-
+# Nothing here may import JAX: `_settle_kernels` comes first. Nor anything else that an export does
+# without.
 if TYPE_CHECKING:
+    import ml_collections
+
     from hybrid.runs.model import Model
     from hybrid.runs.trained import Trained
 
@@ -60,7 +59,7 @@ def load(
     flip_average: bool | None = None,
     overrides: Overrides | None = None,
 ) -> 'Model':
-    """Loads what a training has left in its workdir.
+    """Loads what a training has left in its workdir, or an export.
 
     Call it before anything else imports JAX if you can: then it may switch on in XLA what makes
     convolutions on CPUs faster. Afterwards it takes what was switched on before.
@@ -68,7 +67,9 @@ def load(
     Args:
       workdir: The folder of a training. Several, in a list or separated by commas, are combined as
         `--mode=evaluate` combines them. `W#2` is member 2 of the ensemble in W; `W@last` and
-        `W@400` are its last checkpoint and the one of step 400.
+        `W@400` are its last checkpoint and the one of step 400. Or the folder of an export: that is
+        loaded without JAX, by onnxruntime, and predicts likewise; see `runs.export.loaded`. It has
+        its settings inside: none of the other arguments goes with it.
       checkpoint: 'best' or 'last', where the address does not say; by default the one that was best
         on validation, or the last where none was validated.
       flip_average: Whether to average over the image and its mirror image, which takes twice as
@@ -79,14 +80,27 @@ def load(
       FileNotFoundError: when there is no such workdir, or no such checkpoint in it.
       ValueError: when it cannot be read, or an override is wrong, or several may not be combined.
     """
+    if isinstance(workdir, str | os.PathLike):
+        from hybrid.runs.export import loaded
+
+        if loaded.holds_export(workdir):
+            if checkpoint or flip_average is not None or overrides:
+                raise ValueError(
+                    f'{workdir} is an export, which has its settings inside: export the model anew '
+                    'with another checkpoint or other overrides'
+                )
+            return loaded.Exported(workdir)  # type: ignore[return-value]  # it predicts likewise
+        if os.path.isfile(os.path.expanduser(workdir)):
+            raise ValueError(f'{workdir} is a file; name the folder of a training or an export')
     overrides = dict(overrides or {})
     if flip_average is not None:
         overrides['evaluate.flip_average'] = flip_average
     models = _restore(workdir, checkpoint, overrides)
 
+    from hybrid.modes import export
     from hybrid.runs.model import Model
 
-    return Model(models)
+    return Model(models, export.write)
 
 
 @_quiet_absl()
@@ -117,6 +131,8 @@ def train(
       RuntimeError: when the loss was not finite, or a checkpoint could not be written.
       KeyboardInterrupt: when it was interrupted; everything is saved.
     """
+    import ml_collections
+
     if isinstance(config, ml_collections.ConfigDict):
         if not workdir:
             raise ValueError('workdir: name the folder of the training')
@@ -178,11 +194,11 @@ def evaluate(
         training saw; and as `load`.
     """
     if isinstance(model, str | os.PathLike | Sequence):
-        models = load(model, checkpoint=checkpoint, overrides=overrides).models
+        models = _restore(model, checkpoint, dict(overrides or {}))
     elif checkpoint or overrides:
         raise ValueError('checkpoint and overrides are for `load`: this model is loaded already')
     elif hasattr(model, 'models'):
-        models = model.models
+        models = list(model.models)
     else:
         raise TypeError(f'model={model!r} is neither a workdir nor a model from `load`')
 
@@ -220,7 +236,7 @@ def score(predictions: PathLike, *, output: PathLike) -> dict[str, Any]:
     return mode.score(predictions, output)
 
 
-def get_config(name: PathLike = 'quickstart') -> ml_collections.ConfigDict:
+def get_config(name: PathLike = 'quickstart') -> 'ml_collections.ConfigDict':
     """The config of a recipe, to be changed and trained.
 
     Args:
@@ -289,7 +305,7 @@ def _split_addresses(workdir: PathLike | Sequence[PathLike]) -> list[str]:
     return texts
 
 
-def _override(config: ml_collections.ConfigDict, overrides: Overrides) -> None:
+def _override(config: 'ml_collections.ConfigDict', overrides: Overrides) -> None:
     """Sets keys of a config; raises ValueError for one that is not there or a value of no use."""
     from hybrid.default_config import SCHEMA
 
@@ -303,8 +319,10 @@ def _override(config: ml_collections.ConfigDict, overrides: Overrides) -> None:
             raise ValueError(f'overrides: {key}={value!r}: {reason}') from None
 
 
-def _settle_kernels(config: ml_collections.ConfigDict, recorded: str = 'auto') -> None:
+def _settle_kernels(config: 'ml_collections.ConfigDict', recorded: str = 'auto') -> None:
     """Settles `config.model.kernels` while that is possible: before JAX is imported."""
+    from hybrid.ops import kernels
+
     if 'jax' not in sys.modules:
         kernels.settle(config, recorded)
     else:

@@ -94,6 +94,10 @@ def run(changes: list[str]) -> None:
         from hybrid.modes import demo
 
         demo.demo(configs, folders, FLAGS.checkpoint, FLAGS.port)
+    elif FLAGS.mode == 'export':
+        from hybrid.modes import export
+
+        export.export(configs, folders, FLAGS.checkpoint, output)
     elif FLAGS.mode == 'predict':
         from hybrid.modes import predict
 

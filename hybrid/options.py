@@ -17,6 +17,10 @@ Try a model in the browser, on this machine alone:
 
   python launch.py --mode=demo --workdir=W
 
+Export a model for use without this program, as ONNX and in other forms:
+
+  python launch.py --mode=export --workdir=W --output=export
+
 Cut the faces out of photographs, to be labelled and trained on:
 
   python launch.py --mode=crop --input=PHOTOS --output=FACES
@@ -71,21 +75,22 @@ flags.DEFINE_string(
     'workdir',
     '',
     "The run's folder. In training the default is runs/<name of the recipe>. evaluate, "
-    'predict, demo, stack: also several, separated by commas, whose models are combined; report: '
-    'which are compared.',
+    'predict, export, demo, stack: also several, separated by commas, whose models are combined; '
+    'report: which are compared.',
 )
 flags.DEFINE_enum(
     'mode',
     'train',
     [
-        *('prepare', 'train', 'evaluate', 'score', 'report', 'predict', 'crop', 'audit'),
-        *('demo', 'unstack', 'stack'),
+        *('prepare', 'train', 'evaluate', 'score', 'report', 'predict', 'export', 'crop'),
+        *('audit', 'demo', 'unstack', 'stack'),
     ],
     'prepare: make the dataset ready. train: train or continue, then evaluate. '
     "evaluate: evaluate a workdir's checkpoint on --split. "
     'score: the scores and pictures of an evaluation, from its predictions.csv, --input. '
     'report: what a run, or several beside each other, have come to, as one page, or a model card. '
     'predict: age and gender for the image and video files of --input. '
+    'export: the model as ONNX and in other forms, to --output, for use without this program. '
     'demo: a page in the browser that shows what a model says of photographs. '
     'crop: the faces of the photographs of --input, aligned, and a table of them to --output. '
     "audit: what the dataset's splits share, and how their labels are spread. "
@@ -99,7 +104,7 @@ flags.DEFINE_bool(
     'evaluate: also under 20 conditions, such as blur or other light, in five strengths each.',
 )
 flags.DEFINE_enum(
-    'checkpoint', 'best', ['best', 'last'], 'evaluate, predict, demo: which checkpoint.'
+    'checkpoint', 'best', ['best', 'last'], 'evaluate, predict, export, demo: which one.'
 )
 flags.DEFINE_string(
     'input',
@@ -112,7 +117,7 @@ flags.DEFINE_string(
     '',
     'predict: the .csv or .jsonl file to write. evaluate: folder for the results, by default the '
     'workdir. report: the .html file of the report, or the .md file of the model card. audit: '
-    'folder for the report, by default in runs/audit. score, crop, unstack, '
+    'folder for the report, by default in runs/audit. score, export, crop, unstack, '
     'stack: the folder to make.',
 )
 flags.DEFINE_bool(
@@ -201,7 +206,7 @@ def load_configs(changes: list[str]) -> tuple[list[ConfigDict], list[pathlib.Pat
             several.settle(config.data, before, changed)
     elif not FLAGS.workdir:
         folders = [pathlib.Path('runs') / pathlib.Path(FLAGS.config).stem]
-    if len(folders) > 1 and FLAGS.mode not in ('evaluate', 'predict', 'demo', 'stack'):
+    if len(folders) > 1 and FLAGS.mode not in ('evaluate', 'predict', 'export', 'demo', 'stack'):
         raise ValueError(f'--mode={FLAGS.mode} takes one --workdir, not {len(folders)}')
     for config in configs:
         check_config(config)

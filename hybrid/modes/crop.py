@@ -21,6 +21,7 @@ from hybrid.datasets import geometry
 from hybrid.datasets.progress import ProgressBar
 from hybrid.datasets.threads import map_in_threads
 from hybrid.photos import aligner, detection, faces, image_files
+from hybrid.photos.rows import COLUMNS as FACE_COLUMNS
 from hybrid.runs.interruption import Interruption
 
 TABLE, ERRORS = 'faces.csv', 'errors.csv'
@@ -32,7 +33,7 @@ UNFINISHED = 'unfinished.json'
 # box is in pixels of the photograph. Age and gender are to be filled in.
 COLUMNS = (
     *('path', 'photo'),
-    *(name for name in faces.COLUMNS if name != 'path'),
+    *(name for name in FACE_COLUMNS if name != 'path'),
     *('age', 'gender', 'group'),
 )
 ERROR_COLUMNS = ('photo', 'error')

@@ -6,24 +6,19 @@ import os
 import pathlib
 import stat
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from hybrid.datasets.image_sources import EXTENSIONS
 from hybrid.datasets.images import FORMATS, Decoded, decode, open_image, to_rgb, upright
+from hybrid.photos.given import ImageLike, check_array, check_kind
 
 _LOG = logging.getLogger(__name__)
 
 MAX_FILE_BYTES = 512 * 2**20
 
 VIDEO_EXTENSIONS = ('.mp4', '.m4v', '.mov', '.3gp', '.avi', '.mkv', '.webm', '.mpg', '.mpeg')
-
-
-# A path; a Pillow image; or uint8 [H, W], [H, W, 1], [H, W, 3] (RGB) or [H, W, 4] (RGBA), as a
-# NumPy array or what can be seen as one.
-ImageLike = str | os.PathLike | Image.Image | np.ndarray
 
 
 def find_images(
@@ -128,11 +123,6 @@ def read_image(path: pathlib.Path) -> np.ndarray:
     return read_file(path).pixels
 
 
-def file_name(image: ImageLike) -> str | None:
-    """The path of an image that is a file; None for pixels."""
-    return os.fspath(image) if isinstance(image, str | os.PathLike) else None
-
-
 def read(image: ImageLike) -> Decoded:
     """Reads an image, whatever kind it is; files as `read_file` reads them, the others likewise.
 
@@ -156,22 +146,8 @@ def read(image: ImageLike) -> Decoded:
     return Decoded(pixels, pixels.shape[1], pixels.shape[0])
 
 
-def check_kind(image: Any) -> None:
-    """Raises TypeError for what is no `ImageLike`."""
-    if not isinstance(image, str | os.PathLike | Image.Image) and not hasattr(image, '__array__'):
-        raise TypeError(f'{type(image).__name__} is not a path, a Pillow image or an array')
-
-
 def _array_pixels(image: np.ndarray) -> np.ndarray:
-    pixels = np.asarray(image)
-    if pixels.dtype != np.uint8:
-        raise ValueError(f'an array of {pixels.dtype}; images are uint8, from 0 to 255')
-    if pixels.ndim == 2:
-        pixels = pixels[:, :, None]
-    if pixels.ndim != 3 or pixels.shape[2] not in (1, 3, 4) or not pixels.size:
-        raise ValueError(
-            f'an array of shape {np.shape(image)}; an image is [H, W], [H, W, 3] or [H, W, 4]'
-        )
+    pixels = check_array(image)
     if pixels.shape[2] == 4:
         pixels = to_rgb(Image.fromarray(pixels))
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))

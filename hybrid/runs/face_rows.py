@@ -2,13 +2,12 @@
 
 import dataclasses
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from hybrid.photos import faces, quality
-from hybrid.photos.faces import Face, Row
-from hybrid.runs.predictor import Predictor
+# Nothing here may import JAX or OpenCV: exports are used without them.
+from hybrid.photos.rows import COLUMNS, LANDMARKS, Face, Row
 from hybrid.scores.outcomes import gender_name
 
 # Of each face. `age` is in years, `gender` is the likelier one, 'male' or 'female', or 'unsure'.
@@ -24,6 +23,29 @@ NOT_FINITE = 'the model predicts no finite number'
 Place = tuple[int, int]
 
 
+class AnyPredictor(Protocol):
+    """What predicts faces: a `predictor.Predictor`, or an export, see `export.loaded`."""
+
+    @property
+    def face_sizes(self) -> Sequence[int]:
+        """Side R in pixels at which each model wants a face."""
+
+    @property
+    def most(self) -> int:
+        """The largest number of faces that one call takes."""
+
+    @property
+    def known_faces(self) -> Mapping[str, Sequence[float]] | None:
+        """The ranges of the faces of the training; None where nobody can measure faces."""
+
+    @property
+    def unsure_below(self) -> float:
+        """The probability below which the likelier gender is not named."""
+
+    def __call__(self, faces: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        """Predicts faces, for each model uint8 [B, R, R, 3]; see `Predictor.__call__`."""
+
+
 def columns(predicted: Mapping[str, tuple[int, ...]], videos: bool = False) -> tuple[str, ...]:
     """The columns of a table of predictions.
 
@@ -35,7 +57,7 @@ def columns(predicted: Mapping[str, tuple[int, ...]], videos: bool = False) -> t
         what `time` it is shown (seconds).
     """
     others = [name for name, shape in _others(predicted).items() if not shape]
-    path, *where = faces.COLUMNS
+    path, *where = COLUMNS
     return (
         path,
         *(('frame', 'time') if videos else ()),
@@ -52,7 +74,9 @@ def _others(predicted: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ..
     return {name: shape for name, shape in predicted.items() if name not in known}
 
 
-def predict_rows(found: Iterable[tuple[Row, Face | None]], predictor: Predictor) -> Iterator[Row]:
+def predict_rows(
+    found: Iterable[tuple[Row, Face | None]], predictor: AnyPredictor
+) -> Iterator[Row]:
     """Fills in the predictions, `predictor.most` faces at a time; keeps the order.
 
     Args:
@@ -67,7 +91,9 @@ def predict_rows(found: Iterable[tuple[Row, Face | None]], predictor: Predictor)
 
 
 def predict_placed_rows(
-    found: Iterable[tuple[Row, Face | None]], predictor: Predictor, place: Place = (0, 0)
+    found: Iterable[tuple[Row, Face | None]],
+    predictor: AnyPredictor,
+    place: Place = (0, 0),
 ) -> Generator[tuple[Row, Place]]:
     """As `predict_rows`, and says of each row where it stood, so that a later call can go on there.
 
@@ -107,13 +133,16 @@ def predict_placed_rows(
     yield from waiting
 
 
-def _predict_batch(batch: Sequence[tuple[Row, Face]], first: int, predictor: Predictor) -> None:
+def _predict_batch(batch: Sequence[tuple[Row, Face]], first: int, predictor: AnyPredictor) -> None:
     """Fills in the rows of a batch from the `first` on."""
     if first == len(batch):
         return
     for row, face in batch[first:]:
-        where = min(row['width'], row['height']), row.pop(faces.LANDMARKS, None)
-        row['unusual'] = ', '.join(quality.unusual(face[0], predictor.known_faces, *where))
+        where = min(row['width'], row['height']), row.pop(LANDMARKS, None)
+        if predictor.known_faces is not None:
+            from hybrid.photos import quality  # Which needs OpenCV.
+
+            row['unusual'] = ', '.join(quality.unusual(face[0], predictor.known_faces, *where))
     of_models = zip(*(face for _, face in batch), strict=True)
     predicted = predictor([np.stack(images) for images in of_models])
     for place, (row, _) in enumerate(batch[first:], first):

@@ -2,21 +2,23 @@
 
 import contextlib
 import os
+import pathlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-
-import numpy as np
-from PIL import Image
+from collections.abc import Callable, Iterable, Sequence, Sized
 
 from hybrid import devices
 from hybrid.datasets.threads import map_in_threads
 from hybrid.photos.detection import Detector, FaceDetector, create_detector
 from hybrid.photos.faces import read_faces, read_faces_or_error
-from hybrid.photos.image_files import ImageLike, check_kind, file_name
+from hybrid.photos.given import ImageLike, naming, numbered, several
 from hybrid.runs import calibration, member_weights, trained
+from hybrid.runs.export import folder
 from hybrid.runs.face_rows import FACES_IN_A_PHOTOGRAPH, Predictions, predict_rows
 from hybrid.runs.predictor import Predictor
 from hybrid.runs.trained import Trained
+
+# Of models and a folder; returns the folder.
+Exporter = Callable[[Sequence[Trained], str | os.PathLike], pathlib.Path]
 
 
 class Model:
@@ -27,6 +29,7 @@ class Model:
 
     Args:
       models: One, or several to be combined.
+      exporter: Writes an export of models into a folder; None for `export.folder.write`.
 
     Attributes:
       models: As given.
@@ -36,8 +39,9 @@ class Model:
         predicted: it is NaN, and an empty gender.
     """
 
-    def __init__(self, models: Sequence[Trained]):
+    def __init__(self, models: Sequence[Trained], exporter: Exporter | None = None):
         self.models = tuple(models)
+        self._exporter = exporter or folder.write
         self.config = models[0].config
         self.folders = [model.folder for model in models]
         self.predicts = trained.predicted(models)
@@ -75,7 +79,7 @@ class Model:
 
         def read(numbered: tuple[int, ImageLike]) -> list:
             place, image = numbered
-            with _naming(place, image):
+            with naming(place, image):
                 return [
                     (row | {'image': place}, face)
                     for row, face in read_faces(image, None, predictor.face_sizes)
@@ -116,14 +120,30 @@ class Model:
 
         return self._predict(photos, read, FACES_IN_A_PHOTOGRAPH)
 
+    def export(self, output: str | os.PathLike) -> pathlib.Path:
+        """Exports the model for use without this program, as `--mode=export` does.
+
+        Args:
+          output: The folder to make, or an export that is to be replaced. `hybrid.load` takes it.
+
+        Returns:
+          The folder.
+
+        Raises:
+          RuntimeError: when the package onnx is not installed.
+          ValueError, OSError: when nothing may be written there, or a part of the model cannot be
+            exported.
+        """
+        return self._exporter(self.models, output)
+
     def _predict(
         self, images: ImageLike | Iterable[ImageLike], read: Callable, faces: int
     ) -> Predictions:
         predictor = self._get_predictor()
-        several = _several(images)
-        count = len(several) if isinstance(several, Sized) else predictor.most
+        given = several(images)
+        count = len(given) if isinstance(given, Sized) else predictor.most
         predicted = predictor.prepare(faces * count)
-        of_images = map_in_threads(read, _numbered(several), self.config.data.num_threads, ahead=2)
+        of_images = map_in_threads(read, numbered(given), self.config.data.num_threads, ahead=2)
         with contextlib.closing(of_images):
             found = (face for of_image in of_images for face in of_image)
             return Predictions.from_rows(list(predict_rows(found, predictor)), predicted)
@@ -149,37 +169,3 @@ class Model:
             if path not in self._detectors:
                 self._detectors[path] = create_detector(settings, path)
             return self._detectors[path]
-
-
-@contextlib.contextmanager
-def _naming(place: int, image: ImageLike) -> Iterator[None]:
-    """Says in an error which of the images it is about."""
-    try:
-        yield
-    except (ValueError, TypeError) as error:
-        raise type(error)(f'{file_name(image) or f"image {place}"}: {error}') from error
-
-
-def _several(images: ImageLike | Iterable[ImageLike]) -> Iterable[ImageLike]:
-    """A list of one for one image; the images of an array or a collection; else an iterator."""
-    if isinstance(images, str | os.PathLike | Image.Image):
-        return [images]
-    if hasattr(images, '__array__'):
-        array = np.asarray(images)
-        # Of images [N, H, W, C], or of paths; else one image [H, W] or [H, W, C].
-        return list(array) if array.ndim == 4 or array.dtype.kind in 'OU' else [array]
-    if not isinstance(images, Iterable):
-        raise TypeError(f'{type(images).__name__} is no image, and no collection of images')
-    return images
-
-
-def _numbered(images: Iterable[ImageLike]) -> Iterator[tuple[int, ImageLike]]:
-    """Numbers images, which are read later; raises TypeError for what is no image."""
-    for place, image in enumerate(images):
-        with _naming(place, image):
-            check_kind(image)
-        if isinstance(image, Image.Image):
-            # Here, in one thread: the same image may be there twice. What is wrong is told later.
-            with contextlib.suppress(Exception):
-                image.load()
-        yield place, image

@@ -23,8 +23,8 @@ EDGES = (3, 10, 20, 30, 40, 50, 60, 70)
 # So many errors a band has at least. For 95 % it takes 19; with 100 the coverage of one band, over
 # all the validation splits that one could have, has a standard deviation of 2 points.
 SMALLEST = 100
-_LEAST_WIDTH = 0.1  # Years, below which a predicted width would say nothing.
-_OLDEST = 125.0  # Nobody has ever been older than 122.
+LEAST_WIDTH = 0.1  # Years, below which a predicted width would say nothing.
+OLDEST = 125.0  # Nobody has ever been older than 122.
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -61,9 +61,9 @@ class Intervals:
         half = reach[np.digitize(predicted, self.edges)]
         if self.scaled:
             assert width is not None
-            half = half * np.maximum(width, _LEAST_WIDTH)
+            half = half * np.maximum(width, LEAST_WIDTH)
         predicted = predicted.astype(np.float64)
-        low, high = np.maximum(predicted - half, 0), np.minimum(predicted + half, _OLDEST)
+        low, high = np.maximum(predicted - half, 0), np.minimum(predicted + half, OLDEST)
         return low.astype(np.float32), high.astype(np.float32)
 
     def to_json(self) -> dict[str, Any]:
@@ -121,7 +121,7 @@ def fit(
     age, predicted = age[known].astype(np.float64), predicted[known].astype(np.float64)
     errors = np.abs(predicted - age)
     if width is not None:
-        errors /= np.maximum(width[known].astype(np.float64), _LEAST_WIDTH)
+        errors /= np.maximum(width[known].astype(np.float64), LEAST_WIDTH)
     edges = joined_edges(predicted)
     band = np.digitize(predicted, edges)
     by_band = (np.sort(errors[band == k]).astype(np.float32) for k in range(len(edges) + 1))

@@ -71,8 +71,9 @@ def _create_forward(
 
     def forward(variables: Any, images: jax.Array) -> dict[str, Any]:
         views = create_views(augment.to_unit(images), config)
-        count = len(images)
-        if len(views) * count <= _ONE_PASS:
+        count = images.shape[0]
+        # An exported program does not know the size of its batches.
+        if isinstance(count, int) and len(views) * count <= _ONE_PASS:
             outputs = apply(variables, jnp.concatenate(views))
             of_views = [
                 jax.tree.map(lambda x, k=k: x[k * count : (k + 1) * count], outputs)
@@ -100,7 +101,7 @@ def create_views(images: jax.Array, config: ConfigDict) -> list[jax.Array]:
       each of all these also mirrored.
     """
     size, settings = config.data.image_size, config.evaluate
-    count = len(images)
+    count = images.shape[0]
     views = [augment.center_crop(images, size)]
     none = jnp.zeros(count)
     for zoom in settings.scales:
