@@ -67,7 +67,7 @@ def to_tiny(arguments, data_dir):
             more += [flag for flag in tiny if flag.startswith('--config.data.dataset')]
     if any('face_csv' in argument for argument in arguments):
         more = [flag for flag in more if not flag.startswith('--config.data.dataset')]
-    if mode in ('predict', 'unstack', 'stack'):
+    if mode in ('predict', 'export', 'unstack', 'stack'):
         more = []
     return [*arguments, *more]
 

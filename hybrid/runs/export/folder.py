@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import json
 import logging
 import os
 import pathlib
@@ -78,6 +79,8 @@ def write(models: Sequence[Trained], output: str | os.PathLike) -> pathlib.Path:
 
     weights = member_weights.find(models)
     calibrated = calibration.find(models, weights)
+    for line in calibration.why_no_intervals(models, calibrated):
+        _LOG.info(line)
     members = members_lib.find(models)
     shares = members_lib.shares(models, members, weights)
     arguments = (members, shares, calibrated, models[0].config.evaluate)
@@ -98,7 +101,9 @@ def write(models: Sequence[Trained], output: str | os.PathLike) -> pathlib.Path:
         model = graph.finish((network.IMAGE, sizes[0]), ends, texts, __version__)
         contents[name] = model.SerializeToString()
     contents[STABLEHLO] = stablehlo.write(stablehlo.create(*arguments), sizes[0])
-    contents[WEIGHTS] = safetensors.numpy.save(arrays(members), texts)
+    # One text, because the library writes several in any order.
+    about = {'hybrid': json.dumps(texts, sort_keys=True)}
+    contents[WEIGHTS] = safetensors.numpy.save(arrays(members), about)
     contents[PROGRAM] = pathlib.Path(__file__).with_name(PROGRAM).read_bytes()
     _write_files(folder, contents, record)
     return folder

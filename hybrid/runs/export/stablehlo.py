@@ -31,7 +31,14 @@ def write(function: Callable[[jax.Array], Columns], size: int) -> bytes:
     """Serialises a function of faces, uint8 [batch, size, size, 3], of any batch size."""
     (batch,) = export.symbolic_shape('batch')
     images = jax.ShapeDtypeStruct((batch, size, size, 3), jnp.uint8)
-    return bytes(export.export(jax.jit(function), platforms=PLATFORMS)(images).serialize())
+    limit = jax.config.jax_traceback_in_locations_limit
+    # Else the program says in which files and folders of this machine it was written.
+    jax.config.update('jax_traceback_in_locations_limit', 0)
+    try:
+        exported = export.export(jax.jit(function), platforms=PLATFORMS)(images)
+    finally:
+        jax.config.update('jax_traceback_in_locations_limit', limit)
+    return bytes(exported.serialize())
 
 
 def create(
