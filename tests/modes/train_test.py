@@ -84,8 +84,8 @@ def test_few_steps_are_on_their_way_when_a_signal_comes(config, tmp_path, monkey
     dispatched, waited = [], []
     create, wait_for = learners.create, devices.wait_for
 
-    def create_counting(config, tx):
-        made = create(config, tx)
+    def create_counting(config, tx, age_weights):
+        made = create(config, tx, age_weights)
         step = made.train_step
 
         def dispatch(state, batch, number):
