@@ -45,7 +45,8 @@ def create(config, folder: pathlib.Path, seed=0, predicts=trained.KINDS) -> trai
 
     abstract = learner.eval_variables(learner.abstract_state())
     variables = devices.replicate(jax.tree_util.tree_map_with_path(draw, abstract))
-    folder.mkdir(exist_ok=True, parents=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    workdir.save_config(folder, config)
     if not (folder / workdir.DATASET).exists():
         record = {'name': 'synthetic_faces/tiny/1.0.0', 'constant_age': 40.0, 'constant_gender': 0}
         workdir.save_dataset(folder, record | {'splits': {}})

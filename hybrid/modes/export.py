@@ -3,19 +3,34 @@
 import logging
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from hybrid.runs import trained
+from hybrid.modes.pages import card
+from hybrid.modes.pages.blocks import Listing, Paragraph
+from hybrid.runs import member_weights, trained
 from hybrid.runs.export import folder as export_folder
 from hybrid.runs.trained import Trained
 
 _LOG = logging.getLogger(__name__)
 
-# What else is written into the folder of an export, when the rest is there: a function of the
-# models and the folder each. The place for the model card, README.md.
-MORE: list[Callable[[Sequence[Trained], pathlib.Path], None]] = []
+_USAGE = (
+    Paragraph(
+        'Here are the whole model as ONNX and as StableHLO, its parameters as safetensors, and '
+        'a description of inputs, outputs and files, model.json. Images are crops of one face '
+        'each, cut as it says. This predicts them, with NumPy, Pillow and onnxruntime:'
+    ),
+    Listing('python predict.py face1.jpg face2.jpg --output=faces.csv', 'bash'),
+    Paragraph('In Python, with hybrid installed, whole photographs too:'),
+    Listing(
+        'import hybrid\n\n'
+        "model = hybrid.load('.')\n"
+        "print(model.predict(['face1.jpg', 'face2.jpg']).age)\n"
+        "print(model.predict_photos('party.jpg').age)",
+        'python',
+    ),
+)
 
 
 def export(
@@ -47,8 +62,15 @@ def export(
 def write(models: Sequence[Trained], output: str | os.PathLike) -> pathlib.Path:
     """Writes the whole folder; see `runs.export.folder.write`, which raises what goes wrong."""
     folder = export_folder.write(models, output)
-    for write_more in MORE:
-        write_more(models, folder)
+    folders = list(dict.fromkeys(model.folder for model in models))
+    card.write(
+        folder / 'README.md',
+        folders,
+        evaluated=member_weights.combined_folder(folders) if len(folders) > 1 else None,
+        source=trained.sources(models),
+        usage=_USAGE,
+        tags=['onnx'],
+    )
     sizes = (f'{path.name} ({path.stat().st_size / 1e6:.1f} MB)' for path in folder.iterdir())
     _LOG.info('%s: %s', folder, ', '.join(sorted(sizes)))
     return folder

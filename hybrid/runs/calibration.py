@@ -24,7 +24,7 @@ from hybrid.scores.rows import Rows
 
 FILE = 'calibration.json'
 # Keys of `config.evaluate` that change what is predicted, and so what was fitted.
-_PREDICTING = ('flip_average', 'scales', 'resolutions', 'age_estimate')
+PREDICTING = ('flip_average', 'scales', 'resolutions', 'age_estimate')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -220,6 +220,6 @@ def why_no_intervals(models: Sequence[Trained], found: Calibration | None) -> li
 def _source(models: Sequence[Trained], weights: combination.Weights | None) -> dict[str, Any]:
     members = [number for number in trained.member_numbers(models) if number is not None]
     settings = models[0].config.evaluate
-    views = {key: settings[key] for key in _PREDICTING if key in settings}
+    views = {key: settings[key] for key in PREDICTING if key in settings}
     of_members = {} if weights is None else {'weights': member_weights.to_lists(weights)}
     return fitted.source(models, members) | views | of_members

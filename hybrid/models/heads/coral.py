@@ -22,7 +22,7 @@ from hybrid.models.heads.distribution import (
 from hybrid.models.heads.head import YEARS, Head, dense_layers
 
 # So much faster than a weight it changes what is learned.
-_SHARPNESS_RATE = 3.0
+SHARPNESS_RATE = 3.0
 
 
 class CoralHead(Head):
@@ -57,7 +57,7 @@ class CoralHead(Head):
         # The same models as without it. But it changes all logits at once, and so the width, for
         # which each bias would have a long way to go.
         sharpness = self.param('log_sharpness', nn.initializers.zeros, ())
-        return jnp.exp(_SHARPNESS_RATE * sharpness) * logits
+        return jnp.exp(SHARPNESS_RATE * sharpness) * logits
 
     def loss(
         self, outputs: jax.Array, labels: Mapping[str, jax.Array]

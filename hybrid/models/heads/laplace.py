@@ -20,7 +20,7 @@ from hybrid.models.heads.head import YEARS, Head, dense_layers
 # no other end; nor has a number that gradients are to go through.
 _FAR = 1e6
 # A scale is within so many factors of e of the one that training starts with.
-_MOST = 5.0
+MOST = 5.0
 
 # 'location' in years and 'log_scale' of years, [B, M] each: a mixture, in equal parts, of M
 # Laplace distributions; a network gives one.
@@ -86,7 +86,7 @@ class LaplaceHead(Head):
     def __call__(self, features: jax.Array) -> dict[str, jax.Array]:
         """Maps features [B, F] to `Outputs`, float32."""
         x = dense_layers(features, self.hidden, 2)
-        log_scale = _MOST * jnp.tanh(x[:, 1:] / _MOST) + jnp.log(self.age_scale / jnp.sqrt(2.0))
+        log_scale = MOST * jnp.tanh(x[:, 1:] / MOST) + jnp.log(self.age_scale / jnp.sqrt(2.0))
         return {'location': x[:, :1] * self.age_scale + self.age_offset, 'log_scale': log_scale}
 
     def loss(

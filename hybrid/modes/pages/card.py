@@ -10,7 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hybrid import files
-from hybrid.modes.pages import figures, hub_header, origin, run_record, terms
+from hybrid.datasets import terms
+from hybrid.modes.pages import figures, hub_header, origin, run_record
 from hybrid.modes.pages.blocks import Block, Heading, Items, Listing, Paragraph, to_markdown
 from hybrid.modes.pages.run_record import Evaluation, Run
 from hybrid.scores.subgroups import SMALLEST

@@ -4,7 +4,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from hybrid.modes.pages import figures, run_record, terms
+from hybrid.datasets import terms
+from hybrid.modes.pages import figures, run_record
 from hybrid.modes.pages.run_record import Evaluation, Run
 
 _METRICS = {  # What the hub is told, by its names.

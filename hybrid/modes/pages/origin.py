@@ -5,8 +5,8 @@ import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from hybrid.datasets import geometry
-from hybrid.modes.pages import run_record, terms
+from hybrid.datasets import geometry, terms
+from hybrid.modes.pages import run_record
 from hybrid.modes.pages.blocks import Block, Code, Heading, Items, Listing, Paragraph, Table
 from hybrid.modes.pages.run_record import Run
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hybrid import __version__
-from hybrid.datasets import geometry
+from hybrid.datasets import geometry, terms
 from hybrid.photos import alignment
 from hybrid.runs import face_ranges, workdir
 from hybrid.runs.calibration import Calibration
@@ -17,12 +17,6 @@ from hybrid.runs.export.predict import FORMAT, VERSION
 from hybrid.runs.trained import Trained
 from hybrid.scores.outcomes import GENDERS
 
-# By the first part of a dataset's name; docs/data.md says so, too.
-TERMS = {
-    'utkface': 'non-commercial research only',
-    'imdb_wiki': 'academic research only',
-    'synthetic_faces': 'none: the faces are drawn by the program that trained the model',
-}
 OUTPUTS = {
     'age': 'years, at least 0',
     'age_low': 'years: the lower end of the interval',
@@ -125,9 +119,10 @@ def _datasets(models: Sequence[Trained]) -> list[dict[str, str]]:
     for model in models:
         record = workdir.load_dataset(model.folder)
         names += [one['name'] for one in record.get('datasets', [record])]
+    known = {name: terms.of(name) for name in names}
     return [
-        {'name': name, 'terms': TERMS.get(name.split('/')[0], 'those of its owner')}
-        for name in dict.fromkeys(names)
+        {'name': name, 'licence': of.licence, 'link': of.link, 'terms': of.text}
+        for name, of in known.items()
     ]
 
 

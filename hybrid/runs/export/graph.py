@@ -114,7 +114,7 @@ class Graph:
           onnx.checker.ValidationError: when it is no valid model.
         """
         name, side = image
-        shape_of_images = ['batch', side, side, 3]
+        shape_of_images: list[str | int | None] = ['batch', side, side, 3]
         images = helper.make_tensor_value_info(name, onnx.TensorProto.UINT8, shape_of_images)
         results = [
             helper.make_tensor_value_info(key, onnx.TensorProto.FLOAT, ['batch', *shape])

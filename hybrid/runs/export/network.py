@@ -53,7 +53,9 @@ def write(
         of_members.append(
             {n: x for n, x in columns.items() if trained.kind_of(n) in member.model.predicts}
         )
-    columns = _combine(graph, of_members, shares) if shares.together else of_members[0]
+    columns = of_members[0]
+    if shares.together:
+        columns = _combine(graph, of_members, shares, settings.age_estimate)
     if calibrated:
         columns |= _calibrate(graph, columns, calibrated, settings)
     return {NAMES.get(name, name): value for name, value in columns.items()}
@@ -112,11 +114,13 @@ def _network(graph: Graph, member: Member, images: str) -> heads.Columns:
     columns: heads.Columns = {}
     for part, head in (('age_head', model.age_head), ('gender_head', model.gender_head)):
         of_head = heads.Features(graph, f'{name}.{part}', params[part], features, count)
-        columns |= heads.write(head, of_head)
+        columns |= heads.write(head, of_head, config.evaluate.age_estimate)
     return columns
 
 
-def _combine(graph: Graph, of_members: Sequence[heads.Columns], shares: Shares) -> heads.Columns:
+def _combine(
+    graph: Graph, of_members: Sequence[heads.Columns], shares: Shares, age_estimate: str
+) -> heads.Columns:
     """As `combination.combine`, of the members that predict a kind."""
 
     def stack(name: str) -> str | None:
@@ -136,12 +140,18 @@ def _combine(graph: Graph, of_members: Sequence[heads.Columns], shares: Shares) 
         age = combined['predicted_age'] = weigh(ages, shares.age)
         spread = graph.square(graph.op('Sub', ages, graph.mean(ages, -1, keepdims=True)))
         combined['age_std'] = graph.op('Sqrt', graph.mean(spread, -1))
+        means, probabilities = ages, stack('age_probabilities')
+        if probabilities and age_estimate != 'mean':
+            years = graph.constant(np.arange(model_heads.YEARS)[:, None])
+            means = graph.sum(graph.op('Mul', probabilities, years), 1)
         if widths := stack('age_width'):
-            away = graph.op('Sub', ages, graph.op('Unsqueeze', age, graph.integers(-1)))
+            mean = graph.op('Unsqueeze', weigh(means, shares.age), graph.integers(-1))
+            away = graph.op('Sub', means, mean)
             squares = graph.op('Add', graph.square(widths), graph.square(away))
             combined['age_width'] = graph.op('Sqrt', weigh(squares, shares.age))
-        if probabilities := stack('age_probabilities'):
-            combined['age_probabilities'] = weigh(probabilities, shares.age)
+        if probabilities:
+            mixed = combined['age_probabilities'] = weigh(probabilities, shares.age)
+            combined['predicted_age'] = heads.estimate(graph, mixed, age_estimate, age)
     if female := stack('female_probability'):
         probability = combined['female_probability'] = weigh(female, shares.gender)
         together = _is_female(graph, graph.op('Unsqueeze', probability, graph.integers(-1)))

@@ -18,7 +18,7 @@ from hybrid.runs import trained
 from hybrid.runs.calibration import Calibration
 from hybrid.runs.export import network
 from hybrid.runs.export.members import Member, Shares
-from hybrid.scores import intervals
+from hybrid.scores import distributions, intervals
 from hybrid.scores.outcomes import is_female
 from hybrid.training.eval_step import create_predict_step
 
@@ -60,7 +60,9 @@ def create(
             of_members.append(
                 {name: x for name, x in columns.items() if trained.kind_of(name) in predicts}
             )
-        columns = _combine(of_members, shares) if shares.together else of_members[0]
+        columns = of_members[0]
+        if shares.together:
+            columns = _combine(of_members, shares, settings.age_estimate)
         if calibrated:
             columns |= _calibrate(columns, calibrated, settings)
         return {network.NAMES.get(name, name): x for name, x in columns.items()}
@@ -68,7 +70,7 @@ def create(
     return predict
 
 
-def _combine(of_members: Sequence[Columns], shares: Shares) -> Columns:
+def _combine(of_members: Sequence[Columns], shares: Shares, age_estimate: str) -> Columns:
     """As `combination.combine`, of the members that predict a kind."""
 
     def stack(name: str) -> jax.Array | None:
@@ -82,11 +84,17 @@ def _combine(of_members: Sequence[Columns], shares: Shares) -> Columns:
         weights = jnp.asarray(shares.age, jnp.float32)
         age = jnp.sum(ages * weights, axis=-1)
         combined |= {'predicted_age': age, 'age_std': ages.std(axis=-1)}
+        means, probabilities = ages, stack('age_probabilities')
+        if probabilities is not None and age_estimate != 'mean':
+            means = jnp.sum(probabilities * jnp.arange(probabilities.shape[1])[:, None], axis=1)
         if (widths := stack('age_width')) is not None:
-            squares = jnp.square(widths) + jnp.square(ages - age[:, None])
+            mean = jnp.sum(means * weights, axis=-1, keepdims=True)
+            squares = jnp.square(widths) + jnp.square(means - mean)
             combined['age_width'] = jnp.sqrt(jnp.sum(squares * weights, axis=-1))
-        if (probabilities := stack('age_probabilities')) is not None:
-            combined['age_probabilities'] = jnp.sum(probabilities * weights, axis=-1)
+        if probabilities is not None:
+            mixed = jnp.sum(probabilities * weights, axis=-1)
+            age = distributions.estimate(mixed, age_estimate, age)
+            combined |= {'predicted_age': age, 'age_probabilities': mixed}
     if (female := stack('female_probability')) is not None:
         probability = jnp.sum(female * jnp.asarray(shares.gender, jnp.float32), axis=-1)
         votes = is_female(female) == is_female(probability)[:, None]

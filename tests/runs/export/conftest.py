@@ -29,9 +29,8 @@ def export(create_tiny_config, tmp_path_factory) -> Export:
     models = [random_models.create(config, run, seed=3)]
     errors = np.linspace(0, 12, 200, dtype=np.float32)
     found = calibration.Calibration(1.5, intervals.Intervals((30.0,), (errors, 2 * errors)))
-    source = fitted.source(models, [0]) | {
-        key: getattr(config.evaluate, key) for key in ('flip_average', 'scales', 'resolutions')
-    }
+    views = {key: config.evaluate[key] for key in calibration.PREDICTING}
+    source = fitted.source(models, [0]) | views
     fitted.write(run / calibration.FILE, source, **found.to_json())
     assert calibration.find(models, None) is not None
     model = Model(models)

@@ -55,12 +55,10 @@ def test_model_json_says_what_a_user_has_to_know(export):
     }
     (member,) = record['members']
     assert (member['step'], member['checkpoint'], member['age_head']) == (7, 'best', 'dex')
-    assert record['datasets'] == [
-        {
-            'name': 'synthetic_faces/tiny/1.0.0',
-            'terms': 'none: the faces are drawn by the program that trained the model',
-        }
-    ]
+    (dataset,) = record['datasets']
+    assert dataset['name'] == 'synthetic_faces/tiny/1.0.0'
+    assert dataset['licence'] == 'drawn-faces-without-terms'
+    assert 'nobody has rights in them' in dataset['terms']
 
 
 def test_the_files_name_no_folder_and_no_machine(export):
@@ -89,7 +87,9 @@ def test_onnx_has_what_runtimes_want(export):
         stored = {x.data_type for x in model.graph.initializer if x.name.startswith('member_0.')}
         assert stored == {getattr(onnx.TensorProto, dtype)}
     properties = {entry.key: entry.value for entry in model.metadata_props}
-    assert properties['terms_of_the_training_data'].startswith('synthetic_faces/tiny/1.0.0: none')
+    assert properties['terms_of_the_training_data'].startswith(
+        'synthetic_faces/tiny/1.0.0: The faces are'
+    )
 
 
 def test_the_arrays_are_those_of_the_network(export):
@@ -105,14 +105,17 @@ def test_the_arrays_are_those_of_the_network(export):
     np.testing.assert_array_equal(mean, model.variables['batch_stats']['encoder']['bn1']['mean'])
 
 
-def test_an_export_is_written_anew_and_nothing_else_is(export, tmp_path, monkeypatch):
+def test_an_export_is_written_anew_and_nothing_else_is(export, tmp_path):
     target = tmp_path / 'made' / 'export'
-    monkeypatch.setattr(mode, 'MORE', [lambda models, path: (path / 'README.md').write_text('x')])
     once = mode.write(export.model.models, target)
     assert {path.name for path in once.iterdir()} == NAMES | {'README.md'}
     # The same model gives the same bytes, but that JAX numbers its functions as they come.
     for name in NAMES - {'model.stablehlo', 'model.json'}:
         assert (once / name).read_bytes() == (export.folder / name).read_bytes()
+    card = (once / 'README.md').read_text()
+    assert '- "onnx"\n' in card
+    assert 'python predict.py face1.jpg face2.jpg --output=faces.csv' in card
+    assert mode.write(export.model.models, target) == once
     (once / 'mine.txt').write_text('kept')
     with pytest.raises(ValueError, match=r'holds mine\.txt, which is no part of an export'):
         folder.check(once)

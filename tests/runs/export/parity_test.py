@@ -3,15 +3,18 @@
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import onnxruntime
 import pytest
 
+from hybrid.models import heads, resnet
 from hybrid.runs import calibration
-from hybrid.runs.export import folder, members, network, stablehlo
+from hybrid.runs.export import encoders, folder, members, network, stablehlo
+from hybrid.runs.export import heads as onnx_heads
 from hybrid.runs.export.graph import Graph
 from hybrid.runs.predictor import Predictor
-from hybrid.scores import combination, intervals
+from hybrid.scores import combination, distributions, intervals
 from tests import random_models
 
 # Years and probabilities, in float32 and where parameters and the encoder have float16.
@@ -151,9 +154,10 @@ def test_a_mixed_ensemble_weighted_and_calibrated(create, tmp_path):
 def test_scaled_intervals_and_members_that_predict_one_kind(create):
     rng = np.random.default_rng(0)
     dex = {'model.head.age': 'dex', 'model.recurrent.cell': 'none'}
+    dex |= {'evaluate.age_estimate': 'median'}
     models = [
         create(dex, 'a', predicts=('age',)),
-        create(dex, 'b', seed=1),
+        create(dex | {'model.head.age': 'laplace'}, 'b', seed=1),
         create({'model.recurrent.cell': 'none'}, 'c', seed=2, predicts=('gender',)),
     ]
     calibrated = calibration.Calibration(0.4, None, fitted((20, 32), True, rng))
@@ -164,6 +168,39 @@ def test_scaled_intervals_and_members_that_predict_one_kind(create):
     alone = Predictor(models[:1])([faces])
     assert 'female_probability' not in alone
     assert_same(by_onnx(models[:1], None, None, faces), alone, FULL)
+
+
+@pytest.mark.parametrize('kind', sorted(heads.AGE_HEADS))
+def test_every_head_and_estimate_of_age_over_two_views(create_tiny_config, kind):
+    config = create_tiny_config()
+    config.model.head.age = kind
+    config.model.head.label_width = 0.0  # Another number that the head `ldl` learns.
+    head = heads.create_heads(config.model.head)['age']
+    rng = np.random.default_rng(0)
+    features = (2 * rng.normal(size=(14, 6))).astype(np.float32)
+    params = head.init(jax.random.key(0), features[:1])['params']
+    params = jax.tree.map(
+        lambda x: np.asarray(x + 0.5 * rng.normal(size=x.shape), np.float32), params
+    )
+    outputs = [head.apply({'params': params}, part) for part in np.split(features, 2)]
+    columns = heads.predict({'age': head}, {'age': head.average(outputs)})
+    assert np.ptp(columns['predicted_age']) > 1
+    graph = Graph()
+    given = onnx_heads.Features(graph, 'head', params, graph.constant(features), 2)
+    of_kinds = {name: onnx_heads.write(head, given, name) for name in distributions.ESTIMATES}
+    ends = {name: (x, network.shapes([name])[name]) for name, x in of_kinds['mean'].items()}
+    ends |= {name: (x['predicted_age'], ()) for name, x in of_kinds.items()}
+    model = graph.finish(('image', 1), ends, {}, '0')
+    session = onnxruntime.InferenceSession(model.SerializeToString())
+    found = session.run(list(ends), {'image': np.zeros((7, 1, 1, 3), np.uint8)})
+    found = dict(zip(ends, found, strict=True))
+    for name, column in columns.items():
+        tolerance = 1e-5 if name == 'age_probabilities' else 1e-3
+        np.testing.assert_allclose(found[name], column, rtol=0, atol=tolerance, err_msg=name)
+    for name in distributions.ESTIMATES:
+        estimated = heads.predict({'age': head}, {'age': head.average(outputs)}, name)
+        expected = estimated['predicted_age']
+        np.testing.assert_allclose(found[name], expected, rtol=0, atol=1e-3, err_msg=name)
 
 
 def test_probabilities_near_0_and_1_at_another_temperature():
@@ -184,10 +221,6 @@ def test_probabilities_near_0_and_1_at_another_temperature():
 
 
 def test_what_cannot_be_exported_is_refused(create, monkeypatch, tmp_path):
-    from hybrid.models import heads, resnet
-    from hybrid.runs.export import encoders
-    from hybrid.runs.export import heads as onnx_heads
-
     models = [create({})]
     monkeypatch.delitem(onnx_heads.HEADS, heads.RegressionHead)
     with pytest.raises(ValueError, match='the head RegressionHead cannot be exported as ONNX'):
