@@ -205,10 +205,7 @@ def evaluate(
     from hybrid.modes import evaluate as mode
     from hybrid.runs import member_weights
 
-    # Members of an ensemble have a folder of their own in its workdir.
-    folders = [
-        one.folder if one.member is None else one.folder / f'member_{one.member}' for one in models
-    ]
+    folders = [one.results for one in models]
     folder = (
         pathlib.Path(output).expanduser() if output else member_weights.combined_folder(folders)
     )

@@ -21,7 +21,7 @@ def test_every_recipe_has_the_keys_of_the_default_and_may_be_trained(name):
     config = recipes.get_config(name)
     default_config.check_config(config)
     learners.create(config, lambda step: 0.1)
-    config.ensemble.groups = {}
+    config.ensemble.groups = config.data.parameters = {}
     assert flatten(config.to_dict()).keys() == flatten(default_config.get_config().to_dict()).keys()
 
 

@@ -195,8 +195,9 @@ def _write(
     """Writes the report and evaluation.json, which says of what it is; prints the table."""
     title = f'{dataset}, {split}, {_describe(models)}'
     best = trained.best_member(models, members) if members else None
+    settings = models[0].config.evaluate
     metrics = report.write_report(
-        joined, output, title, best, models[0].config.evaluate.unsure_below
+        joined, output, title, best, settings.unsure_below, settings.interval_level
     )
     about = trained.sources(models) | {'dataset': dataset, 'split': split}
     if members:
@@ -205,8 +206,9 @@ def _write(
         about['weights'] = member_weights.to_lists(weights)
     if calibrated:
         about['temperature'] = calibrated.temperature
-    files.write_json(output / 'evaluation.json', about | models[0].config.evaluate.to_dict())
-    print(report.format_table(metrics, title, subgroups.cross_table(joined)))
+    files.write_json(output / 'evaluation.json', about | settings.to_dict())
+    cells = subgroups.cross_table(joined)
+    print(report.format_table(metrics, title, cells, settings.interval_level))
     for line in (
         *trained.not_predicted(models),
         *calibration.why_no_intervals(models, calibrated),

@@ -1,6 +1,7 @@
 """Scores of predictions that are there already, an evaluation's or another program's."""
 
 import csv
+import dataclasses
 import json
 import os
 import pathlib
@@ -46,9 +47,11 @@ def score(source: str | os.PathLike, output: str | os.PathLike) -> metrics.Score
     names = [str(about[name]) for name in ('dataset', 'split') if name in about] or [path.stem]
     title = f'{", ".join(names)}, scored anew'
     best = best if best in table.members else None
-    scores = report.write_report(table, folder, title, best, about.get('unsure_below', 0.5))
+    unsure_below = _number(about, 'unsure_below') or 0.5
+    level = _number(about, 'interval_level')
+    scores = report.write_report(table, folder, title, best, unsure_below, level)
     files.write_json(folder / _ABOUT, {**about, 'scored': str(path)})
-    print(report.format_table(scores, title, subgroups.cross_table(table)))
+    print(report.format_table(scores, title, subgroups.cross_table(table), level))
     print(f'{folder}: metrics.json and pictures')
     return scores
 
@@ -72,6 +75,18 @@ def _read(path: pathlib.Path) -> rows.Rows:
             )
     if not table.num_examples:
         raise ValueError(f'{path} has no rows')
+    for low, high in (rows.INTERVAL, ('age_min', 'age_max')):
+        if (low in table) != (high in table):
+            raise ValueError(f'{path} has one of the columns {low} and {high}: add the other one')
+        if low in table and (wrong := table[low] > table[high]).any():
+            first = int(np.argmax(wrong))
+            raise ValueError(
+                f'{path}: {low} of {str(table["id"][first])!r} is {table[low][first]}, above '
+                f'{high}, which is {table[high][first]}'
+            )
+    if any(name in table and np.isnan(table[name]).all() for name in rows.INTERVAL):
+        kept = {name: table[name] for name in table if name not in rows.INTERVAL}
+        table = dataclasses.replace(table, columns=kept)
     # What other programs write for what they do not know, and shares in per cent.
     for name, most, what in (
         ('age', 200, 'years from 0 on'),
@@ -84,6 +99,11 @@ def _read(path: pathlib.Path) -> rows.Rows:
                 f'{wrong.sum():,} cells are neither {what} nor empty'
             )
     return table
+
+
+def _number(about: dict[str, Any], name: str) -> float | None:
+    value = about.get(name)
+    return float(value) if isinstance(value, int | float) else None
 
 
 def _read_about(path: pathlib.Path) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from hybrid.data.parts import Part
 from hybrid.default_config import check_config
 from hybrid.modes import evaluate
 from hybrid.runs import (
+    calibration,
     checkpoints,
     face_ranges,
     provenance,
@@ -166,6 +167,7 @@ def train_and_evaluate(
     record = trained_on.describe(datasets, data.train_split)
     learnt = workdir_lib.learnt(record, config.loss)
     check_labels(record['name'], columns, config, learnt)
+    calibration.check_errors(config, learnt)
     workdir_lib.check_dataset(workdir, record)
     before = workdir_lib.load_dataset(workdir) if workdir_lib.has_begun(workdir) else {}
     record |= balance.describe(columns[data.train_split], data, before)

@@ -21,10 +21,15 @@ from hybrid.runs.trained import Trained
 from hybrid.scores import calibration, combination, intervals
 from hybrid.scores.intervals import Intervals
 from hybrid.scores.rows import Rows
+from hybrid.training import groups
 
 FILE = 'calibration.json'
 # Keys of `config.evaluate` that change what is predicted, and so what was fitted.
 PREDICTING = ('flip_average', 'scales', 'resolutions', 'age_estimate')
+_NO_WIDTH = (
+    "config.evaluate.interval_errors='scaled' needs a head that predicts a distribution of age "
+    "(config.model.head.age other than 'regression'); 'absolute' and 'auto' do not"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,10 +69,7 @@ class Calibration:
             return None
         kind = settings.interval_errors
         if kind == 'scaled' and self.scaled is None and self.absolute is not None:
-            raise ValueError(
-                "config.evaluate.interval_errors='scaled' needs a head that predicts a "
-                "distribution of age; 'absolute' and 'auto' do not"
-            )
+            raise ValueError(_NO_WIDTH)
         return self.absolute if kind == 'absolute' or self.scaled is None else self.scaled
 
     def apply(
@@ -120,7 +122,7 @@ def find(
     Raises:
       ValueError: when the file is damaged.
     """
-    own = member_weights.combined_folder([model.folder for model in models])
+    own = member_weights.combined_folder([model.results for model in models])
     for place in dict.fromkeys((folder or own, own)):
         record = fitted.read(place / FILE, _source(models, weights))
         if record is None:
@@ -150,7 +152,9 @@ def find_or_fit(
 ) -> Calibration | None:
     """Finds the calibration, or on the run's own validation split fits it and keeps it.
 
-    Of several datasets it is fitted to the validation splits of all together.
+    Whatever flags call the validation split, it is that of the training: intervals that were fitted
+    on what was trained on would be too narrow, and on the test split nobody could test them. Of
+    several datasets it is fitted to the validation splits of all together.
 
     Args:
       models: One, or several that are combined.
@@ -161,7 +165,7 @@ def find_or_fit(
       weights: With which members are combined.
       folder: Where to look first, and to write.
     """
-    validation = models[0].config.data.validation_split
+    validation = fitted.validation_split(models[0])
     if other or not validation or not split_names.same(split, validation):
         return find(models, weights, folder)
     columns: Mapping[str, np.ndarray] = rows.without_leaks()
@@ -198,23 +202,50 @@ def fit(columns: Mapping[str, np.ndarray]) -> Calibration:
 
 
 def why_no_intervals(models: Sequence[Trained], found: Calibration | None) -> list[str]:
-    """A line that says why predictions have no intervals; none if they have, or need none."""
-    config = models[0].config
-    if not config.evaluate.interval_level or 'age' not in trained.predicted(models):
+    """A line that says why predictions have no intervals, or intervals that say nothing.
+
+    There is none if they have intervals, or need none.
+    """
+    settings, validation = models[0].config.evaluate, fitted.validation_split(models[0])
+    level = settings.interval_level
+    if not level or 'age' not in trained.predicted(models):
         return []
-    if found is None and not config.data.validation_split:
+    if not validation and found is None:
         return ['ages have no intervals: the training had no validation split to fit them on']
     if found is None:
         return [
-            'ages have no intervals yet: --mode=evaluate '
-            f'--split={config.data.validation_split} with the same flags fits them'
+            f'ages have no intervals yet: --mode=evaluate --split={validation} with the same '
+            'flags, but without --output, fits them'
         ]
-    if found.intervals(config.evaluate) is None:
+    asked = found.intervals(settings)
+    if asked is None:
         return [
-            f'ages have no intervals: {config.data.validation_split} has fewer than '
-            f'{intervals.SMALLEST} exact ages'
+            f'ages have no intervals: {validation} has fewer than {intervals.SMALLEST} exact ages'
+        ]
+    endless = [len(x) for x in asked.errors if np.isinf(intervals.quantile(x, level))]
+    if endless:
+        return [
+            f'some intervals are 0 to 125 years: {100 * level:g} % takes more than the '
+            f'{min(endless):,} errors of a band; lower config.evaluate.interval_level'
         ]
     return []
+
+
+def check_errors(config: ConfigDict, learnt: Sequence[str]) -> None:
+    """Checks before a training that the intervals can be made that are asked for after it.
+
+    Args:
+      config: The config of the training.
+      learnt: From `workdir.learnt`.
+
+    Raises:
+      ValueError: when they are to be scaled by a width that not every member predicts.
+    """
+    settings = config.evaluate
+    if 'age' not in learnt or not settings.interval_level or settings.interval_errors != 'scaled':
+        return
+    if any(group.config.model.head.age == 'regression' for group in groups.all_groups(config)):
+        raise ValueError(_NO_WIDTH)
 
 
 def _source(models: Sequence[Trained], weights: combination.Weights | None) -> dict[str, Any]:

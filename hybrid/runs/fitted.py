@@ -1,5 +1,10 @@
-"""Files of what was fitted on validation: they say to which checkpoints it belongs."""
+"""Files of what was fitted on validation: they say to which checkpoints it belongs.
 
+A file keeps what was fitted for several, so that an evaluation of another checkpoint or of other
+views does not take from predictions what they had.
+"""
+
+import contextlib
 import json
 import os
 import pathlib
@@ -9,6 +14,14 @@ from typing import Any
 from hybrid import files
 from hybrid.runs import trained, workdir
 from hybrid.runs.trained import Trained
+
+# So many others are kept beside the latest.
+_MOST = 7
+
+
+def validation_split(model: Trained) -> str:
+    """The split that a run was chosen on, whatever flags say: nothing is fitted on another one."""
+    return str(workdir.load_config(model.folder).data.validation_split)
 
 
 def source(models: Sequence[Trained], members: Sequence[int]) -> dict[str, Any]:
@@ -22,23 +35,41 @@ def source(models: Sequence[Trained], members: Sequence[int]) -> dict[str, Any]:
 
 
 def write(path: pathlib.Path, source: dict[str, Any], **values: Any) -> None:
-    """Writes what was fitted, as JSON; the folder is made if there is none."""
+    """Writes what was fitted, as JSON; the folder is made if there is none.
+
+    What was fitted for other sources stays, up to a few of them.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    files.write_json(path, {'source': source, **values})
+    others: list[dict[str, Any]] = []
+    with contextlib.suppress(ValueError):  # A damaged file is replaced.
+        others = [one for one in _records(path) if not _same(one.get('source'), source)]
+    files.write_json(path, {'source': source, **values, 'others': others[:_MOST]})
 
 
 def read(path: pathlib.Path, source: dict[str, Any]) -> dict[str, Any] | None:
-    """Reads what `write` has written; None if there is no file, or one for another source.
+    """Reads what `write` has written; None if there is no file, or one for other sources.
 
     Raises:
       ValueError: when it is damaged.
     """
+    return next((one for one in _records(path) if _same(one.get('source'), source)), None)
+
+
+def _records(path: pathlib.Path) -> list[dict[str, Any]]:
+    """What a file holds, the latest first."""
     if not path.exists():
-        return None
-    record = workdir.read_json(path)
+        return []
+    try:
+        latest = workdir.read_json(path)
+    except ValueError as error:
+        raise ValueError(f'{error} Remove it, and evaluate the validation split') from None
+    others = latest.pop('others', [])
+    return [latest, *(one for one in others if isinstance(one, dict))]
+
+
+def _same(one: Any, other: Any) -> bool:
     # What was written went through JSON, too.
-    known = _by_names(record.get('source')) == _by_names(json.loads(json.dumps(source)))
-    return record if known else None
+    return bool(_by_names(json.loads(json.dumps(one))) == _by_names(json.loads(json.dumps(other))))
 
 
 def _by_names(source: Any) -> Any:

@@ -29,7 +29,7 @@ def find(models: Sequence[Trained]) -> combination.Weights | None:
     if models[0].config.ensemble.weights != 'validation':
         return None
     members = [number for number in trained.member_numbers(models) if number is not None]
-    folder = combined_folder([model.folder for model in models])
+    folder = combined_folder([model.results for model in models])
     weights = load(folder, fitted.source(models, members))
     if weights is None and (len(models) > 1 or models[0].learner.is_ensemble):
         raise ValueError(
@@ -69,7 +69,7 @@ def find_or_fit(
     """
     if not members or models[0].config.ensemble.weights != 'validation':
         return None
-    validation = models[0].config.data.validation_split
+    validation = fitted.validation_split(models[0])
     if not validation:
         raise ValueError("config.ensemble.weights='validation' needs config.data.validation_split")
     fitted_to = fitted.source(models, members)
@@ -118,7 +118,7 @@ def predict_validation(
     Raises:
       ValueError: when other members predict these splits.
     """
-    split = models[0].config.data.validation_split
+    split = fitted.validation_split(models[0])
     found = trained_on.open_validation(models[0].config, models[0].folder)
     predicted = [_predict(models, part.builder, split, members) for part in found]
     kept = [part.kept(split) for part in found]

@@ -47,16 +47,20 @@ def predict_members(
     if len(models) == 1 and not models[0].learner.is_ensemble:
         return predicted[0], []
     numbers = trained.member_numbers(models)
+    of_each = [
+        {name: x if model.learner.is_ensemble else x[..., None] for name, x in columns.items()}
+        for model, columns in zip(models, predicted, strict=True)
+    ]
+    # A model of genders need not have the age head of a model of ages.
+    shapes = {name: x.shape[:-1] for columns in of_each for name, x in columns.items()}
+    for model, columns in zip(models, of_each, strict=True):
+        for name in shapes.keys() - columns.keys():
+            if trained.kind_of(name) not in model.predicts:
+                columns[name] = np.full((*shapes[name], len(model.learner.members)), np.nan)
     joined = {
-        name: np.concatenate(
-            [
-                columns[name] if model.learner.is_ensemble else columns[name][..., None]
-                for model, columns in zip(models, predicted, strict=True)
-            ],
-            axis=-1,
-        )
-        for name in predicted[0]
-        if all(name in columns for columns in predicted)
+        name: np.concatenate([columns[name] for columns in of_each], axis=-1)
+        for name in shapes
+        if all(name in columns for columns in of_each)
     }
     kept = np.array([number is not None for number in numbers])
     predicts = [model.predicts for model in models for _ in model.learner.members]

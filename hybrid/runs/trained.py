@@ -62,6 +62,11 @@ class Trained:
     predicts: tuple[str, ...] = KINDS
 
     @property
+    def results(self) -> pathlib.Path:
+        """Where its results go: the workdir, or a folder in it for a member of an ensemble."""
+        return self.folder if self.member is None else self.folder / f'member_{self.member}'
+
+    @property
     def source(self) -> dict[str, Any]:
         """Says where predictions come from, as evaluation.json does."""
         frozen = {'frozen_members': list(self.frozen)} if self.frozen else {}

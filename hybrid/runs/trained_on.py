@@ -138,7 +138,8 @@ def open_validation(config: ConfigDict, folder: pathlib.Path) -> list[Part]:
     Raises:
       ValueError: when one of the datasets is not prepared here.
     """
-    own, split = workdir.load_config(folder).data, config.data.validation_split
+    own = workdir.load_config(folder).data
+    split = own.validation_split  # Whatever flags say.
     findings, found = load(folder), []
     for data in several.sections(own):
         builder = prepared.find_prepared(data, (config.data.data_dir, own.data_dir))

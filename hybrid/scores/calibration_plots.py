@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def plot(rows: Rows, path: str | os.PathLike, title: str = '') -> None:
+def plot(rows: Rows, path: str | os.PathLike, title: str = '', level: float | None = None) -> None:
     """Draws the reliability diagram of gender, and coverage and width of intervals by age band.
 
     Examples that the training has seen are left out.
@@ -22,6 +22,7 @@ def plot(rows: Rows, path: str | os.PathLike, title: str = '') -> None:
       rows: the examples; those without intervals get the diagram alone.
       path: the PNG file, which is replaced as a whole.
       title: the first line above the picture.
+      level: the share of ages that intervals promise to hold, if known.
     """
     rows = rows.without_leaks()
     panels = 3 if 'age_low' in rows else 1
@@ -29,7 +30,7 @@ def plot(rows: Rows, path: str | os.PathLike, title: str = '') -> None:
     axes = np.atleast_1d(figure.subplots(1, panels))
     _draw_reliability(axes[0], rows)
     if panels > 1:
-        _draw_intervals(axes[1], axes[2], rows)
+        _draw_intervals(axes[1], axes[2], rows, level)
     figure.suptitle(plots.wrap(title, figure), fontsize=11)
     plots.save(figure, path)
 
@@ -54,7 +55,7 @@ def _draw_reliability(axes: 'Axes', rows: Rows) -> None:
     axes.grid(alpha=0.3)
 
 
-def _draw_intervals(coverage: 'Axes', width: 'Axes', rows: Rows) -> None:
+def _draw_intervals(coverage: 'Axes', width: 'Axes', rows: Rows, level: float | None) -> None:
     age = rows['age']
     known = ~np.isnan(age) & ~np.isnan(rows['predicted_age'])
     age, predicted, low, high = (
@@ -76,17 +77,22 @@ def _draw_intervals(coverage: 'Axes', width: 'Axes', rows: Rows) -> None:
             coverage.scatter(place, share, s=24, color=color, zorder=3)
             width.bar(place, (high - low)[band == k].mean(), 0.24, color=color)
         coverage.scatter([], [], s=24, color=color, label=label)
-        width.bar(0, 0, color=color, label=label)
     overall = f'{100 * inside.mean():.1f} %' if len(age) else '-'
     mean = f'{(high - low).mean():.1f} years' if len(age) else '-'
-    if len(age):
-        coverage.axhline(100 * inside.mean(), color=plots.GREY, linewidth=1, linestyle='--')
-    coverage.set(ylabel='true ages inside (%)', title=f'intervals hold {overall} of {len(age):,}')
+    promised = ''
+    if level:
+        promised = f' of {100 * level:g} %'
+        coverage.axhline(
+            100 * level, color=plots.GREY, linewidth=1, linestyle='--', label='promised'
+        )
+    coverage.set(
+        ylabel='true ages inside (%)', title=f'intervals{promised} hold {overall} of {len(age):,}'
+    )
     width.set(ylabel='mean width (years)', title=f'intervals are {mean} wide in the mean')
     for axes in (coverage, width):
         axes.set_xticks(range(len(names)), names, rotation=45)
         axes.set_xlim(-0.6, len(names) - 0.4)
         axes.set_xlabel('age band (years)')
         axes.title.set_fontsize(10)
-        axes.legend(frameon=False)
         axes.grid(axis='y', alpha=0.3)
+    coverage.legend(frameon=False)  # The colours of both panels.

@@ -70,6 +70,7 @@ def write_report(
     title: str,
     best_member: int | None = None,
     unsure_below: float = 0.5,
+    interval_level: float | None = None,
 ) -> metrics.Scores:
     """Writes predictions.csv, metrics.json, two more tables and the pictures of an evaluated split.
 
@@ -84,6 +85,7 @@ def write_report(
       best_member: number of the member of an ensemble that was best on validation.
       unsure_below: probability of the likelier gender below which it is not named; what is named
         is also scored apart, unless that is everything.
+      interval_level: the share of ages that prediction intervals promise to hold, if known.
 
     Returns:
       The metrics, those of `compute_metrics`.
@@ -99,7 +101,7 @@ def write_report(
     plots.plot_age_scatter(rows, folder / 'age_scatter.png', title)
     plots.plot_age_error_by_band(rows, folder / 'age_error_by_band.png', title)
     plots.plot_confusion_matrix(rows, folder / 'confusion_matrix.png', title)
-    calibration_plots.plot(rows, folder / 'calibration.png', title)
+    calibration_plots.plot(rows, folder / 'calibration.png', title, interval_level)
     cells = subgroups.cross_table(rows)
     files.replace(folder / 'subgroups.csv', subgroups.to_csv(cells))
     if cells:
@@ -124,7 +126,10 @@ def to_json(scores: metrics.Scores) -> str:
 
 
 def format_table(
-    scores: metrics.Scores, title: str = '', cells: Sequence[subgroups.Cell] = ()
+    scores: metrics.Scores,
+    title: str = '',
+    cells: Sequence[subgroups.Cell] = (),
+    interval_level: float | None = None,
 ) -> str:
     """The metrics as a table for the console, at most 100 columns wide.
 
@@ -132,6 +137,7 @@ def format_table(
       scores: from `write_report`, or `metrics.compute_metrics` alone.
       title: the first line, if any.
       cells: from `subgroups.cross_table`, of which the worst are named.
+      interval_level: as for `write_report`.
     """
     total = scores['num_examples']
     lines = [f'{title}: {total:,} examples' if title else f'{total:,} examples']
@@ -203,6 +209,8 @@ def format_table(
     lines.append(
         '\nmae, rmse and bias in years; constant: median age and majority gender of training'
     )
+    if interval_level and 'age/coverage' in scores:
+        lines.append(f'coverage: of intervals that promise {100 * interval_level:g} %')
     if ranges:
         lines.append(
             'mae and bias are of exact ages; interval_error: years outside of the range; a range '

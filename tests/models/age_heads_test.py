@@ -430,3 +430,9 @@ def test_losses_are_those_of_coral_pytorch():
         jax.jit(corn.log_probabilities)(jnp.asarray(logits)), labels
     )
     assert float(values.sum()) == pytest.approx(float(wanted), rel=1e-5)
+
+
+def test_laplace_says_no_age_beyond_the_years():
+    outputs = {'location': jnp.array([[110.0], [-5.0]]), 'log_scale': jnp.zeros((2, 1))}
+    found = laplace.LaplaceHead(33.0, 20.0).predict(outputs)
+    assert found['predicted_age'].tolist() == [YEARS - 1, 0]

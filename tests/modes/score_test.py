@@ -91,6 +91,36 @@ def test_what_is_no_table_is_refused_in_a_line(tmp_path, before, after, said):
     assert not (tmp_path / 'out').exists()
 
 
+@pytest.mark.parametrize(
+    ('added', 'cells', 'said'),
+    [
+        ('age_low', '3', 'has one of the columns age_low and age_high: add the other one'),
+        ('age_max', '30', 'has one of the columns age_min and age_max: add the other one'),
+        ('age_low,age_high', '9,5', r"age_low of 'a' is 9\.0, above age_high, which is 5\.0"),
+        ('age_min,age_max', '29,20', r"age_min of 'a' is 29\.0, above age_max, which is 20\.0"),
+    ],
+)
+def test_ends_come_in_pairs_and_in_order(tmp_path, added, cells, said):
+    header, *lines = MINIMAL.splitlines()
+    path = tmp_path / 'theirs.csv'
+    path.write_text('\n'.join([f'{header},{added}', *(f'{line},{cells}' for line in lines)]))
+    with pytest.raises(ValueError, match=rf'theirs\.csv.*{said}'):
+        score.score(path, tmp_path / 'out')
+
+
+def test_empty_intervals_are_none_and_what_says_nothing_beside_the_table_neither(tmp_path, capsys):
+    header, *lines = MINIMAL.splitlines()
+    path = tmp_path / 'theirs.csv'
+    for cells, level in ((',,', 0.8), (',0,90', 0.8), (',0,90', '0.8')):
+        path.write_text('\n'.join([f'{header},age_low,age_high', *(x + cells for x in lines)]))
+        about = {'unsure_below': None, 'interval_level': level}
+        (tmp_path / 'evaluation.json').write_text(json.dumps(about))
+        scores = score.score(path, tmp_path / 'out')
+        assert scores.get('age/coverage') == (1.0 if cells == ',0,90' else None)
+        told = 'coverage: of intervals that promise 80 %' in capsys.readouterr().out
+        assert told == (cells == ',0,90' and level == 0.8)
+
+
 def test_a_column_of_names_is_no_subgroup(tmp_path):
     lines = [f'{k},{k},male,4,0.1,{k}.jpg' for k in range(101)]
     path = tmp_path / 'theirs.csv'

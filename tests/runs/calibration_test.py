@@ -1,4 +1,5 @@
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from tests.modes.evaluate_test import fixed
 
 @pytest.fixture
 def model(tiny_config, tmp_path):
+    workdir.save_config(tmp_path, tiny_config)
     workdir.save_dataset(tmp_path, {'name': 'faces'})
     return dataclasses.replace(fixed(tiny_config, tmp_path), scores={0: 1.5})
 
@@ -37,6 +39,12 @@ def find_or_fit(model, rows, split, other=False):
     return calibration.find_or_fit([model], rows, split, other, [], None, model.folder)
 
 
+def fingerprint(model):
+    found = calibration.find([model], None)
+    assert found is not None
+    return found.fingerprint
+
+
 def test_it_is_fitted_on_the_own_validation_split_alone_and_then_found(model):
     rows = predicted()
     assert find_or_fit(model, rows, 'test') is None
@@ -44,14 +52,40 @@ def test_it_is_fitted_on_the_own_validation_split_alone_and_then_found(model):
     fitted = find_or_fit(model, rows, 'validation')
     found = find_or_fit(model, predicted(10), 'test')
     assert found.fingerprint == fitted.fingerprint == calibration.fit(rows).fingerprint
-    again = calibration.find([model], None)
-    assert again is not None
-    assert again.fingerprint == fitted.fingerprint
+    assert fingerprint(model) == fitted.fingerprint
     # Another checkpoint, other views, or a run that has replaced this one had other errors.
     views = model.config.copy_and_resolve_references()
     views.evaluate.flip_average = not views.evaluate.flip_average
     for changes in ({'step': 4}, {'scores': {0: 1.0}}, {'config': views}):
-        assert calibration.find([dataclasses.replace(model, **changes)], None) is None
+        other = dataclasses.replace(model, **changes)
+        assert calibration.find([other], None) is None
+        # What is fitted for these takes nothing from the first.
+        find_or_fit(other, predicted(200), 'validation')
+        assert fingerprint(other) == calibration.fit(predicted(200)).fingerprint
+        assert fingerprint(model) == fitted.fingerprint
+    record = json.loads((model.folder / calibration.FILE).read_text())
+    assert len(record['others']) == 3
+    assert not any('others' in one for one in record['others'])
+
+
+@pytest.mark.parametrize('split', ['train', 'test', 'validation[:50%]'])
+def test_no_flag_has_it_fitted_on_what_is_not_the_validation_split(model, split):
+    config = model.config.copy_and_resolve_references()
+    config.data.validation_split = split
+    other = dataclasses.replace(model, config=config)
+    assert find_or_fit(other, predicted(), split) is None
+    assert not (model.folder / calibration.FILE).exists()
+    assert find_or_fit(other, predicted(), 'validation') is not None
+
+
+def test_a_member_of_an_ensemble_finds_its_own(model):
+    member = dataclasses.replace(model, member=2)
+    fitted = calibration.find_or_fit(
+        [member], predicted(), 'validation', False, [], None, member.results
+    )
+    assert fitted is not None
+    assert calibration.find([model], None) is None
+    assert fingerprint(member) == fitted.fingerprint
 
 
 def test_what_the_training_has_seen_does_not_count(model):
@@ -86,13 +120,19 @@ def test_a_prediction_gets_its_interval_and_its_temperature(model):
 
 def test_what_is_missing_is_said(model):
     (line,) = calibration.why_no_intervals([model], None)
-    assert line.endswith('--mode=evaluate --split=validation with the same flags fits them')
+    assert '--mode=evaluate --split=validation with the same flags, but without --output' in line
     (line,) = calibration.why_no_intervals([model], Calibration())
     assert line == 'ages have no intervals: validation has fewer than 100 exact ages'
     rows = predicted()
     whole = Calibration(1.0, intervals.fit(rows['age'], rows['predicted_age']))
     assert calibration.why_no_intervals([model], whole) == []
+    model.config.evaluate.interval_level = 0.999
+    (line,) = calibration.why_no_intervals([model], whole)
+    assert line.startswith('some intervals are 0 to 125 years: ')
+    assert ': 99.9 % takes more than the ' in line
+    model.config.evaluate.interval_level = 0.9
     model.config.data.validation_split = ''
+    workdir.save_config(model.folder, model.config)
     (line,) = calibration.why_no_intervals([model], None)
     assert 'no validation split' in line
     model.config.evaluate.interval_level = 0.0
@@ -105,3 +145,24 @@ def test_a_damaged_file_is_named(model):
     path.write_text(path.read_text().replace('"edges"', '"ages"'))
     with pytest.raises(ValueError, match=r'calibration\.json holds no calibration'):
         calibration.find([model], None)
+    path.write_text('{"sour')
+    with pytest.raises(ValueError, match=r'calibration\.json is not.*Remove it, and evaluate'):
+        calibration.find([model], None)
+    assert find_or_fit(model, predicted(), 'validation') is not None
+    assert calibration.find([model], None) is not None
+
+
+def test_scaled_intervals_are_refused_before_a_training_whose_head_has_no_width(tiny_config):
+    config = tiny_config
+    calibration.check_errors(config, ('age', 'gender'))
+    config.evaluate.interval_errors = 'scaled'
+    with pytest.raises(
+        ValueError, match=r"interval_errors='scaled' needs .*model\.head\.age other"
+    ):
+        calibration.check_errors(config, ('age', 'gender'))
+    calibration.check_errors(config, ('gender',))
+    config.model.head.age = 'dex'
+    calibration.check_errors(config, ('age', 'gender'))
+    config.ensemble.groups = {'a': {'size': 2}, 'b': {'model': {'head': {'age': 'regression'}}}}
+    with pytest.raises(ValueError, match='scaled'):
+        calibration.check_errors(config, ('age', 'gender'))

@@ -105,9 +105,9 @@ class LaplaceHead(Head):
         return jnp.where(known > 0, values, 0.0), known
 
     def predict(self, outputs: Outputs) -> dict[str, jax.Array]:
-        """See `Head`; nobody's location is younger than 0."""
+        """See `Head`; a location before the first year, or after the last one, counts as that."""
         location, scale = outputs['location'], jnp.exp(outputs['log_scale'])
-        each = jnp.maximum(location, 0.0)
+        each = jnp.clip(location, 0.0, YEARS - 1.0)
         age = jnp.mean(each, axis=-1)
         variance = jnp.mean(2 * jnp.square(scale) + jnp.square(each - age[:, None]), axis=-1)
         masses = log_mass(location[..., None], scale[..., None], *year_ends(years(), years()))
