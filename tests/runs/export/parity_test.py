@@ -17,6 +17,8 @@ from hybrid.runs.predictor import Predictor
 from hybrid.scores import combination, distributions, intervals
 from tests import random_models
 
+pytestmark = pytest.mark.long
+
 # Years and probabilities, in float32 and where parameters and the encoder have float16.
 FULL = {'age': 1e-3, 'probability': 1e-4}
 HALF = {'age': 0.1, 'probability': 5e-3}
