@@ -21,14 +21,15 @@ def format_row(
     """Returns the line that a row becomes in a `.csv` or a `.jsonl` file.
 
     Args:
-      row: The row.
+      row: The row; what it has beyond the columns, such as a distribution of age, is left out.
       suffix: Of the file.
       columns: The names of its columns.
       for_spreadsheets: Whether a text that a spreadsheet would take for a formula gets an
         apostrophe before it. Then the CSV cannot be read back exactly.
     """
+    row = {name: row.get(name) for name in columns}
     if suffix == '.jsonl':
-        return json.dumps({name: row.get(name) for name in columns}, allow_nan=False) + '\n'
+        return json.dumps(row, allow_nan=False) + '\n'
     if for_spreadsheets:
         row = {name: _no_formula(value) for name, value in row.items()}
     line = io.StringIO()

@@ -4,7 +4,7 @@ from PIL import Image
 from hybrid.datasets import images
 from hybrid.datasets.images import resize
 from hybrid.photos import search
-from hybrid.photos.faces import read_faces
+from hybrid.photos.faces import format_row, read_faces
 from tests.photos import drawn_faces
 from tests.random_workdir import face
 
@@ -55,3 +55,12 @@ def test_of_a_crop_that_is_not_square_the_middle_is_seen(tmp_path):
     cut, small = cuts
     np.testing.assert_array_equal(small, resize(np.asarray(image), 20))
     np.testing.assert_array_equal(cut, resize(np.asarray(image), 36))
+
+
+def test_tables_leave_out_what_is_more_than_a_number():
+    """Such as a distribution of age, which arrays of Python have."""
+    row = {'path': 'a.jpg', 'age': 30.5, 'age_probabilities': np.zeros(101)}
+    columns = ('path', 'age', 'error')
+    assert format_row(row, '.csv', columns) == 'a.jpg,30.5,\n'
+    assert format_row(row, '.csv', columns, for_spreadsheets=True) == 'a.jpg,30.5,\n'
+    assert format_row(row, '.jsonl', columns) == '{"path": "a.jpg", "age": 30.5, "error": null}\n'
