@@ -39,6 +39,7 @@ def config(tiny_config, monkeypatch):
     return tiny_config
 
 
+@pytest.mark.long
 def test_it_trains_continues_is_evaluated_frozen_and_started_from(config, tmp_path):
     config.finetune.freeze, config.finetune.layer_decay = 'stem', 0.5
     config.train.num_steps = 2

@@ -340,6 +340,7 @@ def test_a_head_of_ones_own_is_one_class_and_one_line(tiny_config, tmp_path, mon
     assert 30 < rows['predicted_age'].mean() < 50
 
 
+@pytest.mark.long
 def test_heads_of_two_kinds_train_and_are_combined_as_distributions(tiny_config, tmp_path):
     config = tiny_config
     config.model.head.age, config.evaluate.flip_average = 'dex', True
