@@ -2,7 +2,7 @@
 
     python launch.py --config=configs/imdb_wiki_resnet18_lstm.py --config.data.manual_dir=DIR
 
-Not measured yet: the images cannot be had where this was written.
+Not measured yet: IMDB's images cannot be had where this was written.
 """
 
 import ml_collections

@@ -3,7 +3,7 @@
     python launch.py --config=configs/imdb_wiki_resnet18_lstm.py --config.data.manual_dir=DIR
     python launch.py --config=configs/utkface_from_imdb_wiki.py --config.data.manual_dir=DIR
 
-Not measured yet: the images of IMDB-WIKI cannot be had where this was written.
+Not measured yet: IMDB's images cannot be had where this was written.
 """
 
 import ml_collections
