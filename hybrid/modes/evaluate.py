@@ -196,9 +196,8 @@ def _write(
     title = f'{dataset}, {split}, {_describe(models)}'
     best = trained.best_member(models, members) if members else None
     settings = models[0].config.evaluate
-    metrics = report.write_report(
-        joined, output, title, best, settings.unsure_below, settings.interval_level
-    )
+    cells, level = subgroups.cross_table(joined), settings.interval_level
+    metrics = report.write_report(joined, output, title, best, settings.unsure_below, level, cells)
     about = trained.sources(models) | {'dataset': dataset, 'split': split}
     if members:
         about |= {'members': members, 'best_member_on_validation': best}
@@ -207,8 +206,7 @@ def _write(
     if calibrated:
         about['temperature'] = calibrated.temperature
     files.write_json(output / 'evaluation.json', about | settings.to_dict())
-    cells = subgroups.cross_table(joined)
-    print(report.format_table(metrics, title, cells, settings.interval_level))
+    print(report.format_table(metrics, title, cells, level))
     for line in (
         *trained.not_predicted(models),
         *calibration.why_no_intervals(models, calibrated),

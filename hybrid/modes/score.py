@@ -49,9 +49,10 @@ def score(source: str | os.PathLike, output: str | os.PathLike) -> metrics.Score
     best = best if best in table.members else None
     unsure_below = _number(about, 'unsure_below') or 0.5
     level = _number(about, 'interval_level')
-    scores = report.write_report(table, folder, title, best, unsure_below, level)
+    cells = subgroups.cross_table(table)
+    scores = report.write_report(table, folder, title, best, unsure_below, level, cells)
     files.write_json(folder / _ABOUT, {**about, 'scored': str(path)})
-    print(report.format_table(scores, title, subgroups.cross_table(table), level))
+    print(report.format_table(scores, title, cells, level))
     print(f'{folder}: metrics.json and pictures')
     return scores
 

@@ -62,6 +62,10 @@ def fit_temperature(probability: np.ndarray, gender: np.ndarray) -> float:
     return float(1 / found.x)
 
 
+def _bin_of(probability: np.ndarray) -> np.ndarray:
+    return np.minimum((probability * NUM_BINS).astype(int), NUM_BINS - 1)
+
+
 def bins(probability: np.ndarray, gender: np.ndarray) -> list[tuple[int, float, float]]:
     """What is said and what is true of faces of like probability: the reliability diagram.
 
@@ -73,7 +77,7 @@ def bins(probability: np.ndarray, gender: np.ndarray) -> list[tuple[int, float, 
       For each of `NUM_BINS` bins of equal width between 0 and 1 the number of examples, their mean
       probability and the share of females among them; NaN of an empty one.
     """
-    which = np.minimum((probability * NUM_BINS).astype(int), NUM_BINS - 1)
+    which = _bin_of(probability)
     found = []
     for k in range(NUM_BINS):
         inside = which == k
@@ -110,7 +114,7 @@ def scores(probability: np.ndarray, gender: np.ndarray) -> dict[str, tuple[float
     signed = (probability.astype(np.float64) - gender) ** 2
     surprise = -np.log(np.maximum(true, _TINY))
     # Sums of the bins, of which a resample's error is made.
-    which = np.minimum((probability * NUM_BINS).astype(int), NUM_BINS - 1)
+    which = _bin_of(probability)
     difference = probability.astype(np.float64) - gender
     in_bins = [np.where(which == k, difference, 0.0) for k in range(NUM_BINS)]
     resamples = resampled_means(np.stack([signed, surprise, *in_bins]))

@@ -71,6 +71,7 @@ def write_report(
     best_member: int | None = None,
     unsure_below: float = 0.5,
     interval_level: float | None = None,
+    cells: Sequence[subgroups.Cell] | None = None,
 ) -> metrics.Scores:
     """Writes predictions.csv, metrics.json, two more tables and the pictures of an evaluated split.
 
@@ -86,6 +87,7 @@ def write_report(
       unsure_below: probability of the likelier gender below which it is not named; what is named
         is also scored apart, unless that is everything.
       interval_level: the share of ages that prediction intervals promise to hold, if known.
+      cells: from `subgroups.cross_table`, if the caller has them already.
 
     Returns:
       The metrics, those of `compute_metrics`.
@@ -102,7 +104,7 @@ def write_report(
     plots.plot_age_error_by_band(rows, folder / 'age_error_by_band.png', title)
     plots.plot_confusion_matrix(rows, folder / 'confusion_matrix.png', title)
     calibration_plots.plot(rows, folder / 'calibration.png', title, interval_level)
-    cells = subgroups.cross_table(rows)
+    cells = subgroups.cross_table(rows) if cells is None else cells
     files.replace(folder / 'subgroups.csv', subgroups.to_csv(cells))
     if cells:
         subgroups.plot(cells, folder / 'subgroups.png', title)

@@ -6,12 +6,10 @@ application to age estimation", Pattern Recognition Letters 2020, https://arxiv.
 
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Self
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from hybrid.models.heads.distribution import (
     FIRST_WIDTH,
@@ -41,12 +39,6 @@ class CoralHead(Head):
     age_offset: float
     age_scale: float
     hidden: int = 0
-
-    @classmethod
-    def from_config(cls, head: ConfigDict, loss: ConfigDict | None) -> Self:
-        """See `Head`."""
-        del loss
-        return cls(head.age_offset, head.age_scale, head.hidden)
 
     @nn.compact
     def __call__(self, features: jax.Array) -> jax.Array:

@@ -4,13 +4,10 @@ CORN: Shi, Cao and Raschka, "Deep neural networks for rank-consistent ordinal re
 conditional probabilities", 2021, https://arxiv.org/abs/2111.08851.
 """
 
-from typing import Self
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
 
 from hybrid.models.heads.distribution import YearsHead, prior_logits
 from hybrid.models.heads.head import YEARS, dense_layers
@@ -55,12 +52,6 @@ class CornHead(YearsHead):
 
     age_offset: float = 33.0
     age_scale: float = 20.0
-
-    @classmethod
-    def from_config(cls, head: ConfigDict, loss: ConfigDict | None) -> Self:
-        """See `Head`."""
-        del loss
-        return cls(head.hidden, head.age_offset, head.age_scale)
 
     @nn.compact
     def __call__(self, features: jax.Array) -> jax.Array:

@@ -1,13 +1,11 @@
 """Gender as a probability."""
 
 from collections.abc import Mapping, Sequence
-from typing import Self
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
-from ml_collections import ConfigDict
 
 from hybrid.models.heads.head import Head, average_log_probabilities, dense_layers
 
@@ -23,11 +21,6 @@ class GenderHead(Head):
 
     hidden: int = 0
     label_smoothing: float = 0.0
-
-    @classmethod
-    def from_config(cls, head: ConfigDict, loss: ConfigDict | None) -> Self:
-        """See `Head`."""
-        return cls(head.hidden, loss.label_smoothing if loss else 0.0)
 
     @nn.compact
     def __call__(self, features: jax.Array) -> jax.Array:

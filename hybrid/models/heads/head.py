@@ -1,5 +1,6 @@
 """The contract of a head, and what heads have in common."""
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
@@ -26,18 +27,20 @@ class Head(nn.Module):
     A head maps features [B, F], of any dtype, to its outputs. These may be any tree of float32
     arrays [B, ...], since nothing but the head itself reads them. A subclass implements `__call__`,
     which alone uses the head's parameters, `loss` and `predict`. It also implements `average` if
-    the mean of its outputs is not what they say together, and `from_config` if it has more settings
-    than the size of its hidden layer.
+    the mean of its outputs is not what they say together, and `from_config` if a field is called
+    otherwise than its key in the config.
     """
 
     @classmethod
     def from_config(cls, head: ConfigDict, loss: ConfigDict | None) -> Self:
         """Creates the head from `config.model.head` and `config.loss`.
 
-        Where `loss` is None, nothing calls the method `loss`, and its settings do not matter.
+        A field has the value of the key of its name, in the one or the other. Where `loss` is None,
+        nothing calls the method `loss`, and its settings do not matter.
         """
-        del loss
-        return cls(hidden=head.hidden)  # type: ignore[call-arg]  # a field of the subclass
+        settings = (loss.to_dict() if loss else {}) | head.to_dict()
+        fields = {field.name for field in dataclasses.fields(cls)}
+        return cls(**{name: value for name, value in settings.items() if name in fields})
 
     def loss(self, outputs: Any, labels: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
         """What training minimises.

@@ -6,12 +6,10 @@ https://doi.org/10.1109/ICNN.1994.374138, for another distribution.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Self
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from hybrid.models.heads.distribution import clipped_labels, years
 from hybrid.models.heads.head import YEARS, Head, dense_layers
@@ -75,12 +73,6 @@ class LaplaceHead(Head):
     age_offset: float
     age_scale: float
     hidden: int = 0
-
-    @classmethod
-    def from_config(cls, head: ConfigDict, loss: ConfigDict | None) -> Self:
-        """See `Head`."""
-        del loss
-        return cls(head.age_offset, head.age_scale, head.hidden)
 
     @nn.compact
     def __call__(self, features: jax.Array) -> dict[str, jax.Array]:

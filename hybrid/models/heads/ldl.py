@@ -5,13 +5,11 @@ expectation of label distribution learning", IJCAI 2018, https://doi.org/10.2496
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Self
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.lax import stop_gradient
-from ml_collections import ConfigDict
 
 from hybrid.models.heads.distribution import (
     clipped_labels,
@@ -49,12 +47,6 @@ class LdlHead(Head):
     label_width: float = 2.0
     expectation_weight: float = 1.0
     age_scale: float = 1.0
-
-    @classmethod
-    def from_config(cls, head: ConfigDict, loss: ConfigDict | None) -> Self:
-        """See `Head`."""
-        weight = loss.expectation_weight if loss else 1.0
-        return cls(head.hidden, head.label_width, weight, head.age_scale)
 
     @nn.compact
     def __call__(self, features: jax.Array) -> dict[str, jax.Array]:

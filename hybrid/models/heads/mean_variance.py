@@ -5,12 +5,10 @@ https://doi.org/10.1109/CVPR.2018.00554.
 """
 
 from collections.abc import Mapping
-from typing import Self
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from hybrid.models.heads.distribution import (
     FIRST_WIDTH,
@@ -43,12 +41,6 @@ class MeanVarianceHead(YearsHead):
     variance_weight: float = 0.05
     age_scale: float = 20.0
     age_offset: float = 33.0
-
-    @classmethod
-    def from_config(cls, head: ConfigDict, loss: ConfigDict | None) -> Self:
-        """See `Head`."""
-        mean, variance = (loss.mean_weight, loss.variance_weight) if loss else (0.0, 0.0)
-        return cls(head.hidden, mean, variance, head.age_scale, head.age_offset)
 
     @nn.compact
     def __call__(self, features: jax.Array) -> jax.Array:
