@@ -53,7 +53,7 @@ class LdlHead(Head):
         """Maps features [B, F] to `Outputs`, float32."""
         learned = not self.label_width
         x = dense_layers(features, self.hidden, YEARS + learned)
-        width = jnp.full(len(x), self.label_width)
+        width = jnp.full_like(x[:, 0], self.label_width)  # B may be a symbol, in an export.
         if learned:
             width = _NARROWEST + jax.nn.softplus(x[:, -1] + 5.0)
         return {'log_probabilities': jax.nn.log_softmax(x[:, :YEARS]), 'label_width': width}

@@ -15,6 +15,8 @@ MOST_BYTES_TOGETHER = 2 * 2**30
 _ARCHIVES = ('.zip', '.tar', '.gz', '.tgz', '.bz2', '.xz', '.zst', '.7z', '.rar', '.jar', '.cbz')
 _DIRECTORY_ENTRY = b'PK\x01\x02'
 _ENCRYPTED = 1  # A bit of the flags of an entry.
+# Others zipfile unpacks as a whole, however much that is, before it looks at what it was asked for.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 class Entry(NamedTuple):
@@ -79,7 +81,7 @@ def _passed_over(entry: zipfile.ZipInfo) -> bool:
     hidden = any(part.startswith('.') and part not in ('.', '..') for part in path.parts)
     known = path.suffix.lower() in (*EXTENSIONS, *_ARCHIVES) or _is_link(entry)
     # A Mac adds this folder, with what belongs to its own file system.
-    return entry.is_dir() or hidden or not known or path.parts[0] == '__MACOSX'
+    return entry.is_dir() or hidden or not known or path.parts[:1] == ('__MACOSX',)
 
 
 def _is_link(entry: zipfile.ZipInfo) -> bool:
@@ -94,6 +96,8 @@ def _refused(entry: zipfile.ZipInfo) -> str:
         return 'an archive within the archive, which is not read'
     if entry.flag_bits & _ENCRYPTED:
         return 'encrypted, and there is nowhere to give a password'
+    if entry.compress_type not in _METHODS:
+        return 'compressed by another method than deflate, which is the only one that is read'
     return _too_large() if entry.file_size > MOST_BYTES else ''
 
 

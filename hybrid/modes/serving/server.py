@@ -26,6 +26,7 @@ ADDRESS = '127.0.0.1'
 MOST_BYTES = 100 * 2**20  # Of a photograph or a zip.
 _AT_A_TIME = 4  # So many uploads are in memory; others wait for their turn.
 _SECONDS = 30  # After which a silent client is given up.
+_SLOWEST = 250_000  # Bytes a second: one whose upload is slower would keep others waiting.
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "media-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; "
@@ -74,7 +75,9 @@ class Server(http.server.ThreadingHTTPServer):
     @property
     def hosts(self) -> tuple[str, ...]:
         """What the header Host may be."""
-        return tuple(f'{name}:{self.server_port}' for name in (ADDRESS, 'localhost'))
+        names = (ADDRESS, 'localhost')
+        found = tuple(f'{name}:{self.server_port}' for name in names)
+        return (*found, *names) if self.server_port == 80 else found  # Browsers leave out 80.
 
     @property
     def url(self) -> str:
@@ -163,10 +166,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 'Send the file itself, not a form: curl --data-binary @photo.jpg.',
             )
         with self.server.slots:
-            content = self.rfile.read(length)
-            if len(content) < length:
-                self.close_connection = True
-                raise RefusedError(HTTPStatus.BAD_REQUEST, 'The upload ended early.')
+            content = self._body(length)
             try:
                 if path == '/predict':
                     self._send_json(
@@ -185,11 +185,25 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                     'The program failed at this file; its console says more.',
                 ) from None
 
+    def _body(self, length: int) -> bytes:
+        """Reads the body; refuses one that ends early, or takes too long."""
+        end = time.monotonic() + _SECONDS + length / _SLOWEST
+        parts = []
+        while length:
+            part = self.rfile.read1(min(length, 1 << 20))  # type: ignore[attr-defined]
+            if not part:
+                raise RefusedError(HTTPStatus.BAD_REQUEST, 'The upload ended early.')
+            if time.monotonic() > end:
+                raise RefusedError(HTTPStatus.REQUEST_TIMEOUT, 'The upload takes too long.')
+            parts.append(part)
+            length -= len(part)
+        return b''.join(parts)
+
     def _length(self) -> int:
         """The length of the body; refuses one that is too large or not told."""
         told = self.headers.get_all('Content-Length', [])
-        if 'Transfer-Encoding' in self.headers or len(told) != 1 or not told[0].isdecimal():
-            self.close_connection = True
+        one = len(told) == 1 and told[0].isdecimal() and len(told[0]) < 16
+        if 'Transfer-Encoding' in self.headers or not one:
             raise RefusedError(
                 HTTPStatus.LENGTH_REQUIRED,
                 'Say how long the file is, in the header Content-Length.',

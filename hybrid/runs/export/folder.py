@@ -42,9 +42,13 @@ def check(output: str | os.PathLike) -> pathlib.Path:
     folder = pathlib.Path(output).expanduser()
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f'--output={output} is a file; name a folder')
-    if folder.is_dir() and (others := sorted({path.name for path in folder.iterdir()} - _OURS)):
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    # Somebody's own README.md may be all that a folder holds.
+    others = names if not names & {DESCRIPTION, MODEL} else names - _OURS
+    if others:
         raise ValueError(
-            f'--output={output} holds {others[0]}, which is no part of an export; name a new folder'
+            f'--output={output} holds {min(others)}, which is no part of an export; name a new '
+            'folder'
         )
     return folder
 

@@ -66,11 +66,17 @@ def read_description(folder: pathlib.Path) -> Description:
                 for name, entry in record['files'].items()
             )
             and 0.5 <= record['unsure_below'] <= 1
+            and all(
+                isinstance(low, int | float) and isinstance(high, int | float)
+                for low, high in record.get('known_faces', {}).values()
+            )
         )
-    except (KeyError, TypeError, AttributeError):
+    except (KeyError, TypeError, AttributeError, ValueError):
         fine = False
     if not fine:
-        raise ValueError(f'{path} is damaged: parts of it are missing; export the model again')
+        raise ValueError(
+            f'{path} is damaged: parts of it are missing or changed; export the model again'
+        )
     return record
 
 
@@ -134,8 +140,13 @@ class Runner:
             raise ValueError(f'{path}: onnxruntime cannot use it ({reason})') from None
         inputs = [(one.name, one.type, one.shape[1:]) for one in self._session.get_inputs()]
         self._outputs = list(self.description['outputs'])
-        lacking = set(self._outputs) - {one.name for one in self._session.get_outputs()}
-        if inputs != [('image', 'tensor(uint8)', [self.size, self.size, 3])] or lacking:
+        shapes = {one.name: one.shape[1:] for one in self._session.get_outputs()}
+        described = self.description['outputs'].items()
+        if (
+            inputs != [('image', 'tensor(uint8)', [self.size, self.size, 3])]
+            or not described
+            or any(shapes.get(output) != shape for output, shape in described)
+        ):
             raise ValueError(f'{path} has other inputs or outputs than {DESCRIPTION} says')
 
     def __call__(self, faces: np.ndarray) -> dict[str, np.ndarray]:
@@ -146,11 +157,18 @@ class Runner:
 
         Returns:
           The outputs that model.json describes, float32 [N, ...].
+
+        Raises:
+          RuntimeError: when onnxruntime fails, as for want of memory.
         """
-        parts = [
-            self._session.run(self._outputs, {'image': faces[start : start + BATCH]})
-            for start in range(0, max(len(faces), 1), BATCH)
-        ]
+        try:
+            parts = [
+                self._session.run(self._outputs, {'image': faces[start : start + BATCH]})
+                for start in range(0, max(len(faces), 1), BATCH)
+            ]
+        except Exception as error:  # onnxruntime has a dozen kinds of its own.
+            reason = ' '.join(str(error).split())[:300]
+            raise RuntimeError(f'onnxruntime failed: {reason}') from None
         joined = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         return dict(zip(self._outputs, joined, strict=True))
 

@@ -75,6 +75,16 @@ def test_an_entry_that_lies_about_its_size_is_damaged():
     assert error.startswith('cannot be unpacked: Bad CRC-32')
 
 
+def test_what_would_be_unpacked_as_a_whole_is_refused():
+    """Of these zipfile unpacks all there is, whatever size the entry tells."""
+    for method in (zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2):
+        content = pack([('a.jpg', bytes(50_000)), ('b.jpg', b'b')], compression=method)
+        said = 'compressed by another method than deflate, which is the only one that is read'
+        assert read(content) == [('a.jpg', b'', said), ('b.jpg', b'', said)]
+    info, target = link('.', 'x')
+    assert read(pack([(info, target), ('a.jpg', b'a')]))[1:] == [('a.jpg', b'a', '')]
+
+
 @pytest.mark.parametrize('count', [1001, 1101])
 def test_the_number_of_entries_is_limited(count):
     content = pack([(f'{k}.jpg', b'') for k in range(count)])

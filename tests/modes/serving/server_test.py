@@ -231,7 +231,7 @@ def test_too_much_is_refused_before_it_is_read(serving, model):
         assert answer.startswith(b'HTTP/1.1 413')
         assert b'The file has 200 MB, more than the 100 MB that are read.' in answer
         assert b'100 Continue' not in answer
-    for length in ('', 'x', '-1', '1, 1'):
+    for length in ('', 'x', '-1', '1, 1', '9' * 5000):
         status, _, content = ask(serving, 'POST', '/predict', b'', Content_Length=length)
         assert (status, b'Content-Length' in content) == (411, True)
     chunked = iter([png(9)])
@@ -251,6 +251,25 @@ def test_an_upload_that_ends_early_disturbs_nobody(serving, model):
         sent.shutdown(socket.SHUT_WR)
         assert b'The upload ended early.' in sent.makefile('rb').read()
     assert ask(serving, 'POST', '/predict', png(9))[0] == 200
+
+
+def test_an_upload_that_takes_too_long_is_given_up(serving, model, monkeypatch):
+    monkeypatch.setattr(server, '_SECONDS', 0.2)
+    with socket.create_connection(('127.0.0.1', serving.server_port), timeout=10) as sent:
+        host = b'Host: 127.0.0.1:%d\r\n' % serving.server_port
+        sent.sendall(b'POST /predict HTTP/1.1\r\n' + host + b'Content-Length: 99\r\n\r\n')
+        for _ in range(6):
+            sent.sendall(b'x')
+            time.sleep(0.05)
+        answer = sent.recv(1000)
+    assert answer.startswith(b'HTTP/1.1 408')
+    assert b'The upload takes too long.' in answer
+
+
+def test_on_port_80_browsers_leave_out_the_port(serving, monkeypatch):
+    assert serving.hosts == tuple(f'{x}:{serving.server_port}' for x in ('127.0.0.1', 'localhost'))
+    monkeypatch.setattr(serving, 'server_port', 80)
+    assert serving.hosts == ('127.0.0.1:80', 'localhost:80', '127.0.0.1', 'localhost')
 
 
 @pytest.mark.parametrize('failure', [RuntimeError('secret /home/x'), KeyError('x'), MemoryError()])

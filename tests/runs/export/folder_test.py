@@ -119,6 +119,12 @@ def test_an_export_is_written_anew_and_nothing_else_is(export, tmp_path):
     (once / 'mine.txt').write_text('kept')
     with pytest.raises(ValueError, match=r'holds mine\.txt, which is no part of an export'):
         folder.check(once)
+    own = tmp_path / 'own'
+    own.mkdir()
+    assert folder.check(own) == own
+    (own / 'README.md').write_text('kept')
+    with pytest.raises(ValueError, match=r'holds README\.md, which is no part of an export'):
+        folder.check(own)
     with pytest.raises(NotADirectoryError, match='is a file; name a folder'):
         folder.check(once / 'mine.txt')
     # The run's own folder is no export.

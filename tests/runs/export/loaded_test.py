@@ -168,6 +168,10 @@ DAMAGES = {
     'sizes': (describe(input={'size': '36'}), 'parts of it are missing'),
     'other sizes': (describe(input={'size': 40}), 'has other inputs or outputs than model.json'),
     'other outputs': (describe(outputs={'x': []}), 'has other inputs or outputs than model.json'),
+    'no outputs': (describe(outputs={}), 'has other inputs or outputs than model.json'),
+    'other shapes': (describe(outputs={'age': [101]}), 'has other inputs or outputs than model.js'),
+    'faces as text': (describe(known_faces={'contrast': 'x'}), 'are missing or changed'),
+    'no faces': (describe(known_faces={'contrast': [1.0]}), 'are missing or changed'),
     'no onnx': (lambda folder: (folder / 'model.onnx').unlink(), 'this export has no such file'),
     'no description': (lambda folder: (folder / 'model.json').unlink(), 'there is no model.json'),
     'half onnx': (change('model.onnx', lambda old: old[: len(old) // 2]), 'onnx is damaged, or an'),
@@ -188,6 +192,13 @@ def test_what_is_damaged_or_foreign_is_refused_in_a_line(export, tmp_path, name)
         hybrid.load(folder)
     assert len(str(caught.value).splitlines()) == 1
     assert str(folder) in str(caught.value)
+
+
+def test_what_onnxruntime_fails_at_is_told_in_a_line(export):
+    runner = predict.Runner(export.folder)
+    with pytest.raises(RuntimeError, match=r'^onnxruntime failed: .*Got invalid dim.*$') as caught:
+        runner(np.zeros((1, 35, 36, 3), np.uint8))
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_what_hybrid_load_does_not_take(export, tmp_path):

@@ -84,6 +84,18 @@ def by_onnx(models, weights, calibrated, faces, half=False):
     return dict(zip(outputs, session.run(list(outputs), {network.IMAGE: faces}), strict=True))
 
 
+def by_stablehlo_shapes(models):
+    """The outputs of the function that StableHLO is made of, traced for any batch size."""
+    found = members.find(models)
+    shares = members.shares(models, found, None)
+    function = stablehlo.create(found, shares, None, models[0].config.evaluate)
+    (batch,) = jax.export.symbolic_shape('batch')
+    size = models[0].config.data.resize_size
+    shapes = jax.eval_shape(function, jax.ShapeDtypeStruct((batch, size, size, 3), np.uint8))
+    assert all(shape.shape[0] == batch for shape in shapes.values())
+    return shapes
+
+
 def assert_same(outputs, columns, tolerance):
     """Compares the outputs of an export with the columns of a predictor."""
     assert set(outputs) == {network.NAMES.get(name, name) for name in columns}
@@ -107,6 +119,9 @@ def test_every_part_of_a_network(create, case):
         by_onnx(models, None, None, faces[:1]), {n: x[:1] for n, x in columns.items()}, FULL
     )
     assert_same(by_onnx(models, None, None, faces, half=True), columns, HALF)
+    if 'evaluate.scales' in CASES[case]:
+        named = {network.NAMES.get(name, name) for name in columns}
+        assert set(by_stablehlo_shapes(models)) == named
 
 
 def fitted(edges, scaled, rng):
@@ -199,6 +214,14 @@ def test_every_head_and_estimate_of_age_over_two_views(create_tiny_config, kind)
     for name, column in columns.items():
         tolerance = 1e-5 if name == 'age_probabilities' else 1e-3
         np.testing.assert_allclose(found[name], column, rtol=0, atol=tolerance, err_msg=name)
+    # The same for a batch of any size, as StableHLO has it.
+    config.model.head.label_width = 2.0
+    head = heads.create_heads(config.model.head)['age']
+    params = head.init(jax.random.key(0), features[:1])['params']
+    (batch,) = jax.export.symbolic_shape('batch')
+    shape = jax.ShapeDtypeStruct((batch, 6), np.float32)
+    said = jax.eval_shape(lambda x: head.predict(head.apply({'params': params}, x)), shape)
+    assert said['predicted_age'].shape == (batch,)
     for name in distributions.ESTIMATES:
         estimated = heads.predict({'age': head}, {'age': head.average(outputs)}, name)
         expected = estimated['predicted_age']
