@@ -190,11 +190,14 @@ def _html(block: Block) -> str:
 
 
 def _html_table(table: Table) -> str:
+    count = table.num_names
+
     def row(cells: Sequence[Text], tag: str) -> str:
-        written = (
-            f'<{tag}{"" if place < table.num_names else " class=n"}>{_inline(cell)}</{tag}>'
-            for place, cell in enumerate(cells)
-        )
+        names, numbers = (map(_inline, part) for part in (cells[:count], cells[count:]))
+        # Where there is little room, lines break before `(4.59 to 5.00)`, and not in it.
+        unbroken = (text.replace(' to ', '\u00a0to\u00a0') for text in numbers)
+        written = [f'<{tag}>{text}</{tag}>' for text in names]
+        written += [f'<{tag} class=n>{text}</{tag}>' for text in unbroken]
         return f'<tr>{"".join(written)}</tr>'
 
     body = '\n'.join(row(cells, 'td') for cells in table.rows)

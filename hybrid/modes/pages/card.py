@@ -70,9 +70,10 @@ def describe(
     run = runs[0]
     if len(runs) > 1:
         name = '+'.join(run.name for run in runs)
-        run = Run(evaluated or folders[0], name, {}, runs[0].dataset, [], {}, [], runs)
+        dataset = run_record.together(runs)
+        run = Run(evaluated or folders[0], name, {}, dataset, [], {}, [], runs)
     if evaluated is not None:
-        found = run_record.evaluations(evaluated, runs[0].dataset, runs[0].config)
+        found = run_record.evaluations(evaluated, run.dataset, runs[0].config)
         run = run.replace(evaluations=found)
     if source is not None:
         kept = [one for one in run.evaluations if _steps(one.about) == _steps(source)]
@@ -107,7 +108,8 @@ def create(run: Run, usage: Sequence[Block] = ()) -> list[Block]:
 
 
 def _summary(run: Run) -> list[Block]:
-    names = ' and '.join(terms.of(one['name']).title for one in run.datasets) or 'unknown data'
+    titles = dict.fromkeys(terms.of(one['name']).title for one in run.datasets)
+    names = ' and '.join(titles) or 'unknown data'
     kinds = [
         kind
         for kind, known in (
@@ -182,15 +184,16 @@ def _scores(run: Run) -> list[Block]:
         text += '.' if one.own else '. The model was trained on other data.'
         table = figures.score_table(one, figures.MAIN)
         blocks += [Heading(3, one.title), Paragraph(text), table]
-    blocks.append(
-        Paragraph(
-            'In brackets: 95 % bootstrap intervals over the faces. The constant predictor always '
-            'says the median age and the more frequent gender of the training. The interval of an '
-            'age is fitted on validation; its promise holds for faces like those, and not for '
-            'every group alike.'
-        )
+    said = (
+        'In brackets: 95 % bootstrap intervals over the faces. The constant predictor always says '
+        'the median age and the more frequent gender of the training.'
     )
-    return blocks
+    if any(figures.known(one.scores, 'age/coverage') for one in run.evaluations):
+        said += (
+            ' The interval of an age is fitted on validation; its promise holds for faces like '
+            'those, and not for every group alike.'
+        )
+    return [*blocks, Paragraph(said)]
 
 
 def _worst(run: Run) -> list[Block]:

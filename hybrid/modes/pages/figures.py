@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from hybrid.modes.pages.blocks import Table, Text
 from hybrid.modes.pages.run_record import Evaluation
@@ -109,7 +109,7 @@ def worst_first(
     Args:
       cells: From `Evaluation.cells`.
       kind: `age` or `gender`.
-      count: How many are shown; None for all.
+      count: How many are shown, each set of examples once, by its shortest name; None for all.
       smallest: How many examples a subgroup has at least; others are left out.
 
     Returns:
@@ -121,6 +121,8 @@ def worst_first(
         name = next((n for n in both if any(known(cell, n) for cell in cells)), both[0])
     size = 'age/interval_num_examples' if name == 'age/interval_error' else f'{kind}/num_examples'
     large = [cell for cell in cells if cell.get(size, 0) >= smallest and known(cell, name)]
+    if count is not None:
+        large = _without_repeats(large, kinds(cells), size)
     if len(large) < 2:
         return None
     large.sort(key=lambda cell: cell[name] if kind == 'gender' else -cell[name])
@@ -140,6 +142,26 @@ def worst_first(
         )
         rows.append([group_name(cell, kinds(cells)), f'{int(cell[size]):,}', *values])
     return Table(['group', 'examples', *(label for label, _ in columns.values())], rows)
+
+
+def _without_repeats(
+    cells: Sequence[subgroups.Cell], names: Sequence[str], size: str
+) -> list[subgroups.Cell]:
+    """Leaves out subgroups of as many examples as one that they are a part of: it is the same."""
+    sizes = {tuple(cell[name] for name in names): cell[size] for cell in cells}
+
+    def wider(place: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+        return (
+            (*place[:k], subgroups.ALL, *place[k + 1 :])
+            for k, value in enumerate(place)
+            if value != subgroups.ALL
+        )
+
+    return [
+        cell
+        for place, cell in zip(sizes, cells, strict=True)
+        if all(sizes.get(other) != sizes[place] for other in wider(place))
+    ]
 
 
 def group_name(cell: subgroups.Cell, names: Sequence[str]) -> str:

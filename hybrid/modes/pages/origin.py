@@ -10,7 +10,7 @@ from hybrid.modes.pages import run_record
 from hybrid.modes.pages.blocks import Block, Code, Heading, Items, Listing, Paragraph, Table
 from hybrid.modes.pages.run_record import Run
 
-_TITLES = (('resnet', 'ResNet-'), ('efficientnet_lite', 'EfficientNet-Lite'))
+_TITLES = (('resnet', 'a ResNet-'), ('efficientnet_lite', 'an EfficientNet-Lite'))
 _CELLS = {'lstm': 'an LSTM', 'gru': 'a GRU'}
 
 
@@ -18,13 +18,14 @@ def architecture(run: Run) -> str:
     """Such as `a ResNet-18 with an LSTM, on faces of 96 x 96 pixels`."""
     if run.parts:
         each = dict.fromkeys(map(architecture, run.parts))
-        return f'{len(run.parts)} models together: {"; ".join(each)}'
+        return f'{len(run.parts)} models together ({"; ".join(each)})'
     config = run.config
     if not config:
         return 'several models together'
     encoder, cell = config.get('model.encoder.name', ''), config.get('model.recurrent.cell', 'none')
-    text = next((a + encoder.removeprefix(b) for b, a in _TITLES if encoder.startswith(b)), encoder)
-    text = f'a network {text}' + ('' if cell == 'none' else f' with {_CELLS.get(cell, cell)}')
+    known = (a + encoder.removeprefix(b) for b, a in _TITLES if encoder.startswith(b))
+    text = next(known, f'the encoder {encoder}')
+    text += '' if cell == 'none' else f' with {_CELLS.get(cell, cell)}'
     members = config.get('ensemble.size', 1)
     groups = {key.split('.')[2] for key in config if key.startswith('ensemble.groups.')}
     if groups:
@@ -50,10 +51,13 @@ def framing(run: Run) -> str:
 def data(run: Run) -> list[Block]:
     """The terms of the data, the splits with their hashes, and the weights it started from."""
     names = [one['name'] for one in run.datasets]
+    if not names:
+        return [Paragraph('Nothing was recorded of the data.')]
     blocks: list[Block] = [Paragraph(one.text) for one in terms.together(names)]
     blocks += split_tables(run)
     entries = (entry for part in (run, *run.parts) for entry in part.sources)
-    return blocks + [Paragraph(started_from(entry)) for entry in entries]
+    starts = dict.fromkeys(tuple(started_from(entry)) for entry in entries)
+    return blocks + [Paragraph(start) for start in starts]
 
 
 def started_from(entry: Mapping[str, Any]) -> list[str]:
@@ -71,15 +75,16 @@ def started_from(entry: Mapping[str, Any]) -> list[str]:
 
 def split_tables(run: Run) -> list[Block]:
     """The splits of the datasets with their sizes and the hashes of their ids and labels."""
-    rows = [
-        [run_record.short(one['name']), split, Code(entry['sha256']), f'{entry["num_examples"]:,}']
+    rows = dict.fromkeys(  # Runs that are combined may have the same ones.
+        (run_record.short(one['name']), split, entry['sha256'], f'{entry["num_examples"]:,}')
         for one in run.datasets
         for split, entry in one.get('splits', {}).items()
-    ]
+    )
     if not rows:
         return []
+    lines = [(name, split, Code(sha256), count) for name, split, sha256, count in rows]
     said = 'The hashes are of the ids and labels of each split, sorted (sha256).'
-    return [Table(['dataset', 'split', 'sha256', 'faces'], rows, num_names=3), Paragraph(said)]
+    return [Table(['dataset', 'split', 'sha256', 'faces'], lines, num_names=3), Paragraph(said)]
 
 
 def reproduction(run: Run) -> list[Block]:

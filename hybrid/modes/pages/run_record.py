@@ -132,7 +132,7 @@ def read(folder: pathlib.Path) -> Run:
         places = evaluations(folder, {}, {})[0].about.get('workdirs', ())
         folders = [pathlib.Path(place['workdir']) for place in places]
         parts = [read(part) for part in folders if (part / workdir.CONFIG).exists()]
-        dataset, config = (parts[0].dataset, parts[0].config) if parts else ({}, {})
+        dataset, config = together(parts), parts[0].config if parts else {}
         found = evaluations(folder, dataset, config)
         return Run(folder, name, {}, dataset, [], {}, found, parts)
     saved = flatten(workdir.read_json(folder / workdir.CONFIG))
@@ -150,6 +150,13 @@ def read(folder: pathlib.Path) -> Run:
         provenance.describe_sessions(folder),
         evaluations(folder, dataset, config),
     )
+
+
+def together(runs: Sequence[Run]) -> dict[str, Any]:
+    """What dataset.json would say of runs that are combined: as of the first, with all datasets."""
+    of_names = {json.dumps(x, sort_keys=True): x for run in runs for x in run.datasets}
+    first = dict(runs[0].dataset) if runs else {}
+    return first | {'datasets': list(of_names.values())} if len(of_names) > 1 else first
 
 
 def _evaluated_splits(folder: pathlib.Path) -> list[pathlib.Path]:

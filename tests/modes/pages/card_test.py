@@ -5,9 +5,11 @@ import huggingface_hub
 import pytest
 
 from hybrid import files
-from hybrid.modes.pages import card
+from hybrid.modes.pages import card, figures
 from tests import reported_run
 from tests.reported_run import IDS, NAME
+
+SPLIT = {'num_examples': 5, 'sha256': 'ef' * 32}
 
 
 @pytest.fixture(scope='module')
@@ -78,7 +80,7 @@ def test_what_a_card_says(run, text):
     )
     constant = f'{known["constant/age/mae"]:.2f}'
     assert f'| mean absolute error of the age (years) | {mae} | {constant} |' in text
-    assert 'a network ResNet-18 with a GRU, on faces of 96 x 96 pixels' in text
+    assert 'a ResNet-18 with a GRU, on faces of 96 x 96 pixels' in text
     assert 'true ages inside of their interval of 90 %' in text
     assert 'Do not use it alone to check whether somebody is old enough.' in text
     assert 'Do not take the gender for an identity.' in text
@@ -93,6 +95,22 @@ def test_what_a_card_says(run, text):
     errors = [float(error) for error in re.findall(r' \| \d+ \| ([\d.]+) \(', of_age)]
     assert len(errors) > 2
     assert errors == sorted(errors, reverse=True)
+
+
+def test_a_group_that_is_the_same_as_a_wider_one_is_named_once():
+    names = ('age_band', 'gender', 'archive')
+    groups = [('all', 'all', 'all', 90), ('all', 'all', 'wiki', 90), ('61+', 'all', 'all', 40)]
+    groups += [('61+', 'all', 'wiki', 40), ('61+', 'male', 'all', 39), ('61+', 'male', 'wiki', 39)]
+    cells = [
+        dict(zip(names, group, strict=True)) | {'age/num_examples': count, 'age/mae': count}
+        for *group, count in groups
+    ]
+    table = figures.worst_first(cells, 'age', 10)
+    assert table is not None
+    assert [row[0] for row in table.rows] == ['everybody', '61+', '61+, male']
+    whole = figures.worst_first(cells, 'age')
+    assert whole is not None
+    assert len(whole.rows) == len(groups)
 
 
 def test_names_are_no_markup_in_a_card(text):
@@ -125,9 +143,26 @@ def test_a_card_of_several_runs_shows_how_they_do_together(run, tmp_path):
     text = path.read_text()
     assert f'{known["age/mae"]:.2f} (' in text
     assert '80 faces, 2 runs together.' in text
-    assert '2 models together: a network ResNet-18 with a GRU' in text
+    assert '2 models together (a ResNet-18 with a GRU' in text
     assert text.count('python launch.py') == 2
     assert '/home' not in text
+
+
+def test_a_card_of_several_runs_names_the_data_and_terms_of_each(run, tmp_path):
+    wiki = {'name': 'imdb_wiki/wiki/1.0.0', 'splits': {'train': SPLIT}}
+    both = {'name': 'a+b', 'datasets': [reported_run.RECORD, wiki], 'splits': {}}
+    other = reported_run.make(tmp_path / 'b', record=both, evaluated=False)
+    card.write(tmp_path / 'README.md', [run, other])
+    text = (tmp_path / 'README.md').read_text()
+    assert 'trained on' in text
+    assert 'and IMDB-WIKI by hybrid' in text
+    assert text.count('IMDB-WIKI is for academic research only') == 1
+    assert f'| imdb_wiki/wiki | train | `{"ef" * 32}` | 5 |' in text
+    assert text.count(f'`{"cd" * 32}`') == 1
+    assert text.count('It started from') == 1
+    data = huggingface_hub.ModelCard.load(tmp_path / 'README.md').data
+    assert data.datasets == ['<script>alert(3)', 'imdb_wiki']
+    assert 'imdb-wiki' in data.license_name
 
 
 def test_without_a_test_split_the_card_says_so(tmp_path):
