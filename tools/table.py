@@ -16,7 +16,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from tools import coverage, limits, rows
+from tools import age_noise, coverage, heads, limits, rows
 from tools.kept import RESULTS, ROOT, read_json
 
 REGION = re.compile(r'(<!-- results: (\w+) -->\n)(.*?)(<!-- end -->)', re.DOTALL)
@@ -41,6 +41,8 @@ def create_tables(folder: pathlib.Path) -> dict[str, Callable[[], list[str]]]:
         'members': lambda: rows.members_table([r for r in records if rows.is_ensemble(r)]),
         'curves': lambda: rows.curves_table([r for r in records if r['table'] == 'utkface']),
         'tried': lambda: rows.tried_table(trials),
+        'heads': lambda: heads.heads_table(files.get('heads', {})),
+        'age_noise': lambda: age_noise.age_noise_table(files.get('age_noise', {})),
         'age_limits': limits.table,
         'intervals': coverage.intervals_table,
         'gender_probabilities': coverage.gender_table,
