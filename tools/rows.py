@@ -73,8 +73,9 @@ def describe_run(record: Record) -> str:
     if 'runs' in record:
         what = f'of {", ".join(record["runs"])}'
     elif 'peer' in record:
-        found = f'{100 * record["peer"]["found"]:.1f} % of faces found'
-        what = f'`{record["peer"]["crop"]}`, {found}'
+        what = f'`{record["peer"]["crop"]}`'
+        if found := record['peer']['found']:  # None is looked for in the whole picture.
+            what += f', {100 * found:.1f} % of faces found'
     else:
         what = f'seed {record["config"]["seed"]}'
     for source in record.get('pretrained', ()):
