@@ -4,6 +4,7 @@ r"""Records a finished run as one JSON file in results/, from which the result t
   python -m tools.record runs/A --evaluation=runs/A-no-flip --name=A_no_flip ...
   python -m tools.record runs/A+B --name=A_and_B ...       # made by --mode=evaluate --workdir=A,B
   python -m tools.record runs/l1 --tried --baseline=runs/mse --label='age loss l1'
+  python -m tools.record OUT --table=peers ...             # made by benchmarks/peers.py
   python -m tools.table
 
 The file holds what anybody needs to check the figures: command, commit, versions, machine, time,
@@ -31,6 +32,8 @@ from hybrid.schema import flatten
 from tools.compare import compare_runs
 from tools.kept import RESULTS, predictions_path
 
+# Written by benchmarks/peers.py: where the figures of somebody else's package come from.
+PEER = 'peer.json'
 # The scores that are kept of a trial.
 TRIED = ('age/mae', 'gender/accuracy')
 
@@ -159,6 +162,13 @@ def record_combination(folder: pathlib.Path) -> dict[str, Any]:
     return without_folders(kept)
 
 
+def record_peer(folder: pathlib.Path) -> dict[str, Any]:
+    """Collects everything that is kept of a package that benchmarks/peers.py scored."""
+    about = json.loads((folder / PEER).read_text())
+    about['command'] = clean_command(about['command'])
+    return without_folders(about | {'splits': evaluated_splits(folder)})
+
+
 def record_trial(folder: pathlib.Path, baseline: pathlib.Path | None) -> dict[str, Any]:
     """Collects what is kept of a run that was only tried: its validation scores.
 
@@ -228,6 +238,8 @@ def main() -> None:
     try:
         if options.tried:
             kept = record_trial(options.workdir, options.baseline)
+        elif (options.workdir / PEER).exists():
+            kept = record_peer(options.workdir)
         elif not (options.workdir / workdir_lib.CONFIG).exists():
             kept = record_combination(options.workdir)
         else:

@@ -58,6 +58,12 @@ def score_cells(scores: Scores, prefix: str = '') -> list[str]:
     ]
 
 
+def few_cells(scores: Scores, prefix: str = '') -> list[str]:
+    """As `score_cells`, of MAE, CS@5 and gender accuracy alone."""
+    cells = score_cells(scores, prefix)
+    return [cells[COLUMNS.index(name) - 1] for name in ('age MAE', 'CS@5', 'gender accuracy')]
+
+
 def _minutes(record: Record) -> str:
     return f', {math.ceil(record["seconds"] / 60)} min' if record['seconds'] else ''
 
@@ -66,6 +72,10 @@ def describe_run(record: Record) -> str:
     """Says commit, seed, what the run started from, machine and time."""
     if 'runs' in record:
         what = f'of {", ".join(record["runs"])}'
+    elif 'peer' in record:
+        what = f'`{record["peer"]["crop"]}`'
+        if found := record['peer']['found']:  # None is looked for in the whole picture.
+            what += f', {100 * found:.1f} % of faces found'
     else:
         what = f'seed {record["config"]["seed"]}'
     for source in record.get('pretrained', ()):
@@ -83,6 +93,18 @@ def _scores(record: Record, split: str) -> Scores:
     return record['splits'][split]['metrics']
 
 
+def check_same_examples(records: Sequence[Record], split: str) -> None:
+    """Refuses runs that were evaluated on different examples, which no table can compare.
+
+    Raises:
+      ValueError: when they were.
+    """
+    examples = {record['dataset']['splits'][split]['sha256'] for record in records}
+    if len(examples) > 1:
+        names = ', '.join(record['label'] for record in records)
+        raise ValueError(f'one table has runs on different {split} examples: {names}')
+
+
 def scores_table(
     records: Sequence[Record],
     not_run: Sequence[Record] = (),
@@ -98,12 +120,9 @@ def scores_table(
       split: The split.
 
     Raises:
-      ValueError: when the runs were evaluated on different examples, which no table can compare.
+      ValueError: when the runs were evaluated on different examples.
     """
-    examples = {record['dataset']['splits'][split]['sha256'] for record in records}
-    if len(examples) > 1:
-        names = ', '.join(record['label'] for record in records)
-        raise ValueError(f'one table has runs on different {split} examples: {names}')
+    check_same_examples(records, split)
 
     def rows() -> Iterator[Sequence[str]]:
         if records:
@@ -136,20 +155,16 @@ def summary_table(
         for record in records:
             scores = _scores(record, split)
             if record is records[0]:
-                cells = score_cells(scores, 'constant/')
-                yield 'always the median age and the more frequent gender', *_few(cells), ''
+                cells = few_cells(scores, 'constant/')
+                yield 'always the median age and the more frequent gender', *cells, ''
             run = f'[`{record["commit"]}`](results/{record["name"]}.json)'
-            yield record['summary'], *_few(score_cells(scores)), run
+            yield record['summary'], *few_cells(scores), run
         for printed in published.values():
             if 'summary' in printed:
                 few = ('age MAE', 'CS@5', 'gender accuracy')
                 yield printed['summary'], *(printed.get(name, '') for name in few), 'as published'
 
     return markdown(columns, rows())
-
-
-def _few(cells: Sequence[str]) -> Sequence[str]:
-    return [cells[COLUMNS.index(name) - 1] for name in ('age MAE', 'CS@5', 'gender accuracy')]
 
 
 def has_curve(record: Record) -> bool:

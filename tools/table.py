@@ -16,7 +16,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from tools import age_noise, coverage, heads, limits, rows
+from tools import age_noise, coverage, heads, limits, peers, rows
 from tools.kept import RESULTS, ROOT, read_json
 
 REGION = re.compile(r'(<!-- results: (\w+) -->\n)(.*?)(<!-- end -->)', re.DOTALL)
@@ -27,14 +27,14 @@ def create_tables(folder: pathlib.Path) -> dict[str, Callable[[], list[str]]]:
     """Returns every table that the files of a folder make: its name, and what makes its lines."""
     files = read_json(folder)
     records = sorted(
-        (content for content in files.values() if 'table' in content), key=lambda r: r['order']
+        (content | {'name': name} for name, content in files.items() if 'table' in content),
+        key=lambda record: record['order'],
     )
     trials = [content | {'name': name} for name, content in read_json(folder / 'tried').items()]
     trials.sort(key=lambda trial: trial['order'])
     # What others print, and what nobody has run yet.
     published, not_run = files.get('published', {}), files.get('not_run', {})
-    chosen = [content | {'name': name} for name, content in files.items() if 'summary' in content]
-    chosen.sort(key=lambda record: record['order'])
+    chosen = [record for record in records if 'summary' in record]
     tables: dict[str, Callable[[], list[str]]] = {
         'summary': lambda: rows.summary_table(chosen, published.get('utkface', {})),
         'comparisons': lambda: rows.comparisons_table(files.get('comparisons', {})),
@@ -55,6 +55,10 @@ def create_tables(folder: pathlib.Path) -> dict[str, Callable[[], list[str]]]:
             [entry for entry in not_run.get(name, ()) if entry['name'] not in files],
             published.get(name),
         )
+    # The models of README.md, then everybody else's.
+    compared = [r for r in chosen if r['table'] == 'utkface']
+    compared += [r for r in records if r['table'] == 'peers']
+    tables['peers'] = lambda: peers.table(compared, published.get('peers', {}))
     return tables
 
 
