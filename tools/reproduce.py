@@ -4,10 +4,11 @@ r"""Runs the command of a result again, and shows the new scores beside the reco
   python -m tools.reproduce utkface_resnet18_lstm_imagenet \
       --config.data.manual_dir=DIR --config.model.encoder.pretrained=FILE
 
-Flags after the name replace the recorded ones. Folders with data are never taken from the record,
-and a file of weights has to be named. The run goes to runs/reproduced/NAME, or to --workdir. Status
-1 says that a score is off by more than the tolerances: rounding differs between processors and
-versions, and training amplifies it. The record says which processor and versions were used.
+Flags after the name replace the recorded ones. Keys that the recipe has since changed are set to
+what they were. Folders with data are never taken from the record, and a file of weights has to be
+named. The run goes to runs/reproduced/NAME, or to --workdir. Status 1 says that a score is off by
+more than the tolerances: rounding differs between processors and versions, and training amplifies
+it. The record says which processor and versions were used.
 """
 
 import argparse
@@ -20,7 +21,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from hybrid import recipes
+from hybrid.runs import workdir as workdir_lib
 from hybrid.runs.public import without_folders
+from hybrid.schema import flatten
 from tools.kept import RESULTS, ROOT, read_json
 from tools.record import load_config
 
@@ -53,6 +57,28 @@ def arguments(record: Mapping[str, Any], workdir: pathlib.Path, more: Sequence[s
     more = [f'--workdir={workdir}', *more]
     replaced = {*FOLDERS, *(flag.split('=')[0] for flag in more)}
     return [flag for flag in recorded if flag.split('=')[0] not in replaced] + more
+
+
+def of_its_time(
+    record: Mapping[str, Any], now: Mapping[str, Any], flags: Sequence[str]
+) -> list[str]:
+    """Returns flags for what the recipe says now and did not say then.
+
+    Args:
+      record: The content of results/NAME.json.
+      now: The flat config of its recipe today.
+      flags: What is given anyway.
+    """
+    given = {flag.split('=')[0] for flag in flags}
+    # A record that is older than the age heads has none of their keys.
+    head = 'model.head.age'
+    then = {head: workdir_lib.FORMER_VALUES[head]} | record['config']
+    changed = {
+        f'--config.{key}': value
+        for key, value in then.items()
+        if key in now and now[key] != value and isinstance(value, str | int | float)
+    }
+    return [f'{name}={value}' for name, value in sorted(changed.items()) if name not in given]
 
 
 def changed_keys(record: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, tuple[Any, Any]]:
@@ -105,6 +131,9 @@ def main() -> None:
         parser.error(f'{workdir} holds a finished run: remove it, or give another --workdir')
     try:
         flags = arguments(record, workdir, more)
+        recipe = next((f for f in flags if f.startswith('--config=')), '--config=quickstart')
+        now = flatten(recipes.get_config(recipe.partition('=')[2]).to_dict())
+        flags += of_its_time(record, now, [*flags, *FOLDERS])
         print('python launch.py', shlex.join(flags), flush=True)
         subprocess.run([sys.executable, 'launch.py', *flags], cwd=ROOT, check=True)
         found = differences(record, workdir)

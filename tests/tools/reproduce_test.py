@@ -26,6 +26,14 @@ def test_a_command_is_run_again_elsewhere(folder):
             reproduce.arguments(kept | change, folder, [])
 
 
+def test_what_a_recipe_has_changed_since_is_as_it_was():
+    now = {'loss.age': 'mse', 'train.num_epochs': 8.0, 'model.head.age': 'laplace', 'seed': 0}
+    then = {'loss.age': 'mse', 'train.num_epochs': 4.0, 'seed': 3, 'gone': 1}
+    flags = reproduce.of_its_time({'config': then}, now, ['--config=a', '--config.seed=1'])
+    assert flags == ['--config.model.head.age=regression', '--config.train.num_epochs=4.0']
+    assert reproduce.of_its_time({'config': now}, now, []) == []
+
+
 def test_reproduced_scores_are_compared_on_the_same_examples(folder):
     kept = record.record(folder, folder)
     assert reproduce.changed_keys(kept, folder) == {}
