@@ -21,12 +21,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hybrid import recipes
-from hybrid.runs import workdir as workdir_lib
 from hybrid.runs.public import without_folders
-from hybrid.schema import flatten
 from tools.kept import RESULTS, ROOT, read_json
 from tools.record import load_config
+from tools.then import of_its_time
 
 # Where the data lie on one machine says nothing about another.
 FOLDERS = ('--config.data.data_dir', '--config.data.manual_dir')
@@ -57,28 +55,6 @@ def arguments(record: Mapping[str, Any], workdir: pathlib.Path, more: Sequence[s
     more = [f'--workdir={workdir}', *more]
     replaced = {*FOLDERS, *(flag.split('=')[0] for flag in more)}
     return [flag for flag in recorded if flag.split('=')[0] not in replaced] + more
-
-
-def of_its_time(
-    record: Mapping[str, Any], now: Mapping[str, Any], flags: Sequence[str]
-) -> list[str]:
-    """Returns flags for what the recipe says now and did not say then.
-
-    Args:
-      record: The content of results/NAME.json.
-      now: The flat config of its recipe today.
-      flags: What is given anyway.
-    """
-    given = {flag.split('=')[0] for flag in flags}
-    # A record that is older than the age heads has none of their keys.
-    head = 'model.head.age'
-    then = {head: workdir_lib.FORMER_VALUES[head]} | record['config']
-    changed = {
-        f'--config.{key}': value
-        for key, value in then.items()
-        if key in now and now[key] != value and isinstance(value, str | int | float)
-    }
-    return [f'{name}={value}' for name, value in sorted(changed.items()) if name not in given]
 
 
 def changed_keys(record: Mapping[str, Any], workdir: pathlib.Path) -> dict[str, tuple[Any, Any]]:
@@ -131,9 +107,7 @@ def main() -> None:
         parser.error(f'{workdir} holds a finished run: remove it, or give another --workdir')
     try:
         flags = arguments(record, workdir, more)
-        recipe = next((f for f in flags if f.startswith('--config=')), '--config=quickstart')
-        now = flatten(recipes.get_config(recipe.partition('=')[2]).to_dict())
-        flags += of_its_time(record, now, [*flags, *FOLDERS])
+        flags += of_its_time(record, [*flags, *FOLDERS])
         print('python launch.py', shlex.join(flags), flush=True)
         subprocess.run([sys.executable, 'launch.py', *flags], cwd=ROOT, check=True)
         found = differences(record, workdir)

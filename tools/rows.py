@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from tools.then import of_its_time
+
 Scores = Mapping[str, Any]
 Record = Mapping[str, Any]
 COLUMNS = (
@@ -78,6 +80,8 @@ def describe_run(record: Record) -> str:
             what += f', {100 * found:.1f} % of faces found'
     else:
         what = f'seed {record["config"]["seed"]}'
+        if changed := of_its_time(record):
+            what += f' with `{" ".join(changed)}`, as the recipe was'
     for source in record.get('pretrained', ()):
         count = source['loaded'] + len(source['missing'])
         if source['missing']:

@@ -3,7 +3,7 @@ import pathlib
 import pytest
 
 from hybrid import files
-from tools import record, reproduce
+from tools import record, reproduce, then
 
 
 def test_a_command_is_run_again_elsewhere(folder):
@@ -27,11 +27,17 @@ def test_a_command_is_run_again_elsewhere(folder):
 
 
 def test_what_a_recipe_has_changed_since_is_as_it_was():
-    now = {'loss.age': 'mse', 'train.num_epochs': 8.0, 'model.head.age': 'laplace', 'seed': 0}
-    then = {'loss.age': 'mse', 'train.num_epochs': 4.0, 'seed': 3, 'gone': 1}
-    flags = reproduce.of_its_time({'config': then}, now, ['--config=a', '--config.seed=1'])
-    assert flags == ['--config.model.head.age=regression', '--config.train.num_epochs=4.0']
-    assert reproduce.of_its_time({'config': now}, now, []) == []
+    config = {'model.head.age': 'regression', 'train.num_epochs': 4.0, 'seed': 3, 'gone': 1}
+    command = 'python launch.py --config=configs/quickstart.py --config.seed=3'
+    kept = {'command': command, 'config': config}
+    assert then.of_its_time(kept) == ['--config.train.num_epochs=4.0']
+    flags = ['--config.seed=1', '--config.train.num_epochs=1']
+    assert then.of_its_time(kept, flags) == []
+    older = {'train.num_epochs': 8.0}
+    changed = then.changed_keys(older, {'model.head.age': 'dex', 'train.num_epochs': 8.0})
+    assert changed == {'model.head.age': 'regression'}
+    own = {'command': 'python launch.py --config=mine.py', 'config': config}
+    assert then.of_its_time(own) == []
 
 
 def test_reproduced_scores_are_compared_on_the_same_examples(folder):
