@@ -24,7 +24,8 @@ PARTS = ('all', 'encoder')
 # Keys that give the same parameters another meaning: of all encoders, and of all but the encoder.
 _OF_ENCODER = ('data.normalization', 'model.encoder.name')
 _OF_REST = (
-    *('model.sequence.order', 'model.recurrent.cell', 'model.recurrent.reduce'),
+    *('model.sequence.order', 'model.sequence.stages'),
+    *('model.recurrent.cell', 'model.recurrent.reduce'),
     *('model.head.age_offset', 'model.head.age_scale'),
 )
 
