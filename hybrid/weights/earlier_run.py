@@ -177,6 +177,9 @@ def take(
                 for tree in (wanted, there)
             )
             kept += _names({collection: {**variables[collection], 'encoder': {}}})
+            if encoders.read_stages(config.model):  # The others are not computed.
+                modules = wanted.get('encoder', {}).keys()
+                there = {n: {m: x[m] for m in modules & x.keys()} for n, x in there.items()}
         _check_arrays(where, {collection: there}, {collection: wanted}, parts)
         loaded += _names({collection: wanted})
         new[collection] = {**variables[collection], **there}
