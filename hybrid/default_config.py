@@ -192,14 +192,21 @@ _KEYS = (
     Key('model.sequence.order', 'raster', choices=('hybrid.models.sequence:ORDERS',), help=
         "In which order the positions are read: 'raster' is row by row, 'serpentine' turns at the "
         "end of each row, 'column' is column by column."),
+    Key('model.sequence.stages', '', help=
+        "Which stages of the encoder are read: their names, as in finetune.freeze, separated by "
+        "commas, such as 'layer3' (four times as many positions as after layer4, which then is not "
+        "part of the network) or 'layer3,layer4', one after the other, projected to "
+        "model.recurrent.features channels and normalised. '' is the last stage."),
     Key('model.recurrent.cell', 'lstm', choices=('hybrid.models.recurrent:CELLS',), help=
-        "The recurrent cell; 'none' is the CNN alone, with global average pooling."),
+        "The recurrent cell; 'none' is the CNN alone, with global average pooling of each stage "
+        "that is read, unless reduce is 'max' or 'attention'."),
     Key('model.recurrent.features', 256, at_least=1, help=
         'The size of the hidden state, in each direction.'),
     Key('model.recurrent.bidirectional', False, help=
         'Whether the sequence is also read backwards.'),
     Key('model.recurrent.reduce', 'last', choices=('hybrid.models.recurrent:REDUCTIONS',), help=
-        "What sums the sequence up: the 'last' state, or the 'mean' of the outputs."),
+        "What sums the sequence up: the 'last' state; or of the outputs the 'mean', the 'max', or "
+        "by 'attention' the mean weighted with a softmax of learned scores."),
     Key('model.head.age', 'regression', choices=('hybrid.models.heads:AGE_HEADS',), help=
         "What age is learned as: 'regression' is one number of years, with loss.age. All others "
         "are distributions over the years 0 to 100: 'dex' by the likelihood of the year, 'ldl' as "

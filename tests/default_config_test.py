@@ -45,7 +45,7 @@ def test_every_key_says_what_it_is_for_and_its_default_is_allowed(config):
         ('model.encoder.width', 0, '1 or more'),
         ('model.sequence.order', 'spiral', 'one of raster, serpentine, column'),
         ('model.recurrent.cell', 'rnn', 'one of lstm, gru, none'),
-        ('model.recurrent.reduce', 'max', 'one of last, mean'),
+        ('model.recurrent.reduce', 'median', 'one of last, mean, max, attention'),
         ('model.recurrent.features', 0, '1 or more'),
         ('model.head.dropout', 1.0, '0 or more and less than 1'),
         ('model.head.hidden', -1, '0 or more'),

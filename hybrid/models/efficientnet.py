@@ -130,7 +130,8 @@ class EfficientNetLite(nn.Module):
       blocks: Its stages between stem and head.
       stem_features: Channels of the first convolution, 3x3 at stride 2.
       head_features: Channels of the last one, 1x1, which are those of the feature map.
-      dtype, axis_name, frozen_stages, frozen_statistics, kernels: See `encoders.create_module`.
+      dtype, axis_name, frozen_stages, frozen_statistics, kernels, read: See
+        `encoders.create_module`.
     """
 
     blocks: Sequence[Stage]
@@ -141,10 +142,14 @@ class EfficientNetLite(nn.Module):
     frozen_stages: int = 0
     frozen_statistics: bool = False
     kernels: str = 'portable'
+    read: tuple[str, ...] = ()
 
     @nn.compact
-    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Maps images [B, H, W, 3] to a feature map [B, H / 32, W / 32, C], sizes rounded up."""
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array | tuple[jax.Array, ...]:
+        """Maps images [B, H, W, 3] to a feature map [B, H / 32, W / 32, C], sizes rounded up.
+
+        Or to those of the stages that are read.
+        """
         conv = functools.partial(Conv, dtype=self.dtype, kernels=self.kernels)
 
         def follows_batch(stage: int) -> bool:
@@ -161,7 +166,10 @@ class EfficientNetLite(nn.Module):
         down, across = (depthwise.same_padding(n, 3, 2) for n in images.shape[1:3])
         x = conv(self.stem_features, (3, 3), (2, 2), (down, across), name='conv_stem')(images)
         x = nn.relu6(norm(0, 'bn_stem')(x))
+        maps = {'stem': x}
         for number, stage in enumerate(self.blocks, start=1):
+            if self.read and maps.keys() >= set(self.read):
+                break
             for index in range(stage.repeats):
                 x = MBConvBlock(
                     features=stage.features,
@@ -173,8 +181,11 @@ class EfficientNetLite(nn.Module):
                     kernels=self.kernels,
                     name=f'stage{number}_{index}',
                 )(x, train=follows_batch(number))
-        x = conv(self.head_features, (1, 1), name='conv_head')(x)
-        return nn.relu6(norm(len(self.blocks) + 1, 'bn_head')(x))
+            maps[f'stage{number}'] = x
+        if not self.read or 'head' in self.read:
+            x = conv(self.head_features, (1, 1), name='conv_head')(x)
+            x = maps['head'] = nn.relu6(norm(len(self.blocks) + 1, 'bn_head')(x))
+        return tuple(maps[name] for name in self.read) if self.read else x
 
 
 _MODULES = {

@@ -64,7 +64,8 @@ class Encoder:
     Attributes:
       create: Builds the Flax module from `config.model.encoder` and the keywords of
         `create_module`. The module maps images [B, H, W, 3] and the keyword `train` to a feature
-        map [B, h, w, C] in the compute dtype.
+        map [B, h, w, C] in the compute dtype. If it has a field `read` (see `create_module`) and
+        that is not empty, it gives a tuple of the maps after these stages instead.
       stages: Its stages, from the image on, each with a regular expression for the names of its
         modules and parameters, the ones directly below the encoder. Fine-tuning goes by stages.
       keys: Keys of `config.model.encoder` that `create` reads, with their defaults. Where another
@@ -141,11 +142,41 @@ def get(name: str) -> Encoder:
     return ENCODERS[name]
 
 
-def create_module(settings: ConfigDict, **keywords: Any) -> nn.Module:
+def read_stages(model: ConfigDict) -> tuple[str, ...]:
+    """The stages that `config.model.sequence.stages` names; none for the whole encoder.
+
+    Raises:
+      ValueError: When the encoder has no such stage, or one is named twice.
+    """
+    read = tuple(name.strip() for name in model.sequence.stages.split(',') if name.strip())
+    stages = get(model.encoder.name).stages
+    if len(set(read)) < len(read) or not set(read) <= set(stages):
+        raise ValueError(
+            f'config.model.sequence.stages={model.sequence.stages!r} must name stages of '
+            f'{model.encoder.name}, each once: {", ".join(stages)}'
+        )
+    return read
+
+
+def computed(model: ConfigDict) -> Encoder:
+    """The encoder of `config.model`, without the stages after the last one that is read."""
+    encoder, read = get(model.encoder.name), read_stages(model)
+    if not read:
+        return encoder
+    names = list(encoder.stages)
+    last = max(map(names.index, read))
+    return dataclasses.replace(
+        encoder, stages={name: encoder.stages[name] for name in names[: last + 1]}
+    )
+
+
+def create_module(settings: ConfigDict, read: tuple[str, ...] = (), **keywords: Any) -> nn.Module:
     """Builds the module of the encoder that `config.model.encoder` names.
 
     Args:
       settings: `config.model.encoder`.
+      read: The stages whose feature maps it gives, as a tuple, instead of one feature map. What
+        comes after the last of them is neither computed nor has it parameters.
       **keywords: What every encoder is given:
         dtype: Of the computation; parameters and statistics are float32.
         axis_name: Mapped axis over which the statistics of a batch are averaged in training; None
@@ -166,7 +197,13 @@ def create_module(settings: ConfigDict, **keywords: Any) -> nn.Module:
                 own = ', '.join(encoder.keys) or 'none'
                 wanted = f'must stay {default!r}: {settings.name} does not have that key'
                 refuse(key, settings[key], f'{wanted} (keys of its own: {own})')
-    return encoder.create(settings, **keywords)
+    module = encoder.create(settings, **keywords | ({'read': read} if read else {}))
+    if getattr(module, 'read', ()) != read:
+        raise ValueError(
+            f'config.model.sequence.stages={",".join(read)!r} must stay empty: {settings.name} '
+            'gives the feature map of its last stage alone'
+        )
+    return module
 
 
 def refuse(key: str, value: object, wanted: str) -> None:

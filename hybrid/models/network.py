@@ -18,9 +18,9 @@ class Hybrid(nn.Module):
     """Encoder, patch sequence, recurrent cell, dropout, two heads.
 
     Attributes:
-      encoder: images [B, H, W, 3] -> feature map [B, h, w, C].
-      order: how the feature map is laid out as a sequence, see `sequence.to_sequence`.
-      recurrent: sequence [B, T, C] -> features [B, F].
+      encoder: images [B, H, W, 3] -> feature map [B, h, w, C], or several.
+      patches: feature maps -> sequences [B, T, C].
+      recurrent: sequence -> features [B, F]; of several sequences the features are joined.
       dropout: of the features, keyed per example.
       age_head: features [B, F] -> its outputs, see `heads.Head`.
       gender_head: features [B, F] -> its outputs.
@@ -28,7 +28,7 @@ class Hybrid(nn.Module):
     """
 
     encoder: nn.Module
-    order: str
+    patches: sequence.Patches
     recurrent: nn.Module
     dropout: nn.Module
     age_head: heads.Head
@@ -49,8 +49,9 @@ class Hybrid(nn.Module):
         Returns:
           The outputs of the heads, float32, under their names: 'age' and 'gender'.
         """
-        feature_map = self.encoder(images, train=train)
-        features = self.recurrent(sequence.to_sequence(feature_map, self.order))
+        maps = self.encoder(images, train=train)
+        sequences = self.patches(maps if isinstance(maps, tuple) else (maps,))
+        features = jnp.concatenate([self.recurrent(one) for one in sequences], axis=-1)
         features = self.dropout(features, dropout_keys, train=train)
         return {'age': self.age_head(features), 'gender': self.gender_head(features)}
 
@@ -76,16 +77,25 @@ def create_model(
     c = config_model
     dtype = DTYPES[c.dtype]
     of_head = heads.create_heads(c.head)
+    read = encoders.read_stages(c)
+    # The CNN alone pools each map by itself, but attends to all of them at once.
+    apart = c.recurrent.cell == 'none' and c.recurrent.reduce != 'attention'
     return Hybrid(
         encoder=encoders.create_module(
             c.encoder,
+            read,
             dtype=dtype,
             axis_name=axis_name,
             frozen_stages=frozen_stages,
             frozen_statistics=frozen_statistics,
             kernels=kernels.resolve(c.kernels, c.dtype),
         ),
-        order=c.sequence.order,
+        patches=sequence.Patches(
+            stages=read,
+            order=c.sequence.order,
+            features=0 if apart else c.recurrent.features,
+            dtype=dtype,
+        ),
         recurrent=recurrent.Recurrent(
             cell=c.recurrent.cell,
             features=c.recurrent.features,

@@ -8,7 +8,7 @@ from jax.typing import DTypeLike
 from hybrid.ops import cells
 
 CELLS = (*cells.CELLS, 'none')
-REDUCTIONS = ('last', 'mean')
+REDUCTIONS = ('last', 'mean', 'max', 'attention')
 
 
 class Recurrent(nn.Module):
@@ -16,12 +16,15 @@ class Recurrent(nn.Module):
 
     Attributes:
       cell: 'lstm' (Hochreiter & Schmidhuber, 1997), 'gru' (Cho et al.,
-        https://arxiv.org/abs/1406.1078) or 'none': no parameters, the mean over the sequence, which
-        is the CNN alone with global average pooling. 'none' ignores the attributes below.
+        https://arxiv.org/abs/1406.1078) or 'none': the sequence itself is summed up, which is the
+        CNN alone, with global average pooling unless `reduce` is 'max' or 'attention'. 'none'
+        ignores the attributes below but that.
       features: size F of the hidden state, of each direction.
       bidirectional: also read the sequence backwards and concatenate both directions.
-      reduce: 'last' state of each direction (the backward one ends at the first position), or the
-        'mean' of the outputs over the sequence.
+      reduce: 'last' state of each direction (the backward one ends at the first position); or over
+        the sequence the 'mean' of the outputs, their 'max', or by 'attention' their mean weighted
+        with the softmax of a learned score (Yang et al., https://aclanthology.org/N16-1174, without
+        the hidden layer), which begins as the mean.
       dtype: of the matrix products; the state is carried in float32.
     """
 
@@ -43,14 +46,27 @@ class Recurrent(nn.Module):
         if self.reduce not in REDUCTIONS:
             raise ValueError(f'unknown reduction {self.reduce!r}; known: {", ".join(REDUCTIONS)}')
         if self.cell == 'none':
-            return sequence.astype(jnp.float32).mean(axis=1)
-        summary = self._read(sequence, reverse=False)
-        if self.bidirectional:
-            summary = jnp.concatenate([summary, self._read(sequence, reverse=True)], axis=-1)
-        return summary
+            summaries = [self._pool(sequence.astype(jnp.float32))]
+        else:
+            directions = (False, True) if self.bidirectional else (False,)
+            summaries = [self._read(sequence, reverse=reverse) for reverse in directions]
+        joined = jnp.concatenate(summaries, axis=-1)
+        if self.reduce != 'attention':
+            return joined
+        zeros = nn.initializers.zeros
+        score = nn.Dense(1, use_bias=False, kernel_init=zeros, name='attention')
+        return (nn.softmax(score(joined), axis=1) * joined).sum(axis=1)
+
+    def _pool(self, outputs: jax.Array, state: jax.Array | None = None) -> jax.Array:
+        """Sums up [B, T, F] and the last state, if there is one; for attention later: [B, F]."""
+        if self.reduce == 'attention':
+            return outputs
+        if self.reduce == 'last' and state is not None:
+            return state
+        return (jnp.max if self.reduce == 'max' else jnp.mean)(outputs, axis=1)
 
     def _read(self, sequence: jax.Array, *, reverse: bool) -> jax.Array:
-        """Scans [B, T, C] in one direction: [B, F]."""
+        """Scans [B, T, C] in one direction, and sums it up."""
         cell = cells.CELLS[self.cell](
             self.features, self.dtype, name='backward' if reverse else 'forward'
         )
@@ -63,7 +79,5 @@ class Recurrent(nn.Module):
             reverse=reverse,
         )
         carry, outputs = scan(cell, cell.initial(sequence.shape[0]), cell.project(sequence))
-        if self.reduce == 'mean':
-            return outputs.mean(axis=1)
         # The LSTM's carry is (c, h), the GRU's is h.
-        return carry[1] if self.cell == 'lstm' else carry
+        return self._pool(outputs, carry[1] if self.cell == 'lstm' else carry)

@@ -149,7 +149,8 @@ class ResNet(nn.Module):
       stem: 'imagenet' (7x7 stride 2, max-pool), 'medium' (3x3 stride 2) or 'small' (3x3 stride 1).
       zero_init_residual: start each block as the identity (Goyal et al.,
         https://arxiv.org/abs/1706.02677).
-      dtype, axis_name, frozen_stages, frozen_statistics, kernels: see `encoders.create_module`.
+      dtype, axis_name, frozen_stages, frozen_statistics, kernels, read: see
+        `encoders.create_module`.
     """
 
     stage_sizes: Sequence[int]
@@ -163,10 +164,14 @@ class ResNet(nn.Module):
     frozen_stages: int = 0
     frozen_statistics: bool = False
     kernels: str = 'portable'
+    read: tuple[str, ...] = ()
 
     @nn.compact
-    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array:
-        """Maps images [B, H, W, 3] to a feature map [B, h, w, C] in the compute dtype."""
+    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array | tuple[jax.Array, ...]:
+        """Maps images [B, H, W, 3] to a feature map [B, h, w, C] in the compute dtype.
+
+        Or to those of the stages that are read.
+        """
 
         def follows_batch(stage: int) -> bool:
             return train and not self.frozen_statistics and stage >= self.frozen_stages
@@ -186,7 +191,10 @@ class ResNet(nn.Module):
         block: Callable[..., nn.Module] = BasicBlock
         if self.block == 'bottleneck':
             block = functools.partial(BottleneckBlock, stride_in=self.bottleneck_stride)
+        maps = {'stem': x}
         for stage, size in enumerate(self.stage_sizes):
+            if self.read and maps.keys() >= set(self.read):
+                break
             for index in range(size):
                 x = block(
                     features=self.width * 2**stage,
@@ -197,7 +205,8 @@ class ResNet(nn.Module):
                     kernels=self.kernels,
                     name=f'layer{stage + 1}_{index}',
                 )(x, train=follows_batch(stage + 1))
-        return x
+            maps[f'layer{stage + 1}'] = x
+        return tuple(maps[name] for name in self.read) if self.read else x
 
 
 _SHORTCUT = {'downsample_conv': 'downsample.0', 'downsample_bn': 'downsample.1'}

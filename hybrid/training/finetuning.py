@@ -27,7 +27,7 @@ def check(config: ConfigDict) -> None:
       ValueError: Naming the key, its value and what it may be.
     """
     finetune, name = config.finetune, config.model.encoder.name
-    stages = encoders.get(name).stages
+    stages = encoders.computed(config.model).stages
 
     if finetune.freeze and finetune.freeze not in stages:
         raise ValueError(
@@ -154,7 +154,7 @@ class Finetuning:
 
 def create(config: ConfigDict) -> Finetuning:
     """What the config of a run with one model says."""
-    return Finetuning(config.finetune, encoders.get(config.model.encoder.name))
+    return Finetuning(config.finetune, encoders.computed(config.model))
 
 
 def merge(learning: dict[str, Any], frozen: dict[str, Any]) -> dict[str, Any]:

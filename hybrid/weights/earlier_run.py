@@ -24,7 +24,8 @@ PARTS = ('all', 'encoder')
 # Keys that give the same parameters another meaning: of all encoders, and of all but the encoder.
 _OF_ENCODER = ('data.normalization', 'model.encoder.name')
 _OF_REST = (
-    *('model.sequence.order', 'model.recurrent.cell', 'model.recurrent.reduce'),
+    *('model.sequence.order', 'model.sequence.stages'),
+    *('model.recurrent.cell', 'model.recurrent.reduce'),
     *('model.head.age_offset', 'model.head.age_scale'),
 )
 
@@ -176,6 +177,9 @@ def take(
                 for tree in (wanted, there)
             )
             kept += _names({collection: {**variables[collection], 'encoder': {}}})
+            if encoders.read_stages(config.model):  # The others are not computed.
+                modules = wanted.get('encoder', {}).keys()
+                there = {n: {m: x[m] for m in modules & x.keys()} for n, x in there.items()}
         _check_arrays(where, {collection: there}, {collection: wanted}, parts)
         loaded += _names({collection: wanted})
         new[collection] = {**variables[collection], **there}

@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from hybrid import devices
 from hybrid.models import encoders
+from hybrid.models.network import create_model
 from hybrid.training import finetuning
 from hybrid.training.groups import Group, all_groups, is_ensemble
 from hybrid.training.train_state import TrainState
@@ -220,6 +222,13 @@ def _from_files(config: ConfigDict, common: bool) -> Load | None:
     for source, path in paths:
         pretrained.check_description(path, encoder.name, encoder.pretrained_normalization)
         files.append((source, path, tensor_files.read(path), tensor_files.sha256(path)))
+    whole = None
+    if encoders.read_stages(config.model):
+        model = config.model.copy_and_resolve_references()
+        model.sequence.stages = ''
+        images = jnp.zeros((1, config.data.image_size, config.data.image_size, 3))
+        module = create_model(model).encoder
+        whole = jax.eval_shape(lambda: module.init(jax.random.key(0), images, train=False))
 
     def load(variables: Any, member: int, place: int) -> tuple[Any, dict[str, Any]]:
         turn = member if common else place
@@ -227,7 +236,7 @@ def _from_files(config: ConfigDict, common: bool) -> Load | None:
         initial = {name: tree['encoder'] for name, tree in variables.items() if 'encoder' in tree}
         try:
             new, report = pretrained.convert(
-                tensors, initial, encoders.get(encoder.name), encoder.allow_missing
+                tensors, initial, encoders.get(encoder.name), encoder.allow_missing, whole
             )
         except ValueError as error:
             raise ValueError(f'{path}: {error}') from None

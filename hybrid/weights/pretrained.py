@@ -44,6 +44,7 @@ def convert(
     variables: Any,
     encoder: encoders.Encoder,
     allow_missing: Sequence[str] = (),
+    whole: Any = None,
 ) -> tuple[Any, Report]:
     """Takes tensors over into the variables of an encoder.
 
@@ -54,6 +55,8 @@ def convert(
       encoder: The encoder.
       allow_missing: What may be missing: stages, or the beginning of names, such as 'layer4' or
         'layer4.0'; maybe several in one text with commas between.
+      whole: What `variables` would be of all stages, if they are those of the first ones only
+        (`config.model.sequence.stages`); of the others the file may have what it likes.
 
     Returns:
       The variables, float32 NumPy arrays, and a report.
@@ -69,15 +72,17 @@ def convert(
     allow_missing = list(filter(None, allow_missing))
     paths, structure = jax.tree_util.tree_flatten_with_path(variables)
     names = [weights.tensor_name([key.key for key in path]) for path, _ in paths]
-    stages = [list(encoder.stages)[encoder.stage_of(path[1].key)] for path, _ in paths]
-    stage_of = dict(zip(names, stages, strict=True))
+    stages, stage_of = list(encoder.stages), {}
+    for path, _ in jax.tree_util.tree_leaves_with_path(whole or variables):
+        name = weights.tensor_name([key.key for key in path])
+        stage_of[name] = stages[encoder.stage_of(path[1].key)]
     _check_blocks(allow_missing, stage_of, encoder)
     prefix = _find_prefix(tensors, names, weights)
     found = {n.removeprefix(prefix): n for n in tensors if n.startswith(prefix)}
     guess = weights.guess(found)
     hint = f' (its blocks are those of {guess})' if guess else ''
     # First what says most about the file: it may be of another network altogether.
-    unexpected = [n for n in found if n not in names and re.match(weights.part_of_encoder, n)]
+    unexpected = [n for n in found if n not in stage_of and re.match(weights.part_of_encoder, n)]
     unexpected = [n for n in unexpected if not n.endswith('.num_batches_tracked')]
     if unexpected:
         raise ValueError(f'the file has {_listed(unexpected)}, which this encoder has not{hint}')

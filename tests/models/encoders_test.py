@@ -14,6 +14,7 @@ from hybrid.modes import evaluate, train
 from hybrid.runs import checkpoints, workdir
 from hybrid.training import finetuning
 from hybrid.weights import initialization
+from tests import random_models
 
 
 class Plain(nn.Module):
@@ -139,6 +140,69 @@ def test_weights_for_an_encoder_that_reads_none_are_refused(config):
     config.model.encoder.pretrained = 'w.safetensors'
     with pytest.raises(ValueError, match='plain reads no pretrained weights; leave it empty'):
         initialization.check(config)
+
+
+READ = {
+    'resnet18': {'stem': 8, 'layer3': 32, 'layer4': 64},
+    'tiny_lite': {'stem': 32, 'stage1': 4, 'head': 1280},
+}
+
+
+@pytest.mark.parametrize('name', READ)
+def test_stages_that_are_read_end_the_encoder(name):
+    random_models.register()
+    model = default_config.get_config().model
+    model.encoder.update(name=name, width=8 if name == 'resnet18' else 64)
+    encoder, modules = encoders.get(name), set[str]()
+
+    def create(stages, **recurrent):
+        model.sequence.stages = stages
+        model.recurrent.update(recurrent)
+        network = create_model(model)
+        images = np.zeros((2, 64, 64, 3), np.float32)
+        return jax.eval_shape(lambda: network.init(jax.random.key(0), images, train=False))
+
+    for stages, channels in {'': [*READ[name].values()][-1], **READ[name]}.items():
+        params = create(stages, cell='none')['params']
+        assert params['age_head']['output']['kernel'].shape == (channels, 1)
+        modules = modules or set(params['encoder'])
+        # All modules of the stages up to that one, and no others.
+        kept = [*encoders.computed(model).stages]
+        assert kept == [*encoder.stages][: len(kept)]
+        assert kept[-1] == (stages or [*encoder.stages][-1])
+        numbers = {module: encoder.stage_of(module) for module in modules}
+        assert set(params['encoder']) == {one for one in modules if numbers[one] < len(kept)}
+    # The pooled maps of the CNN alone are joined; a recurrent network reads projected patches.
+    _, middle, last = READ[name]
+    both = f'{last}, {middle}'
+    assert encoders.read_stages(model) == (last,)
+    joined = create(both)['params']['age_head']['output']['kernel']
+    assert joined.shape == (READ[name][last] + READ[name][middle], 1)
+    params = create(both, cell='gru')['params']
+    assert params['recurrent']['forward']['in']['kernel'].shape == (256, 256)
+    assert encoders.read_stages(model) == (last, middle)
+    params = create(both, cell='none', reduce='attention')['params']
+    assert params['recurrent']['attention']['kernel'].shape == (256, 1)
+
+
+def test_wrong_stages_are_refused(config):
+    for stages in ('body,nose', 'stem,stem'):
+        config.model.sequence.stages = stages
+        for check in (lambda: create_model(config.model), lambda: finetuning.check(config)):
+            with pytest.raises(ValueError, match=rf"stages='{stages}' must .* once: stem, body"):
+                check()
+    config.model.sequence.stages = 'body'
+    with pytest.raises(ValueError, match="stages='body' must stay empty: plain gives"):
+        create_model(config.model)
+
+
+def test_fine_tuning_goes_by_the_stages_that_are_computed():
+    config = default_config.get_config()
+    config.model.sequence.stages, config.finetune.layer_decay = 'layer3,layer2', 0.5
+    assert [finetuning.create(config).rate(stage) for stage in range(4)] == [0.125, 0.25, 0.5, 1]
+    config.finetune.freeze = 'layer4'
+    with pytest.raises(ValueError, match="'layer4' is not one of '', stem, layer1, layer2, layer3"):
+        finetuning.check(config)
 
 
 def test_a_name_is_taken_once(config):

@@ -44,6 +44,20 @@ def test_scan_equals_python_loop(cell):
     assert np.abs(apply(last, variables, SEQUENCE) - expected).max() <= 1e-6
     expected = np.concatenate([forward.mean(axis=1), backward.mean(axis=1)], axis=-1)
     assert np.abs(apply(mean, variables, SEQUENCE) - expected).max() <= 1e-6
+    # Both directions by their positions in the sequence.
+    outputs = np.concatenate([forward, backward[:, ::-1]], axis=-1)
+    got = apply(mean.clone(reduce='max'), variables, SEQUENCE)
+    assert np.abs(got - outputs.max(axis=1)).max() <= 1e-6
+    attention = mean.clone(reduce='attention')
+    params = init(attention)['params']
+    assert params['attention']['kernel'].shape == (12, 1)
+    variables['params']['attention'] = params['attention']
+    weights = np.exp(outputs @ params['attention']['kernel'])
+    expected = (weights / weights.sum(axis=1, keepdims=True) * outputs).sum(axis=1)
+    assert np.abs(apply(attention, variables, SEQUENCE) - expected).max() <= 1e-6
+    params['attention']['kernel'] *= 0
+    got = apply(attention, {'params': variables['params']}, SEQUENCE)
+    assert np.abs(got - apply(mean, variables, SEQUENCE)).max() <= 1e-6
 
 
 def sigmoid(x):
@@ -102,6 +116,21 @@ def test_none_is_the_mean_without_parameters():
     np.testing.assert_allclose(got, SEQUENCE.mean(axis=1), atol=1e-6)
 
 
+def test_none_may_take_the_maximum_or_attend():
+    sequence = np.array([[[0.0, 4.0], [np.log(3), 8.0]]], np.float32)
+    np.testing.assert_array_equal(
+        apply(Recurrent(cell='none', reduce='max'), {}, sequence), sequence[:, 1]
+    )
+    # By the first channel the patches weigh 1 to 3; at first it is their mean.
+    module = Recurrent(cell='none', reduce='attention')
+    variables = {'params': {'attention': {'kernel': np.array([[1.0], [0.0]], np.float32)}}}
+    np.testing.assert_allclose(
+        apply(module, variables, sequence), [[0.75 * np.log(3), 7.0]], rtol=1e-6
+    )
+    begun = module.init(jax.random.key(0), sequence)
+    np.testing.assert_allclose(apply(module, begun, sequence), sequence.mean(axis=1), rtol=1e-6)
+
+
 @pytest.mark.parametrize('cell', ['lstm', 'gru', 'none'])
 def test_bfloat16_gives_float32(cell):
     module = Recurrent(cell=cell, features=6, dtype=jnp.bfloat16)
@@ -116,5 +145,5 @@ def test_bfloat16_gives_float32(cell):
 def test_unknown_values():
     with pytest.raises(ValueError, match=r"'rnn'.*lstm, gru, none"):
         Recurrent(cell='rnn').init(jax.random.key(0), SEQUENCE)
-    with pytest.raises(ValueError, match=r"'max'.*last, mean"):
-        Recurrent(reduce='max').init(jax.random.key(0), SEQUENCE)
+    with pytest.raises(ValueError, match=r"'median'.*last, mean, max, attention"):
+        Recurrent(reduce='median').init(jax.random.key(0), SEQUENCE)

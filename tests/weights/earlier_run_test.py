@@ -147,6 +147,14 @@ def mixed(config, tmp_path):
     save(tmp_path, config, {5: states})
     return states
 
+    # Of which stages may be left out.
+    config.model.sequence.stages = 'stem'
+    state, (record,) = initialization.start(config, create_state(config))
+    assert values(state)['encoder'] == 2
+    assert set(state.params['encoder']) == {'conv1', 'bn1'}
+    assert set(state.batch_stats['encoder']) == {'bn1'}
+    assert all('/encoder/' in name and 'layer1' not in name for name in record['loaded'])
+
 
 def test_a_member_of_an_ensemble(config, tmp_path):
     single = config.copy_and_resolve_references()

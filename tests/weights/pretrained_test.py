@@ -140,15 +140,11 @@ def check_golden_activations(folder, name, variables, stages, stride='3x3'):
     """Compares every stage from the stem on; returns the last one's activations, and the file."""
     golden = np.load(folder / 'golden_activations.npz', allow_pickle=False)
     images = augment.normalize(jnp.asarray(golden['images']), 'imagenet')
-    models = [make(name, stages=count, bottleneck_stride=stride) for count in range(stages)]
-
-    @jax.jit
-    def activations(variables, images):
-        return [model.apply(variables, images, train=False) for model in models]
-
+    names = ('stem', 'layer1', 'layer2', 'layer3', 'layer4')[:stages]
+    model = make(name, bottleneck_stride=stride, read=names)
+    activations = jax.jit(lambda variables, images: model.apply(variables, images, train=False))
     with jax.default_matmul_precision('highest'):
         ours = [np.asarray(activation) for activation in activations(variables, images)]
-    names = ['stem', 'layer1', 'layer2', 'layer3', 'layer4'][:stages]
     for stage, activation in zip(names, ours, strict=True):
         assert_agree(activation, golden[stage])
     return ours[-1], golden
@@ -266,6 +262,27 @@ def test_what_does_not_fit_is_refused(tensors, allowed, message):
 def test_a_shallower_network_is_refused():
     with pytest.raises(ValueError, match=r'the file lacks .* \(its blocks are those of resnet18\)'):
         convert(random_tensors('resnet18', 4), initial(make('resnet34', 4)))
+
+
+def test_stages_that_are_not_computed_are_neither_wanted_nor_foreign():
+    tensors, whole = random_tensors('resnet18', 4), initial(make('resnet18', 4))
+    first = initial(make('resnet18', 4, read=('layer2',)))
+    resnet18 = encoders.get('resnet18')
+    variables, report = pretrained.convert(tensors, first, resnet18, ['layer4'], whole)
+    assert (report.missing, report.incomplete_stages) == ([], [])
+    counts = [sum(name.startswith(f'layer{n}.') for name in report.loaded) for n in range(5)]
+    assert counts == [0, 20, 25, 0, 0]
+    expected, _ = convert(tensors, whole)
+    assert not variables['params'].keys() & {'layer3_0', 'layer4_1'}
+    for name, params in variables['params'].items():
+        jax.tree.map(np.testing.assert_array_equal, params, expected['params'][name])
+    # The file may lack them, but is not of another network.
+    part = {name: x for name, x in tensors.items() if not name.startswith(('layer3', 'layer4.1'))}
+    assert pretrained.convert(part, first, resnet18, (), whole)[1].loaded == report.loaded
+    with pytest.raises(
+        ValueError, match=r'the file has layer4\.2\.bn9, which this encoder has not'
+    ):
+        pretrained.convert(tensors | {'layer4.2.bn9': np.ones(3)}, first, resnet18, (), whole)
 
 
 def test_blocks_that_may_be_missing_keep_their_initialisation():

@@ -99,7 +99,7 @@ class Layers:
         return self.apply('Clip', x, *ends)
 
 
-def _resnet(module: resnet.ResNet, layers: Layers, x: Map) -> Map:
+def _resnet(module: resnet.ResNet, layers: Layers, x: Map) -> dict[str, Map]:
     _, stride, pooled = resnet.STEMS[module.stem]
     x = layers.apply('Relu', layers.conv(x, 'conv1', 'bn1', stride))
     if pooled:
@@ -107,7 +107,10 @@ def _resnet(module: resnet.ResNet, layers: Layers, x: Map) -> Map:
         size = output_size((1, *x[2:], 1), (3, 3), (2, 2), ((1, 1), (1, 1)))
         x = Map(layers.graph.op('MaxPool', x.name, **pooling), x.channels, *size)
     bottleneck = module.block == 'bottleneck'
+    maps = {'stem': x}
     for stage, blocks in enumerate(module.stage_sizes):
+        if module.read and maps.keys() >= set(module.read):
+            break
         for index in range(blocks):
             block = layers.block(f'layer{stage + 1}_{index}')
             stride = 2 if stage > 0 and index == 0 else 1
@@ -122,15 +125,19 @@ def _resnet(module: resnet.ResNet, layers: Layers, x: Map) -> Map:
             if 'downsample_conv' in block:
                 x = block.conv(x, 'downsample_conv', 'downsample_bn', stride)
             x = block.apply('Relu', block.apply('Add', y, x.name))
-    return x
+        maps[f'layer{stage + 1}'] = x
+    return maps
 
 
-def _efficientnet(module: efficientnet.EfficientNetLite, layers: Layers, x: Map) -> Map:
+def _efficientnet(module: efficientnet.EfficientNetLite, layers: Layers, x: Map) -> dict[str, Map]:
     def same(x: Map, size: int, stride: int) -> Padding:
         return same_padding(x.height, size, stride), same_padding(x.width, size, stride)
 
     x = layers.relu6(layers.conv(x, 'conv_stem', 'bn_stem', 2, same(x, 3, 2)))
+    maps = {'stem': x}
     for number, stage in enumerate(module.blocks, start=1):
+        if module.read and maps.keys() >= set(module.read):
+            break
         for index in range(stage.repeats):
             block = layers.block(f'stage{number}_{index}')
             stride = stage.stride if index == 0 else 1
@@ -141,11 +148,15 @@ def _efficientnet(module: efficientnet.EfficientNetLite, layers: Layers, x: Map)
             y = block.relu6(block.conv(y, 'depthwise_conv', 'depthwise_bn', stride, padding))
             y = block.conv(y, 'project_conv', 'project_bn')
             x = block.apply('Add', y, x.name) if y[1:] == x[1:] else y
-    return layers.relu6(layers.conv(x, 'conv_head', 'bn_head'))
+        maps[f'stage{number}'] = x
+    if not module.read or 'head' in module.read:
+        maps['head'] = layers.relu6(layers.conv(x, 'conv_head', 'bn_head'))
+    return maps
 
 
-# The class of an encoder's module -> the function that writes it, and epsilon of its BatchNorms.
-ENCODERS: dict[type[nn.Module], tuple[Callable[[Any, Layers, Map], Map], float]] = {
+# The class of an encoder's module -> the function that writes it and gives the maps of its stages,
+# from the image on, up to the last one that is read; and epsilon of its BatchNorms.
+ENCODERS: dict[type[nn.Module], tuple[Callable[[Any, Layers, Map], dict[str, Map]], float]] = {
     resnet.ResNet: (_resnet, 1e-5),
     efficientnet.EfficientNetLite: (_efficientnet, 1e-3),
 }
@@ -153,7 +164,7 @@ ENCODERS: dict[type[nn.Module], tuple[Callable[[Any, Layers, Map], Map], float]]
 
 def write(
     graph: Graph, module: nn.Module, variables: Tree, name: str, images: str, size: int
-) -> Map:
+) -> list[Map]:
     """Writes an encoder.
 
     Args:
@@ -164,6 +175,9 @@ def write(
       images: The value [B, 3, S, S] in `graph.dtype`.
       size: Side S.
 
+    Returns:
+      The maps that the module gives.
+
     Raises:
       ValueError: for an encoder that has no such function.
     """
@@ -173,4 +187,5 @@ def write(
             'hybrid.runs.export.encoders.ENCODERS has no function for it'
         )
     function, epsilon = ENCODERS[type(module)]
-    return function(module, Layers(graph, variables, name, epsilon), Map(images, 3, size, size))
+    maps = function(module, Layers(graph, variables, name, epsilon), Map(images, 3, size, size))
+    return [maps[stage] for stage in getattr(module, 'read', ()) or [*maps][-1:]]

@@ -105,11 +105,16 @@ def _network(graph: Graph, member: Member, images: str) -> heads.Columns:
     params, stats = member.variables['params'], member.variables.get('batch_stats', {})
     of_encoder = {'params': params['encoder'], 'batch_stats': stats.get('encoder', {})}
     size, name = config.data.image_size, member.name
-    x = encoders.write(graph, model.encoder, of_encoder, f'{name}.encoder', images, size)
+    maps = encoders.write(graph, model.encoder, of_encoder, f'{name}.encoder', images, size)
     assert isinstance(model.recurrent, Recurrent)
-    features, _ = sequences.write(
-        graph, model.recurrent, model.order, params.get('recurrent', {}), f'{name}.recurrent', x
-    )
+    of_patches = params.get('patches', {})
+    of_sequences = [
+        sequences.write(
+            graph, model.recurrent, params.get('recurrent', {}), f'{name}.recurrent', sequence
+        )
+        for sequence in sequences.patches(graph, model.patches, of_patches, f'{name}.patches', maps)
+    ]
+    features = graph.op('Concat', *of_sequences, axis=-1)
     count = views.count(config)
     columns: heads.Columns = {}
     for part, head in (('age_head', model.age_head), ('gender_head', model.gender_head)):

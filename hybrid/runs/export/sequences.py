@@ -1,4 +1,6 @@
-"""The sequence of patches and the recurrent cell as ONNX."""
+"""The sequences of patches and the recurrent cell as ONNX."""
+
+from collections.abc import Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,32 +14,64 @@ from hybrid.runs.export.graph import Graph
 _GATES = {'lstm': 'iofg', 'gru': 'zrn'}
 
 
-def write(
-    graph: Graph, module: recurrent.Recurrent, order: str, params: Tree, name: str, x: Map
-) -> tuple[str, int]:
-    """Writes what makes features of a feature map.
+def patches(
+    graph: Graph, module: sequence.Patches, params: Tree, name: str, maps: Sequence[Map]
+) -> list[str]:
+    """Writes what makes sequences of feature maps.
+
+    Args:
+      graph: Where it goes.
+      module: That part of the network.
+      params: Its parameters.
+      name: What the names of its parameters begin with.
+      maps: The feature maps, in `graph.dtype`.
+
+    Returns:
+      The sequences [T, B, C], float32.
+    """
+    values = []
+    for x in maps:
+        value = graph.cast(x.name, np.float32) if graph.half else x.name
+        steps = x.height * x.width
+        value = graph.op('Transpose', value, perm=[2, 3, 0, 1])
+        value = graph.reshape(value, steps, -1, x.channels)
+        raster = jnp.arange(steps).reshape(1, x.height, x.width, 1)
+        places = np.asarray(sequence.to_sequence(raster, module.order)).ravel().tolist()
+        if places != list(range(steps)):
+            value = graph.op('Gather', value, graph.integers(*places), axis=0)
+        values.append(value)
+    if len(maps) == 1 or not module.features:
+        return values
+    for place, stage in enumerate(module.stages):
+        kernel, bias, scale, shift = (
+            graph.parameter(f'{name}.{part}.{leaf}', params[part][leaf])
+            for part, leaf in (
+                *((f'{stage}_projection', leaf) for leaf in ('kernel', 'bias')),
+                *((f'{stage}_norm', leaf) for leaf in ('scale', 'bias')),
+            )
+        )
+        value = graph.op('Add', graph.op('MatMul', values[place], kernel), bias)
+        values[place] = graph.op(
+            'LayerNormalization', value, scale, shift, axis=-1, epsilon=sequence.EPSILON
+        )
+    return [graph.op('Concat', *values, axis=0)]
+
+
+def write(graph: Graph, module: recurrent.Recurrent, params: Tree, name: str, value: str) -> str:
+    """Writes what makes features of a sequence.
 
     Args:
       graph: Where it goes.
       module: The recurrent part of the network.
-      order: `config.model.sequence.order`.
-      params: Of the recurrent part.
+      params: Its parameters.
       name: What the names of its parameters begin with.
-      x: The feature map, in `graph.dtype`.
+      value: The sequence [T, B, C], float32.
 
     Returns:
-      The features [B, F], float32, and F.
+      The features [B, F].
     """
-    value = graph.cast(x.name, np.float32) if graph.half else x.name
     if module.cell == 'none':
-        return graph.mean(value, 2, 3), x.channels
-    steps = x.height * x.width
-    # ONNX wants [T, B, C].
-    value = graph.reshape(graph.op('Transpose', value, perm=[2, 3, 0, 1]), steps, -1, x.channels)
-    raster = jnp.arange(steps).reshape(1, x.height, x.width, 1)
-    places = np.asarray(sequence.to_sequence(raster, order)).ravel().tolist()
-    if places != list(range(steps)):
-        value = graph.op('Gather', value, graph.integers(*places), axis=0)
+        return _reduce(graph, module, params, name, value)
     directions = ['forward', *(['backward'] if module.bidirectional else [])]
     weights = [_direction(module.cell, params[one]) for one in directions]
     arrays = [
@@ -54,10 +88,24 @@ def write(
         direction='bidirectional' if module.bidirectional else 'forward',
         **attributes,
     )
-    # [T, directions, B, F], and the last states [directions, B, F].
-    summary = graph.mean(outputs, 0) if module.reduce == 'mean' else last
     size = len(directions) * module.features
-    return graph.reshape(graph.op('Transpose', summary, perm=[1, 0, 2]), -1, size), size
+    # [T, directions, B, F], and the last states [directions, B, F].
+    if module.reduce == 'last':
+        return graph.reshape(graph.op('Transpose', last, perm=[1, 0, 2]), -1, size)
+    outputs = graph.op('Transpose', outputs, perm=[0, 2, 1, 3])
+    # 0 keeps the number of steps.
+    return _reduce(graph, module, params, name, graph.reshape(outputs, 0, -1, size))
+
+
+def _reduce(graph: Graph, module: recurrent.Recurrent, params: Tree, name: str, value: str) -> str:
+    """Sums outputs [T, B, F] up over the sequence: [B, F]."""
+    if module.reduce == 'max':
+        return graph.op('ReduceMax', value, axes=[0], keepdims=0)
+    if module.reduce == 'attention':
+        kernel = graph.parameter(f'{name}.attention.kernel', params['attention']['kernel'])
+        weights = graph.op('Softmax', graph.op('MatMul', value, kernel), axis=0)
+        return graph.sum(graph.op('Mul', weights, value), 0)
+    return graph.mean(value, 0)
 
 
 def _direction(cell: str, params: Tree) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -30,21 +30,24 @@ CASES = {
         **{'model.recurrent.reduce': 'mean', 'model.sequence.order': 'serpentine'},
         'model.head.hidden': 5,
     },
-    'gru, both ways, column, blocks v1, standardize': {
+    'gru, both ways, attention, two stages by column, blocks v1, standardize': {
         **BOTH,
         **BLOCK,
         **{'model.recurrent.cell': 'gru', 'model.sequence.order': 'column'},
         **{'model.encoder.bottleneck_stride': '1x1', 'model.encoder.stem': 'small'},
+        **{'model.sequence.stages': 'layer2,layer1', 'model.recurrent.reduce': 'attention'},
         'data.normalization': 'standardize',
     },
-    'cnn, blocks v1.5, unit, no crop': {
+    'cnn, the first stage alone, maximum, blocks v1.5, unit, no crop': {
         **BLOCK,
         **{'model.recurrent.cell': 'none', 'model.encoder.stem': 'medium'},
+        **{'model.sequence.stages': 'layer1', 'model.recurrent.reduce': 'max'},
         **{'data.normalization': 'unit', 'data.image_size': 36},
     },
-    'efficientnet lite, dex, symmetric, twelve views': {
+    'efficientnet lite, two stages apart, dex, symmetric, twelve views': {
         **{'model.encoder.name': 'tiny_lite', 'model.encoder.width': 64},
         **{'model.recurrent.cell': 'none', 'model.head.age': 'dex'},
+        'model.sequence.stages': 'stage1,head',
         **{'data.normalization': 'symmetric', 'evaluate.flip_average': True},
         **{'evaluate.scales': (0.9, 1.2), 'evaluate.resolutions': (16,)},
     },
@@ -52,7 +55,14 @@ CASES = {
 MIXED = {
     'ensemble.groups': {
         'cnn': {'size': 2, 'model': {'recurrent': {'cell': 'none'}}},
-        'gru': {'size': 1, 'model': {'recurrent': {'cell': 'gru'}, 'encoder': {'stem': 'small'}}},
+        'gru': {
+            'size': 1,
+            'model': {
+                'recurrent': {'cell': 'gru'},
+                'encoder': {'stem': 'small'},
+                'sequence': {'stages': 'layer1,layer2'},
+            },
+        },
     },
     'evaluate.flip_average': True,
 }
