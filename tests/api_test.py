@@ -285,6 +285,7 @@ def test_the_mirror_image_by_keyword_or_override(run, files):
     assert abs(plain.age[0] - plain.age[1]) > 1e-2
 
 
+@pytest.mark.long
 def test_training_stops_at_a_signal_and_goes_on_in_a_thread(tiny_config, tmp_path, monkeypatch):
     tiny_config.train.log_every_steps = 10  # Metrics of so many steps are waited for before.
     run, wait = tmp_path / 'run', devices.wait_for

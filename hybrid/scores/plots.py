@@ -122,7 +122,7 @@ def plot_age_error_by_band(rows: Rows, path: str | os.PathLike, title: str = '')
         axes.axhline(0, color='black', linewidth=0.8)
         axes.set_ylabel(label)
         axes.grid(axis='y', alpha=0.3)
-    mae_axes.legend(frameon=False)
+    mae_axes.legend(loc='upper left', frameon=False)
     ticks = [f'{name}\nn = {count:,}' for name, count in zip(names, counts, strict=True)]
     bias_axes.set_xticks(range(len(names)), ticks)
     bias_axes.set(xlim=(-0.6, len(names) - 0.4), xlabel='true age (years)')
@@ -193,7 +193,7 @@ def plot_training_curves(
             axes.text(0.5, 0.5, 'no values', transform=axes.transAxes, ha='center', color=GREY)
         axes.set_ylabel(axes.get_ylabel() or label)
         axes.grid(alpha=0.3)
-    panels[0, 0].legend(frameon=False)
+    panels[0, 0].legend(loc='upper right', frameon=False)
     for axes in panels[1]:
         axes.set_xlabel('step')
     save(figure, out_path)

@@ -323,6 +323,7 @@ def read_rows(folder):
     return {name: value for row in rows for name, value in row.items()}
 
 
+@pytest.mark.long
 def test_a_head_of_ones_own_is_one_class_and_one_line(tiny_config, tmp_path, monkeypatch):
     monkeypatch.setitem(heads.AGE_HEADS, 'median', MedianHead)
     config = tiny_config

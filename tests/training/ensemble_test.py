@@ -88,7 +88,7 @@ def test_members_start_as_models_of_their_own_do(config, steps):
     [
         pytest.param((1,), marks=pytest.mark.long),
         pytest.param((4,), marks=pytest.mark.long),
-        (4, 1),
+        pytest.param((4, 1), marks=pytest.mark.long),
     ],
 )
 def test_a_step_of_all_is_each_members_own_at_every_state_of_a_run(config, steps, which):

@@ -106,6 +106,7 @@ def distance(a, b):
     return float(difference / optax.tree.norm(b))
 
 
+@pytest.mark.long
 def test_one_two_and_four_devices_train_the_same(config, runner):
     batches = make_batches(config, 10)
     reference = runner(1)
