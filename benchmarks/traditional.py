@@ -154,7 +154,8 @@ class Search:
         )
 
     def _note(self, settings: dict[str, Any], predict: Predict) -> Fitted:
-        self.tried.append(settings)
+        if settings not in self.tried:
+            self.tried.append(settings)
         print(f'{time.process_time():6.0f} s', settings, flush=True)
         return Fitted(settings, predict)
 

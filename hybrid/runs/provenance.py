@@ -22,14 +22,20 @@ from hybrid import __version__
 from hybrid.runs.public import clean_command
 
 SESSIONS = 'sessions.jsonl'
-_PACKAGES = ('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy')
+_PACKAGES = (
+    *('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy'),
+    *('scikit-image', 'scikit-learn'),  # benchmarks/traditional.py
+)
+_BENCHMARKS = pathlib.Path(__file__).resolve().parents[2] / 'benchmarks'
 
 
 def program() -> str:
-    """Says how this process was started: `python launch.py`, or `python -m hybrid`."""
+    """Says how this process was started, such as `python launch.py` or `python -m hybrid`."""
     path = pathlib.Path(sys.argv[0])
     if path.name == '__main__.py':
         return f'python -m {path.parent.name}'
+    if path.parent.resolve() == _BENCHMARKS:
+        return f'python benchmarks/{path.name}'
     return shlex.join(['python', path.name]) if path.name else 'python'
 
 

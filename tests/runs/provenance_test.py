@@ -6,6 +6,7 @@ import pytest
 
 import hybrid
 from hybrid.runs import provenance
+from tests.launching import ROOT
 
 
 def git(folder, *arguments):
@@ -35,6 +36,7 @@ def test_commit_names_the_checkout_and_says_whether_files_differ(tmp_path):
     [
         ('/a b/launch.py', 'python launch.py'),
         ('/site-packages/hybrid/__main__.py', 'python -m hybrid'),
+        (f'{ROOT}/benchmarks/a.py', 'python benchmarks/a.py'),
         ('', 'python'),
     ],
 )
