@@ -15,7 +15,6 @@ from skimage.feature import hog
 
 from hybrid.data import augment, input_pipeline
 from hybrid.models import encoders, network
-from hybrid.models.resnet import ENCODERS
 from hybrid.runs import workdir
 from hybrid.training import learners
 from hybrid.weights import initialization
@@ -56,41 +55,33 @@ def create_resnet(config: ConfigDict, folder: pathlib.Path) -> tuple[Extract, di
     state, sources = initialization.start(config, learner.create_state())
     workdir.save_sources(folder, sources)
     variables = {name: tree['encoder'] for name, tree in state.eval_variables.items()}
+    stages = [n for n in ('layer3', 'layer4') if n not in sources[0]['incomplete_stages']]
     encoder = encoders.create_module(
         config.model.encoder,
+        tuple(stages),
         dtype=network.DTYPES[config.model.dtype],
         axis_name=None,
         frozen_stages=0,
         frozen_statistics=True,
         kernels=config.model.kernels,
     )
-    blocks, kind = ENCODERS[config.model.encoder.name]
-    stages = [n for n in (3, 4) if f'layer{n}' not in sources[0]['incomplete_stages']]
-    last = {f'layer{n}': f'layer{n}_{blocks[n - 1] - 1}' for n in stages}
-    widths = [config.model.encoder.width * 2 ** (n - 1) for n in stages]
-    ends = np.cumsum([0, *(width * (4 if kind == 'bottleneck' else 1) for width in widths)])
-    places = {name: slice(*ends[k : k + 2]) for k, name in enumerate(last)}
 
     @jax.jit
     def apply(variables, images):
         images = augment.normalize(augment.to_unit(images), config.data.normalization)
+        maps: Any = encoder.apply(variables, images, train=False)
+        return [x.mean((1, 2)) for x in maps]
 
-        def wanted(module, method):
-            return method == '__call__' and module.name in last.values()
-
-        _, seen = encoder.apply(
-            variables, images, train=False, capture_intermediates=wanted, mutable='intermediates'
-        )
-        outputs = [seen['intermediates'][name]['__call__'][0] for name in last.values()]
-        return jnp.concatenate([x.mean((1, 2)) for x in outputs], 1)
-
+    images = jnp.zeros((1, 64, 64, 3), jnp.uint8)
+    ends = np.cumsum([0, *(x.shape[1] for x in jax.eval_shape(apply, variables, images))])
+    places = {stage: slice(*ends[k : k + 2]) for k, stage in enumerate(stages)}
     variables = jax.device_put(variables)
 
     def extract(crops: np.ndarray) -> np.ndarray:
         filled = np.resize(crops, (BATCH, *crops.shape[1:]))
-        return np.asarray(apply(variables, filled), np.float32)[: len(crops)]
+        return np.concatenate(apply(variables, filled), axis=1).astype(np.float32)[: len(crops)]
 
-    return extract, {**places, 'layer3 and layer4': slice(None)} if len(last) > 1 else places
+    return extract, {**places, 'layer3 and layer4': slice(None)} if len(stages) > 1 else places
 
 
 class Features:

@@ -94,6 +94,7 @@ def create_config(options: argparse.Namespace) -> ConfigDict:
     config.data.update(data_dir=options.data_dir, manual_dir=options.manual_dir)
     config.model.encoder.update(name='resnet50', bottleneck_stride='1x1')
     config.model.recurrent.update(bidirectional=False, reduce='last')
+    config.model.head.age = 'regression'  # As those runs had it.
     config.optimizer.learning_rate = options.learning_rate
     config.train.batch_size = 128
     return config
@@ -289,7 +290,7 @@ def main() -> None:
     labels = {split: input_pipeline.read_columns(builder, split) for split in SPLITS}
     config.model.encoder.name = 'cached'
     of_resnet = encoders.get('resnet50')
-    created = dataclasses.replace(of_resnet, create=lambda settings, read, **_: Cached(read))
+    created = dataclasses.replace(of_resnet, create=lambda settings, **_: Cached())
     encoders.register('cached', created)
     about = {'epochs': options.epochs, 'learning_rate': options.learning_rate}
     for stages, (name, changes), seed in itertools.product(CHOICES, TRIALS.items(), options.seeds):

@@ -69,6 +69,18 @@ PENALTIES = {'hog': (0.01, 0.001, 0.003, 0.03, 0.1), 'resnet': (1e-3, 1e-4, 1e-2
 Predict = Callable[[np.ndarray], np.ndarray]
 
 
+class Made(NamedTuple):
+    """Features [N, F] of training faces and of validation; how they were made.
+
+    `rows` are the places of the training faces; None for all.
+    """
+
+    train: np.ndarray
+    validation: np.ndarray
+    rows: np.ndarray | None
+    settings: dict[str, Any]
+
+
 class Fitted(NamedTuple):
     """A model, and how it was made: features, penalty, validation score."""
 
@@ -84,23 +96,9 @@ class Search:
         self._train, self._valid = train, valid
         self.tried: list[dict[str, Any]] = []
 
-    def age(
-        self,
-        x: np.ndarray,
-        valid: np.ndarray,
-        rows: np.ndarray | None,
-        settings: dict[str, Any],
-        penalties: slice,
-    ) -> Fitted:
-        """Fits ridge regressions, and returns the one with the least MAE on validation.
-
-        Args:
-          x: Features [N, F] of training faces.
-          valid: Those of the validation split.
-          rows: Which training faces these are; None for all.
-          settings: How the features were made.
-          penalties: Not used: all of them cost hardly more than one.
-        """
+    def age(self, made: Made) -> Fitted:
+        """Fits ridge regressions, and returns the one with the least MAE on validation."""
+        x, valid, rows, settings = made
         alphas = np.array(ALPHAS[self._kind], np.float64)
         ages = self._take('age', rows).astype(np.float64)
         # One target for each penalty: the products of features are then computed once.
@@ -120,18 +118,12 @@ class Search:
         ]
         return better(fitted)
 
-    def gender(
-        self,
-        x: np.ndarray,
-        valid: np.ndarray,
-        rows: np.ndarray | None,
-        settings: dict[str, Any],
-        penalties: slice,
-    ) -> Fitted:
+    def gender(self, made: Made, penalties: slice) -> Fitted:
         """Fits classifiers with some of the penalties, and returns the most accurate one.
 
-        It predicts margins, which are above 0 for female. All else is as for `age`.
+        It predicts margins, which are above 0 for female.
         """
+        x, valid, rows, settings = made
         fitted = []
         for c in PENALTIES[self._kind][penalties]:
             linear = (
@@ -181,8 +173,9 @@ def choose(
     """
 
     def fit(settings: dict, rows: np.ndarray | None, penalties: slice) -> Fitted:
-        x, valid = load('train', settings, rows), load('validation', settings)
-        return getattr(search, kind)(x, valid, rows, settings, penalties)
+        made = Made(load('train', settings, rows), load('validation', settings), rows, settings)
+        # All penalties of ridge regression cost hardly more than one.
+        return search.age(made) if kind == 'age' else search.gender(made, penalties)
 
     first, every = slice(1), slice(None)
     best = better([fit(settings, rows, first) for settings in plain])

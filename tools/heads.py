@@ -10,6 +10,7 @@ to results/heads.json, one entry for each budget; results/README.md shows them a
 """
 
 import argparse
+import itertools
 import json
 import pathlib
 import sys
@@ -20,7 +21,7 @@ import numpy as np
 
 from hybrid import files
 from hybrid.runs.provenance import describe_sessions
-from hybrid.scores import bootstrap, outcomes
+from hybrid.scores import bootstrap, comparison, outcomes
 from hybrid.scores.rows import Rows, read_predictions
 from tools.compare import find_predictions
 from tools.kept import RESULTS
@@ -37,11 +38,11 @@ SCORES = {
 }
 
 
-def example_scores(rows: Rows, median: Rows | None) -> dict[str, np.ndarray]:
-    """Returns scores [N] of every example of a run by name, in the order of the ids.
+def example_scores(rows: Rows, median: Rows | None = None) -> dict[str, np.ndarray]:
+    """Returns scores [N] of every example of a run by name.
 
     Args:
-      rows: What the run predicts.
+      rows: What the run predicts, in the order of the ids.
       median: What it predicts if the median of its distribution is the estimate, or None. A single
         number is its own median, and its CRPS is the absolute error.
     """
@@ -50,11 +51,10 @@ def example_scores(rows: Rows, median: Rows | None) -> dict[str, np.ndarray]:
         low, high = outcomes.age_bounds(columns)
         return outcomes.absolute_age_error(columns['predicted_age'], low, high)
 
-    rows = rows.by_id()
     absolute = error(rows)
     return {
         'age/mae': absolute,
-        'median_age/mae': error(median.by_id()) if median else absolute,
+        'median_age/mae': error(median) if median else absolute,
         'age/cs5': (absolute <= 5).astype(float),
         'age/crps': rows.get('age_crps', absolute),
         'gender/accuracy': outcomes.is_right(rows['female_probability'], rows['gender']),
@@ -80,18 +80,18 @@ def compare(
     return {'scores': scores, 'difference': difference}
 
 
-def read_run(run: str, medians: str) -> dict[str, np.ndarray]:
-    """As `example_scores`, of a workdir's validation split.
+def read_run(run: str, medians: str) -> list[Rows]:
+    """Reads what a workdir predicts for its validation split, and by the median if that differs.
 
     Args:
       run: The workdir.
       medians: The folder of its evaluation by the median, with {} for the name of the workdir.
     """
-    rows = read_predictions(find_predictions(run, 'validation'))
+    rows = read_predictions(find_predictions(run, 'validation')).by_id()
     if 'age_crps' not in rows:
-        return example_scores(rows, None)
+        return [rows]
     folder = medians.format(pathlib.Path(run).name)
-    return example_scores(rows, read_predictions(find_predictions(folder, 'validation')))
+    return [rows, read_predictions(find_predictions(folder, 'validation')).by_id()]
 
 
 def describe(runs: Sequence[str]) -> dict[str, Any]:
@@ -138,12 +138,16 @@ def main() -> None:
     parser.add_argument('--medians', default='', help='folders, {} for the name of the workdir')
     options = parser.parse_args()
     kept: dict[str, Any] = {}
-    first = None
+    first: list[dict[str, np.ndarray]] = []
+    labels: list[Rows] = []
     try:
         for argument in options.heads:
             head, _, workdirs = argument.partition('=')
             runs = workdirs.split(',')
-            seeds = [read_run(run, options.medians) for run in runs]
+            read = [read_run(run, options.medians) for run in runs]
+            labels = labels or read[0]
+            comparison.check_same_examples([*labels, *itertools.chain(*read)])
+            seeds = [example_scores(*rows) for rows in read]
             first = first or seeds
             kept[head] = describe(runs) | compare(seeds, first)
     except (ValueError, OSError) as error:

@@ -197,13 +197,15 @@ def create_module(settings: ConfigDict, read: tuple[str, ...] = (), **keywords: 
                 own = ', '.join(encoder.keys) or 'none'
                 wanted = f'must stay {default!r}: {settings.name} does not have that key'
                 refuse(key, settings[key], f'{wanted} (keys of its own: {own})')
-    module = encoder.create(settings, **keywords | ({'read': read} if read else {}))
-    if getattr(module, 'read', ()) != read:
+    module = encoder.create(settings, **keywords)
+    if not read:
+        return module
+    if not hasattr(module, 'read'):
         raise ValueError(
             f'config.model.sequence.stages={",".join(read)!r} must stay empty: {settings.name} '
             'gives the feature map of its last stage alone'
         )
-    return module
+    return module.clone(read=read)
 
 
 def refuse(key: str, value: object, wanted: str) -> None:

@@ -26,7 +26,6 @@ _PACKAGES = (
     *('jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy'),
     *('scikit-image', 'scikit-learn'),  # benchmarks/traditional.py
 )
-_BENCHMARKS = pathlib.Path(__file__).resolve().parents[2] / 'benchmarks'
 
 
 def program() -> str:
@@ -34,9 +33,10 @@ def program() -> str:
     path = pathlib.Path(sys.argv[0])
     if path.name == '__main__.py':
         return f'python -m {path.parent.name}'
-    if path.parent.resolve() == _BENCHMARKS:
-        return f'python benchmarks/{path.name}'
-    return shlex.join(['python', path.name]) if path.name else 'python'
+    checkout = pathlib.Path(__file__).resolve().parents[2]
+    place = path.resolve()
+    name = place.relative_to(checkout) if place.is_relative_to(checkout) else path.name
+    return shlex.join(['python', str(name)]) if path.name else 'python'
 
 
 def commit(folder: pathlib.Path | None = None) -> str:

@@ -26,22 +26,9 @@ def compare(a: Sequence[Rows], b: Sequence[Rows]) -> metrics.Scores:
       ValueError: when they are not the same examples with the same labels.
     """
     a, b = [rows.by_id() for rows in a], [rows.by_id() for rows in b]
+    check_same_examples([*a, *b])
     labels = a[0]
     low, high = outcomes.age_bounds(labels)
-    for rows in (*a, *b):
-        same = {
-            'id': np.array_equal(rows['id'], labels['id']),
-            'age': all(
-                map(_equal, outcomes.age_bounds(rows), (low, high)),
-            ),
-            'gender': np.array_equal(rows['gender'], labels['gender']),
-        }
-        for name in same:
-            if not same[name]:
-                raise ValueError(
-                    f'the runs were not evaluated on the same examples: {name} differs. Evaluate '
-                    'all of them on one split of one version of the dataset'
-                )
 
     def error(rows: Rows) -> np.ndarray:
         return outcomes.absolute_age_error(rows['predicted_age'], low, high)
@@ -67,6 +54,31 @@ def compare(a: Sequence[Rows], b: Sequence[Rows]) -> metrics.Scores:
             f'{name}_num_examples': int(known.sum()),
         }
     return scores
+
+
+def check_same_examples(runs: Sequence[Rows]) -> None:
+    """Checks that runs were evaluated on the same examples with the same labels.
+
+    Args:
+      runs: Their rows, in the order of the ids.
+
+    Raises:
+      ValueError: when they were not.
+    """
+    labels = runs[0]
+    low, high = outcomes.age_bounds(labels)
+    for rows in runs:
+        same = {
+            'id': np.array_equal(rows['id'], labels['id']),
+            'age': all(map(_equal, outcomes.age_bounds(rows), (low, high))),
+            'gender': np.array_equal(rows['gender'], labels['gender']),
+        }
+        for name in same:
+            if not same[name]:
+                raise ValueError(
+                    f'the runs were not evaluated on the same examples: {name} differs. Evaluate '
+                    'all of them on one split of one version of the dataset'
+                )
 
 
 def _equal(a: np.ndarray, b: np.ndarray) -> bool:

@@ -21,14 +21,14 @@ def made(predicted, **columns):
 
 
 def test_scores_of_a_head_are_compared_example_by_example():
-    single = heads.example_scores(made([31, 26]), None)
+    single = heads.example_scores(made([31, 26]).by_id())
     # In the order of the ids: a, b.
     np.testing.assert_array_equal(single['age/mae'], [6, 1])
     np.testing.assert_array_equal(single['age/cs5'], [0, 1])
     np.testing.assert_array_equal(single['gender/accuracy'], [0, 1])
     for name in ('median_age/mae', 'age/crps'):
         np.testing.assert_array_equal(single[name], single['age/mae'])
-    spread = heads.example_scores(made([33, 24], age_crps=[2, 3]), made([30, 22]))
+    spread = heads.example_scores(made([33, 24], age_crps=[2, 3]).by_id(), made([30, 22]).by_id())
     np.testing.assert_array_equal(spread['age/mae'], [4, 3])
     np.testing.assert_array_equal(spread['median_age/mae'], [2, 0])
     np.testing.assert_array_equal(spread['age/crps'], [3, 2])
