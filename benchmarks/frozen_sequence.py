@@ -161,7 +161,7 @@ def train(
     names = ('age', 'age_min', 'age_max', 'gender')
 
     def float32(maps: Sequence[Any]) -> tuple[jax.Array, ...]:
-        return tuple(one.astype(jnp.float32) for one in maps)
+        return tuple(jnp.asarray(one, jnp.float32) for one in maps)
 
     def apply(params: Any, maps: list[np.ndarray], **keywords: Any) -> Any:
         return model.apply({'params': params}, float32(maps), **keywords)
@@ -245,6 +245,7 @@ def create_rows(
             'name': name,
             'model': {STAGES: stages} | TRIALS[name],
             'seeds': [*seeds],
+            **about,
             'num_params': int(one['num_params']),
             'seconds': float(np.mean([file['seconds'] for file in seeds.values()])),
             'scores': {k: float(x.mean()) for k, x in mean((stages, name), seeds).items()},
@@ -311,8 +312,12 @@ def main() -> None:
         table.add(printed(row))
     table.end()
     if options.json:
-        record = {'environment': environment(), **about, 'rows': rows}
-        pathlib.Path(options.json).write_text(json.dumps(record, indent=2) + '\n')
+        path = pathlib.Path(options.json)
+        kept = json.loads(path.read_text())['rows'] if path.exists() else []
+        # Trainings of another length or rate stay.
+        kept = [row for row in kept if {key: row[key] for key in about} != about]
+        record = {'environment': environment(), 'rows': [*rows, *kept]}
+        path.write_text(json.dumps(record, indent=2) + '\n')
 
 
 if __name__ == '__main__':
