@@ -16,7 +16,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from tools import coverage, limits, rows
+from tools import coverage, frozen, limits, rows
 from tools.kept import RESULTS, ROOT, read_json
 
 REGION = re.compile(r'(<!-- results: (\w+) -->\n)(.*?)(<!-- end -->)', re.DOTALL)
@@ -42,6 +42,7 @@ def create_tables(folder: pathlib.Path) -> dict[str, Callable[[], list[str]]]:
         'curves': lambda: rows.curves_table([r for r in records if r['table'] == 'utkface']),
         'tried': lambda: rows.tried_table(trials),
         'age_limits': limits.table,
+        'frozen_sequence': frozen.table,
         'intervals': coverage.intervals_table,
         'gender_probabilities': coverage.gender_table,
     }
