@@ -162,7 +162,7 @@ def train(
     names = ('age', 'age_min', 'age_max', 'gender')
 
     def float32(maps: Sequence[Any]) -> tuple[jax.Array, ...]:
-        return tuple(one.astype(jnp.float32) for one in maps)
+        return tuple(jnp.asarray(one, jnp.float32) for one in maps)
 
     def apply(params: Any, maps: list[np.ndarray], **keywords: Any) -> Any:
         return model.apply({'params': params}, float32(maps), **keywords)

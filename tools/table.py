@@ -16,7 +16,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from tools import age_noise, coverage, heads, limits, peers, rows
+from tools import age_noise, coverage, frozen, heads, limits, peers, rows
 from tools.kept import RESULTS, ROOT, read_json
 
 REGION = re.compile(r'(<!-- results: (\w+) -->\n)(.*?)(<!-- end -->)', re.DOTALL)
@@ -44,6 +44,7 @@ def create_tables(folder: pathlib.Path) -> dict[str, Callable[[], list[str]]]:
         'heads': lambda: heads.heads_table(files.get('heads', {})),
         'age_noise': lambda: age_noise.age_noise_table(files.get('age_noise', {})),
         'age_limits': limits.table,
+        'frozen_sequence': lambda: frozen.frozen_table(files.get('frozen_sequence', {})),
         'intervals': coverage.intervals_table,
         'gender_probabilities': coverage.gender_table,
     }
