@@ -275,6 +275,12 @@ _KEYS = (
     Key('loss.gender_weight', 1.0, at_least=0, help='The weight of the loss of gender in the sum.'),
     Key('loss.label_smoothing', 0.0, at_least=0, at_most=1, help=
         'The share of the probability that labels of gender give to both alike.'),
+    Key('loss.forget_rate', 0.0, at_least=0, less_than=1, help=
+        'The share of the losses of a batch, the largest ones of each head, from which nothing is '
+        'learned: some labels are wrong.'),
+    Key('loss.forget_steps', 0, at_least=0, help=
+        'The steps in which forget_rate rises from 0 to its value, since at first losses are large '
+        'where faces are difficult.'),
 
     Key('optimizer.name', 'adamw', choices=('adamw', 'sgd'), help=
         'The optimiser; sgd has Nesterov momentum.'),

@@ -14,7 +14,7 @@ from hybrid.data import augment, mixing
 from hybrid.models import heads
 from hybrid.models.network import Hybrid
 from hybrid.training import balance, finetuning
-from hybrid.training.losses import masked_mean
+from hybrid.training.losses import masked_mean, without_largest
 from hybrid.training.train_metrics import TrainMetrics, example_values
 from hybrid.training.train_state import AUGMENTATION, DROPOUT, TrainState, create_key, example_keys
 
@@ -31,12 +31,14 @@ def create_train_step(
     vmapped over the members of an ensemble. `metrics` are `sums` (a TrainMetrics), `loss` and
     `grad_norm`, over all devices. The loss is the sum of those of the heads, weighted as
     `config.loss` says; with `age_weights`, of years, ages in the mean of theirs count as
-    `balance.example_weights` says. The stages that the model freezes are not differentiated.
+    `balance.example_weights` says; what `config.loss.forget_rate` leaves out counts in no metric of
+    losses either. The stages that the model freezes are not differentiated.
     """
     ranges = augment.create_ranges(config.augment)
     size, normalization = config.data.image_size, config.data.normalization
     of_heads = heads.create_heads(config.model.head, config.loss)
     weights = {name: config.loss[f'{name}_weight'] for name in of_heads}
+    forget_rate, forget_steps = config.loss.forget_rate, config.loss.forget_steps
     ema_decay, seed = config.optimizer.ema_decay, config.seed
     finetune = finetuning.create(config)
 
@@ -76,6 +78,9 @@ def create_train_step(
                     return loss, known * labels['mask']
 
                 loss, mask = mixture.losses(losses) if mixture else losses(batch)
+                if forget_rate:
+                    rate = forget_rate * jnp.minimum(1.0, (state.step + 1) / max(forget_steps, 1))
+                    mask = without_largest(loss, mask, rate, devices.AXIS)
                 values |= {f'{name}_loss': loss, f'{name}_loss_mask': mask}
                 # This device's share: known labels differ in number between devices.
                 total += weights[name] * masked_mean(loss, mask, devices.AXIS)

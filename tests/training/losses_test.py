@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hybrid.models.heads import RegressionHead
-from hybrid.training.losses import masked_mean
+from hybrid.training.losses import masked_mean, without_largest
 
 NAN = float('nan')
 
@@ -43,3 +43,24 @@ def test_shares_and_gradients_sum_to_the_global_ones(count):
     np.testing.assert_allclose(
         jax.value_and_grad(loss)(0.5, x, target), (expected_loss, expected_gradient), rtol=1e-6
     )
+
+
+@pytest.mark.parametrize('count', [1, 2, 4])
+def test_the_largest_losses_of_all_devices_are_left_out(count):
+    values = jnp.array([1.0, 9.0, 4.0, 7.0, jnp.inf, 7.0, NAN, 8.0])
+    mask = jnp.array([1.0, 0.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0])
+
+    def left(rate):
+        def on_device(values, mask):
+            return without_largest(values, mask, rate, 'batch')
+
+        mapped = jax.pmap(on_device, 'batch', devices=jax.devices()[:count])
+        return mapped(values.reshape(count, -1), mask.reshape(count, -1)).reshape(-1)
+
+    np.testing.assert_array_equal(left(0.0), mask)
+    # One of seven known ones is 0.14 of them. Of the two sevens the last goes first, and what is
+    # not finite stays, as the training has to end there.
+    for rate, without in ((0.14, []), (1 / 7, [7]), (0.3, [7, 5]), (0.5, [7, 5, 3])):
+        np.testing.assert_array_equal(left(rate), mask.at[jnp.array(without, int)].set(0.0))
+    # Ten per cent of ten, which is a little less than one in float32.
+    assert without_largest(jnp.arange(10.0), jnp.ones(10), 0.1).sum() == 9

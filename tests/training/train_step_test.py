@@ -34,6 +34,7 @@ def with_everything(config):
     config.augment.blur, config.augment.gamma, config.augment.noise = 0.02, 0.3, 0.05
     config.augment.mixup, config.augment.cutmix = 0.4, 1.0
     config.loss.age_weight, config.loss.gender_weight = 3.0, 0.5
+    config.loss.forget_rate, config.loss.forget_steps = 0.5, 5
     config.optimizer.ema_decay = 0.9
     return config
 
