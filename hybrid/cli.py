@@ -77,7 +77,7 @@ def run(changes: list[str]) -> None:
     elif FLAGS.mode == 'audit':
         from hybrid.modes import audit
 
-        audit.audit(config, output)
+        audit.audit(config, output, [path for path in FLAGS.input.split(',') if path])
     elif FLAGS.mode == 'evaluate':
         from hybrid.modes import evaluate
 

@@ -110,7 +110,8 @@ flags.DEFINE_string(
     'input',
     '',
     'predict, crop: an image or video file, or a folder that is searched for them. score: a table '
-    'of predictions and labels.',
+    'of predictions and labels. audit: predictions.csv of evaluations, separated by commas, by '
+    'which labels are listed that look wrong.',
 )
 flags.DEFINE_string(
     'output',

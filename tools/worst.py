@@ -10,7 +10,6 @@ commit it.
 import argparse
 import json
 import pathlib
-from collections.abc import Sequence
 
 import numpy as np
 
@@ -19,8 +18,6 @@ from hybrid.runs import workdir as workdir_lib
 from hybrid.scores import outcomes, plots
 from hybrid.scores.rows import Rows, read_predictions
 from tools.record import combined_workdirs
-
-COLUMNS = 5
 
 
 def worst_rows(rows: Rows, count: int) -> np.ndarray:
@@ -38,21 +35,6 @@ def caption(rows: Rows, k: int) -> str:
         f'{rows["age"][k]:.0f} years, {gender}\npredicted {rows["predicted_age"][k]:.0f}, '
         f'female {100 * female:.0f} %\n{rows["id"][k][:28]}'
     )
-
-
-def contact_sheet(
-    images: Sequence[np.ndarray], captions: Sequence[str], path: pathlib.Path
-) -> None:
-    """Draws images [H, W, 3] with a caption over each."""
-    lines = -(-len(images) // COLUMNS)
-    figure = plots.new_figure(2.4 * COLUMNS, 3.0 * lines)
-    panels = figure.subplots(lines, COLUMNS, squeeze=False).ravel()
-    for axes in panels:
-        axes.axis('off')
-    for axes, image, text in zip(panels, images, captions, strict=False):
-        axes.imshow(image)
-        axes.set_title(text, fontsize=8)
-    plots.save(figure, path)
 
 
 def trained_in(workdir: pathlib.Path, evaluated: pathlib.Path) -> pathlib.Path:
@@ -86,7 +68,7 @@ def main() -> None:
         parser.error('there is nothing to show: no age is known, or --count is 0')
     images = [source[ids.index(rows['id'][k])]['image'] for k in places]
     captions = [caption(rows, k) for k in places]
-    contact_sheet(images, captions, folder / 'worst.png')
+    plots.draw_faces(images, captions, folder / 'worst.png')
     for text in captions:
         print(text.replace('\n', ', '))
     print(folder / 'worst.png')

@@ -41,7 +41,7 @@ def score(source: str | os.PathLike, output: str | os.PathLike) -> metrics.Score
         raise ValueError(f'--output={output} holds --input={path.name}: name another folder')
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f'--output={output} is a file; name a folder')
-    table = _read(path)
+    table = read_table(path)
     about = _read_about(path.with_name(_ABOUT))
     best = about.get('best_member_on_validation')
     names = [str(about[name]) for name in ('dataset', 'split') if name in about] or [path.stem]
@@ -57,7 +57,13 @@ def score(source: str | os.PathLike, output: str | os.PathLike) -> metrics.Score
     return scores
 
 
-def _read(path: pathlib.Path) -> rows.Rows:
+def read_table(path: pathlib.Path) -> rows.Rows:
+    """Reads a table that any program may have written, and checks its values.
+
+    Raises:
+      ValueError: when the file is no table of predictions and labels.
+      OSError: when it cannot be read.
+    """
     try:
         table = rows.read_predictions(path)
     except FileNotFoundError:

@@ -6,6 +6,7 @@ Matplotlib is imported on first use, and by its object interface: no window, no 
 import json
 import os
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 BLUE, ORANGE, GREY = '#1f6fb4', '#d95f02', '#8a8a8a'
 BANDS = 'fairface9'
+FACES_IN_A_ROW = 5
 MAX_DOTS = 1000  # More examples than these are drawn as density.
 AXES_LIMITS = (-30, 149)  # Years; the scatter's axes end at the next ten.
 
@@ -242,6 +244,21 @@ def _curve(rows: list[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarra
     points = [(row['step'], row[name]) for row in rows if name in row]
     steps, values = np.array(points, np.float64).reshape(-1, 2).T
     return steps, values
+
+
+def draw_faces(
+    images: Sequence[np.ndarray], captions: Sequence[str], path: str | os.PathLike
+) -> None:
+    """Draws faces [H, W, 3] in rows of five, each under its caption."""
+    lines = -(-len(images) // FACES_IN_A_ROW)
+    figure = new_figure(2.4 * FACES_IN_A_ROW, 3.0 * lines)
+    panels = figure.subplots(lines, FACES_IN_A_ROW, squeeze=False).ravel()
+    for axes in panels:
+        axes.axis('off')
+    for axes, image, text in zip(panels, images, captions, strict=False):
+        axes.imshow(image)
+        axes.set_title(text, fontsize=8)
+    save(figure, path)
 
 
 def new_figure(width: float, height: float) -> 'Figure':

@@ -47,7 +47,7 @@ def without_largest(
     # What is not finite has to end the training, so it must not be left out.
     ranked = jnp.where((mask > 0) & jnp.isfinite(values), values, -jnp.inf)
     ranked = jax.lax.stop_gradient(ranked)
-    known, start = jnp.sum(mask > 0), 0
+    known, start = jnp.sum(mask > 0), jnp.int32(0)
     if axis_name is not None:
         known, start = jax.lax.psum(known, axis_name), jax.lax.axis_index(axis_name) * len(mask)
         ranked = jax.lax.all_gather(ranked, axis_name, tiled=True)
