@@ -59,6 +59,11 @@ TRIALS = {
     WIDE: POOLED | {'head.hidden': 512},
     'attention, no recurrence': POOLED | ATTENTION,
     'max, no recurrence': POOLED | MAX,
+    'a layer at each position, no recurrence': {'recurrent.cell': 'dense'},
+    'a layer of 1024 at each position, no recurrence': {
+        'recurrent.cell': 'dense',
+        'recurrent.features': 1024,
+    },
     'LSTM, last': {},
     'LSTM, mean': MEAN,
     'LSTM, last, serpentine': SERPENTINE,

@@ -198,8 +198,9 @@ _KEYS = (
         "part of the network) or 'layer3,layer4', one after the other, projected to "
         "model.recurrent.features channels and normalised. '' is the last stage."),
     Key('model.recurrent.cell', 'lstm', choices=('hybrid.models.recurrent:CELLS',), help=
-        "The recurrent cell; 'none' is the CNN alone, with global average pooling of each stage "
-        "that is read, unless reduce is 'max' or 'attention'."),
+        "The recurrent cell. 'none' is the CNN alone, with global average pooling of each stage "
+        "that is read, unless reduce is 'max' or 'attention'; 'dense' reads each position by "
+        'itself, with a layer that has no memory.'),
     Key('model.recurrent.features', 256, at_least=1, help=
         'The size of the hidden state, in each direction.'),
     Key('model.recurrent.bidirectional', False, help=

@@ -44,7 +44,7 @@ def test_every_key_says_what_it_is_for_and_its_default_is_allowed(config):
         ('model.encoder.bottleneck_stride', '2x2', 'one of 1x1, 3x3'),
         ('model.encoder.width', 0, '1 or more'),
         ('model.sequence.order', 'spiral', 'one of raster, serpentine, column'),
-        ('model.recurrent.cell', 'rnn', 'one of lstm, gru, none'),
+        ('model.recurrent.cell', 'rnn', 'one of lstm, gru, dense, none'),
         ('model.recurrent.reduce', 'median', 'one of last, mean, max, attention'),
         ('model.recurrent.features', 0, '1 or more'),
         ('model.head.dropout', 1.0, '0 or more and less than 1'),

@@ -79,7 +79,7 @@ def test_help_of_a_key_and_of_a_section(quick, topic):
 
 def test_help_of_a_key_names_what_is_registered():
     result = launch('--help=model.recurrent.cell')
-    assert '=lstm  (str; one of lstm, gru, none)\n' in result.stdout
+    assert '=lstm  (str; one of lstm, gru, dense, none)\n' in result.stdout
     assert_refused(launch('--help=train.batch'), '--help=train.batch: no such key', 'batch_size')
 
 

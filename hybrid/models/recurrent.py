@@ -1,4 +1,4 @@
-"""LSTM, GRU or nothing over the patch sequence, by `nn.scan`."""
+"""LSTM, GRU, a layer without memory, or nothing over the patch sequence; cells by `nn.scan`."""
 
 import flax.linen as nn
 import jax
@@ -7,7 +7,7 @@ from jax.typing import DTypeLike
 
 from hybrid.ops import cells
 
-CELLS = (*cells.CELLS, 'none')
+CELLS = (*cells.CELLS, 'dense', 'none')
 REDUCTIONS = ('last', 'mean', 'max', 'attention')
 
 
@@ -16,9 +16,10 @@ class Recurrent(nn.Module):
 
     Attributes:
       cell: 'lstm' (Hochreiter & Schmidhuber, 1997), 'gru' (Cho et al.,
-        https://arxiv.org/abs/1406.1078) or 'none': the sequence itself is summed up, which is the
-        CNN alone, with global average pooling unless `reduce` is 'max' or 'attention'. 'none'
-        ignores the attributes below but that.
+        https://arxiv.org/abs/1406.1078); 'dense', tanh of a linear layer at each position by
+        itself, which is what a cell is without its memory; or 'none': the sequence itself is
+        summed up, which is the CNN alone, with global average pooling. Both ignore `bidirectional`,
+        'none' ignores `features`, too, and both take the mean if `reduce` is 'last'.
       features: size F of the hidden state, of each direction.
       bidirectional: also read the sequence backwards and concatenate both directions.
       reduce: 'last' state of each direction (the backward one ends at the first position); or over
@@ -47,6 +48,9 @@ class Recurrent(nn.Module):
             raise ValueError(f'unknown reduction {self.reduce!r}; known: {", ".join(REDUCTIONS)}')
         if self.cell == 'none':
             summaries = [self._pool(sequence.astype(jnp.float32))]
+        elif self.cell == 'dense':
+            layer = nn.Dense(self.features, dtype=self.dtype, name='dense')
+            summaries = [self._pool(nn.tanh(layer(sequence).astype(jnp.float32)))]
         else:
             directions = (False, True) if self.bidirectional else (False,)
             summaries = [self._read(sequence, reverse=reverse) for reverse in directions]

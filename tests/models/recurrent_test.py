@@ -116,6 +116,19 @@ def test_none_is_the_mean_without_parameters():
     np.testing.assert_allclose(got, SEQUENCE.mean(axis=1), atol=1e-6)
 
 
+def test_dense_reads_each_position_by_itself():
+    module = Recurrent(cell='dense', features=6, bidirectional=True)
+    variables = init(module)
+    assert jax.tree.map(np.shape, variables) == {
+        'params': {'dense': {'kernel': (5, 6), 'bias': (6,)}}
+    }
+    layer = variables['params']['dense']
+    outputs = np.tanh(SEQUENCE @ layer['kernel'] + layer['bias'])
+    assert np.abs(apply(module, variables, SEQUENCE) - outputs.mean(axis=1)).max() <= 1e-6
+    got = apply(module.clone(reduce='max'), variables, SEQUENCE)
+    assert np.abs(got - outputs.max(axis=1)).max() <= 1e-6
+
+
 def test_none_may_take_the_maximum_or_attend():
     sequence = np.array([[[0.0, 4.0], [np.log(3), 8.0]]], np.float32)
     np.testing.assert_array_equal(
@@ -143,7 +156,7 @@ def test_bfloat16_gives_float32(cell):
 
 
 def test_unknown_values():
-    with pytest.raises(ValueError, match=r"'rnn'.*lstm, gru, none"):
+    with pytest.raises(ValueError, match=r"'rnn'.*lstm, gru, dense, none"):
         Recurrent(cell='rnn').init(jax.random.key(0), SEQUENCE)
     with pytest.raises(ValueError, match=r"'median'.*last, mean, max, attention"):
         Recurrent(reduce='median').init(jax.random.key(0), SEQUENCE)

@@ -11,7 +11,7 @@ from hybrid.modes.pages.blocks import Block, Code, Heading, Items, Listing, Para
 from hybrid.modes.pages.run_record import Run
 
 _TITLES = (('resnet', 'a ResNet-'), ('efficientnet_lite', 'an EfficientNet-Lite'))
-_CELLS = {'lstm': 'an LSTM', 'gru': 'a GRU'}
+_CELLS = {'lstm': 'an LSTM', 'gru': 'a GRU', 'dense': 'a layer at each position'}
 
 
 def architecture(run: Run) -> str:

@@ -72,6 +72,13 @@ def write(graph: Graph, module: recurrent.Recurrent, params: Tree, name: str, va
     """
     if module.cell == 'none':
         return _reduce(graph, module, params, name, value)
+    if module.cell == 'dense':
+        kernel, bias = (
+            graph.parameter(f'{name}.dense.{leaf}', params['dense'][leaf])
+            for leaf in ('kernel', 'bias')
+        )
+        value = graph.op('Tanh', graph.op('Add', graph.op('MatMul', value, kernel), bias))
+        return _reduce(graph, module, params, name, value)
     directions = ['forward', *(['backward'] if module.bidirectional else [])]
     weights = [_direction(module.cell, params[one]) for one in directions]
     arrays = [

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from typing import Any
 
 import jax
 import numpy as np
@@ -24,7 +25,7 @@ FULL = {'age': 1e-3, 'probability': 1e-4}
 HALF = {'age': 0.1, 'probability': 5e-3}
 BOTH = {'model.recurrent.bidirectional': True}
 BLOCK = {'model.encoder.name': 'tiny_bottleneck'}
-CASES = {
+CASES: dict[str, dict[str, Any]] = {
     'lstm, both ways, mean, serpentine, hidden layer': {
         **BOTH,
         **{'model.recurrent.reduce': 'mean', 'model.sequence.order': 'serpentine'},
@@ -44,6 +45,7 @@ CASES = {
         **{'model.sequence.stages': 'layer1', 'model.recurrent.reduce': 'max'},
         **{'data.normalization': 'unit', 'data.image_size': 36},
     },
+    'a layer at each position, huber': {'model.recurrent.cell': 'dense', 'loss.age': 'huber'},
     'efficientnet lite, two stages apart, dex, symmetric, twelve views': {
         **{'model.encoder.name': 'tiny_lite', 'model.encoder.width': 64},
         **{'model.recurrent.cell': 'none', 'model.head.age': 'dex'},
