@@ -197,8 +197,11 @@ def test_real_utkface(shared_data, tmp_path):
     assert coral['parts'] == [['train_fit', 'train'], ['validation', 'train']]
     assert shared(coral, 'train, test', 'bytes')[::2] == (83, 84)
     assert shared(coral, 'train, test', 'group') == (179, 191, 184)
-    for entry in coral['straddling']['train_fit, validation'].values():
-        assert entry['shared'] == 0
+    assert shared(coral, 'train, test', 'photograph') == (204, 220, 209)
+    within = coral['straddling']['train_fit, validation']
+    assert {name: entry['shared'] for name, entry in within.items() if entry['shared']} == {
+        'photograph': 8
+    }
 
     naive = audit_of('utkface/random_80_20', tmp_path / 'data', manual_dir, tmp_path / 'naive')
     assert {split: n['examples'] for split, n in naive['labels'].items()} == {
@@ -208,6 +211,7 @@ def test_real_utkface(shared_data, tmp_path):
     assert shared(naive, 'train, test', 'bytes') == (127, 131, 130)
     assert shared(naive, 'train, test', 'group') == (299, 334, 308)
     assert shared(naive, 'train, test', 'near_duplicate') == (299, 334, 308)
+    assert shared(naive, 'train, test', 'photograph')[::2] == (332, 342)
     assert (naive['conflicts']['groups'], naive['conflicts']['examples']) == (224, 458)
 
 
