@@ -16,6 +16,7 @@ from hybrid import files
 _LOG = logging.getLogger(__name__)
 
 METRICS = 'metrics.jsonl'
+FEW_STEPS = 5
 
 
 def truncate_metrics(path: pathlib.Path, last_step: int) -> None:
@@ -80,9 +81,7 @@ class Progress:
         if not self._active:
             return
         self._metrics |= metrics
-        line = ' | '.join(
-            [f'step {step}/{self._num_steps}, {self._time_left(step)} left', *self._parts()]
-        )
+        line = ' | '.join([f'step {step}/{self._num_steps}{self._time_left(step)}', *self._parts()])
         if self._stream.isatty():
             line = line[: _columns(self._stream) - 1]  # A wrapped line could not be taken back.
             self._stream.write('\r' + line.ljust(self._width))
@@ -118,7 +117,11 @@ class Progress:
         if step == since_step:
             since_step, since = self._start_step, self._start
         self._warm = self._warm or (step, now)
-        return format_duration((now - since) / (step - since_step) * (self._num_steps - step))
+        # The time that a step took which compiled says nothing about a thousand others.
+        if since == self._start and step - since_step < FEW_STEPS and step < self._num_steps:
+            return ''
+        left = (now - since) / (step - since_step) * (self._num_steps - step)
+        return f', {format_duration(left)} left'
 
     def __enter__(self) -> 'Progress':
         return self

@@ -181,6 +181,18 @@ def test_progress_off_a_terminal_is_one_line_a_call(clock):
     )
 
 
+def test_progress_does_not_guess_from_the_step_that_compiled(clock):
+    stream = io.StringIO()
+    with Progress(100, 0, stream) as progress:
+        clock[0] += 100
+        progress.show(1, TRAIN)
+        clock[0] += 2
+        progress.show(3, TRAIN)
+    assert stream.getvalue() == (
+        f'step 1/100 | {LOSSES} | 100 images/s\nstep 3/100, 1:37 left | {LOSSES} | 100 images/s\n'
+    )
+
+
 def test_progress_on_ranges_of_age_shows_their_error(clock):
     stream = io.StringIO()
     scores = {'validation/age/interval_error': 3.456, 'validation/gender/accuracy': 0.5}
