@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from hybrid.ops import cells
+from hybrid.ops import cells, dense
 
 CELLS = (*cells.CELLS, 'dense', 'none')
 REDUCTIONS = ('last', 'mean', 'max', 'attention')
@@ -49,8 +49,8 @@ class Recurrent(nn.Module):
         if self.cell == 'none':
             summaries = [self._pool(sequence.astype(jnp.float32))]
         elif self.cell == 'dense':
-            layer = nn.Dense(self.features, dtype=self.dtype, name='dense')
-            summaries = [self._pool(nn.tanh(layer(sequence).astype(jnp.float32)))]
+            layer = dense.Dense(self.features, self.dtype, name='dense')
+            summaries = [self._pool(nn.tanh(layer(sequence)))]
         else:
             directions = (False, True) if self.bidirectional else (False,)
             summaries = [self._read(sequence, reverse=reverse) for reverse in directions]

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from hybrid.ops import dense
+
 ORDERS = ('raster', 'serpentine', 'column')
 # Of the norm of projected patches.
 EPSILON = 1e-6
@@ -66,7 +68,7 @@ class Patches(nn.Module):
         if len(sequences) == 1 or not self.features:
             return sequences
         for place, stage in enumerate(self.stages):
-            dense = nn.Dense(self.features, dtype=self.dtype, name=f'{stage}_projection')
+            project = dense.Dense(self.features, self.dtype, name=f'{stage}_projection')
             norm = nn.LayerNorm(epsilon=EPSILON, dtype=jnp.float32, name=f'{stage}_norm')
-            sequences[place] = norm(dense(sequences[place]))
+            sequences[place] = norm(project(sequences[place]))
         return [jnp.concatenate(sequences, axis=1)]

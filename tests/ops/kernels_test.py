@@ -124,3 +124,27 @@ print(jax.jit(both).lower(x, k, x).compile().as_text().count('__onednn$convoluti
     environment = os.environ | {'XLA_FLAGS': f'{FLAG}=true', 'JAX_PLATFORMS': 'cpu'}
     output = subprocess.check_output([sys.executable, '-c', code], env=environment, text=True)
     assert output.split() == ['1', '1']
+
+
+@pytest.mark.skipif(not kernels.has_onednn(), reason='this jaxlib cannot call oneDNN')
+@pytest.mark.parametrize('cell', ['gru', 'dense'])
+def test_all_that_reads_a_sequence_compiles_for_onednn(cell):
+    """In bfloat16 `nn.Dense` before a norm in float32 does not."""
+    code = f"""
+import flax.linen as nn, jax, jax.numpy as jnp
+from hybrid.models import recurrent, sequence
+class Both(nn.Module):
+    def setup(self):
+        self.patches = sequence.Patches(('a', 'b'), 'raster', 32, jnp.bfloat16)
+        self.recurrent = recurrent.Recurrent({cell!r}, 32, True, 'mean', jnp.bfloat16)
+    def __call__(self, maps):
+        return self.recurrent(*self.patches(maps))
+maps = [jnp.ones((128, 4, 4, 64), jnp.bfloat16), jnp.ones((128, 2, 2, 128), jnp.bfloat16)]
+variables = Both().init(jax.random.key(0), maps)
+jax.jit(Both().apply).lower(variables, maps).compile()
+jax.jit(jax.grad(lambda v: Both().apply(v, maps).sum())).lower(variables).compile()
+print('compiled')
+"""
+    environment = os.environ | {'XLA_FLAGS': f'{FLAG}=true', 'JAX_PLATFORMS': 'cpu'}
+    output = subprocess.check_output([sys.executable, '-c', code], env=environment, text=True)
+    assert output.split() == ['compiled']
