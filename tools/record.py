@@ -169,13 +169,17 @@ def record_peer(folder: pathlib.Path) -> dict[str, Any]:
     return without_folders(about | {'splits': evaluated_splits(folder)})
 
 
-def record_trial(folder: pathlib.Path, baseline: pathlib.Path | None) -> dict[str, Any]:
+def record_trial(
+    folder: pathlib.Path, baseline: pathlib.Path | None, evaluation: pathlib.Path | None = None
+) -> dict[str, Any]:
     """Collects what is kept of a run that was only tried: its validation scores.
 
     Args:
       folder: The run's workdir.
       baseline: The workdir of the run that it varies, if any. Then only the config keys that differ
         from that run's are kept, and the paired difference of the scores.
+      evaluation: The folder that holds `evaluation/`; None for the workdir. The settings of the
+        evaluation are taken from there.
     """
 
     def config_and_splits(workdir: pathlib.Path) -> dict[str, Any]:
@@ -183,7 +187,10 @@ def record_trial(folder: pathlib.Path, baseline: pathlib.Path | None) -> dict[st
 
     config = config_and_splits(folder)
     split = config['data.validation_split']
-    scores = json.loads((folder / 'evaluation' / split / 'metrics.json').read_text())
+    found = (evaluation or folder) / 'evaluation' / split
+    scores = json.loads((found / 'metrics.json').read_text())
+    about = json.loads((found / 'evaluation.json').read_text())
+    config |= {key: about[k] for k in about if (key := f'evaluate.{k}') in config}
     names = [f'{name}{end}' for name in TRIED for end in ('', '_ci95_low', '_ci95_high')]
     kept = {
         **describe_sessions(folder),
@@ -198,7 +205,7 @@ def record_trial(folder: pathlib.Path, baseline: pathlib.Path | None) -> dict[st
         kept |= {
             'config': {k: v for k, v in config.items() if k not in other or other[k] != v},
             'baseline': baseline.resolve().name,
-            'minus_baseline': compare_runs([str(folder)], [str(baseline)], split),
+            'minus_baseline': compare_runs([str(evaluation or folder)], [str(baseline)], split),
         }
     return without_folders(kept)
 
@@ -237,7 +244,7 @@ def main() -> None:
     evaluation = options.evaluation or options.workdir
     try:
         if options.tried:
-            kept = record_trial(options.workdir, options.baseline)
+            kept = record_trial(options.workdir, options.baseline, options.evaluation)
         elif (options.workdir / PEER).exists():
             kept = record_peer(options.workdir)
         elif not (options.workdir / workdir_lib.CONFIG).exists():

@@ -67,6 +67,9 @@ def test_a_trial_holds_what_it_changed_and_the_difference(folder, tmp_path):
     (other / 'config.json').write_text(json.dumps(config | {'loss': 'l1'}))
     better = rows(ages, [21, 31, 40, 49], genders, [0.1, 0.9, 0.2, 0.8])
     report.write_report(better, other / 'evaluation' / 'validation', 'title')
+    for one in (folder, other):
+        about = {'flip_average': False, 'checkpoint': 'best'}
+        files.write_json(one / 'evaluation/validation/evaluation.json', about)
     trial = record.record_trial(other, folder)
     assert trial['config'] == {'loss': 'l1'}
     assert (trial['scores']['age/mae'], trial['baseline']) == (0.75, 'run')
@@ -77,6 +80,14 @@ def test_a_trial_holds_what_it_changed_and_the_difference(folder, tmp_path):
     assert '`run` | -1.25 (' in line
     assert ' | +25.00 (' in line
     assert record.record_trial(folder, None)['config']['loss'] == 'mse'
+    # Evaluated elsewhere, with another setting.
+    about['flip_average'] = True
+    elsewhere = tmp_path / 'flipped'
+    shutil.copytree(other / 'evaluation', elsewhere / 'evaluation')
+    files.write_json(elsewhere / 'evaluation/validation/evaluation.json', about)
+    trial = record.record_trial(folder, folder, elsewhere)
+    assert trial['config'] == {'evaluate.flip_average': True}
+    assert trial['minus_baseline']['age/mae'] == -1.25
 
 
 def test_runs_evaluated_together_are_recorded_with_their_names(folder, tmp_path):
