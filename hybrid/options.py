@@ -1,6 +1,6 @@
 r"""The options of the command line, and the configs that they name.
 
-Train and evaluate on drawn faces, prepare UTKFace, train on it, evaluate again, predict:
+Train and evaluate on drawn faces; prepare UTKFace, train on it, evaluate again, predict:
 
   python launch.py
   python launch.py --mode=prepare --config=utkface_resnet18_lstm --config.data.manual_dir=DIR
@@ -9,7 +9,7 @@ Train and evaluate on drawn faces, prepare UTKFace, train on it, evaluate again,
   python launch.py --mode=evaluate --workdir=W --split=test --conditions
   python launch.py --mode=predict --workdir=W --input=PHOTOS --detect --output=faces.csv
 
-Score the predictions of an evaluation, or of another program, anew:
+Compute scores from the predictions of an evaluation, or of another program:
 
   python launch.py --mode=score --input=W/evaluation/test/predictions.csv --output=scores
 
@@ -21,18 +21,23 @@ Export a model for use without this program, as ONNX and in other forms:
 
   python launch.py --mode=export --workdir=W --output=export
 
-Cut the faces out of photographs, to be labelled and trained on:
+Cut faces out of photographs, to label them and train on them:
 
   python launch.py --mode=crop --input=PHOTOS --output=FACES
 
-Report what runs have come to, beside each other; describe a model in a model card:
+Write a report that compares runs; describe a model in a model card:
 
   python launch.py --mode=report --workdir=W,V --output=report.html
   python launch.py --mode=report --workdir=W --output=README.md
 
-Find what a dataset leaks; evaluate a model on another dataset than its own:
+Find leaks between the splits of a dataset, and labels that look wrong:
 
   python launch.py --mode=audit --config.data.dataset=utkface --config.data.manual_dir=DIR
+  python launch.py --mode=audit --config.data.dataset=utkface --config.data.manual_dir=DIR \
+      --input=W/evaluation/validation/predictions.csv
+
+Evaluate a model on a dataset other than its own:
+
   python launch.py --mode=evaluate --workdir=W --config.data.dataset=face_csv/mine \
       --config.data.manual_dir=FACES
 
@@ -42,7 +47,7 @@ Start from ImageNet weights, or from an earlier run:
       --config.model.encoder.pretrained=resnet18.safetensors
   python launch.py --config=utkface_resnet18_lstm --workdir=V --config.init_from=W
 
-Train an ensemble, combine finished runs, take an ensemble apart:
+Train an ensemble, combine finished runs, split an ensemble into single models:
 
   python launch.py --config=ensemble_quickstart --workdir=E
   python launch.py --mode=evaluate --workdir=A,B,C
@@ -69,14 +74,14 @@ flags.DEFINE_string(
     'config',
     'quickstart',
     'A recipe: the name of one that comes with the program, or a file. --config.KEY=VALUE changes '
-    'a key, also of the config that a workdir holds.',
+    'a key of it or, in modes that read a workdir, of the config in the workdir.',
 )
 flags.DEFINE_string(
     'workdir',
     '',
-    "The run's folder. In training the default is runs/<name of the recipe>. evaluate, "
-    'predict, export, demo, stack: also several, separated by commas, whose models are combined; '
-    'report: which are compared.',
+    "The run's folder. In training the default is runs/<name of the recipe>. With evaluate, "
+    'predict, export, demo and stack several, separated by commas, are combined; with report they '
+    'are compared.',
 )
 flags.DEFINE_enum(
     'mode',
@@ -85,56 +90,60 @@ flags.DEFINE_enum(
         *('prepare', 'train', 'evaluate', 'score', 'report', 'predict', 'export', 'crop'),
         *('audit', 'demo', 'unstack', 'stack'),
     ],
-    'prepare: make the dataset ready. train: train or continue, then evaluate. '
+    'prepare: prepare the dataset. train: train or continue, then evaluate. '
     "evaluate: evaluate a workdir's checkpoint on --split. "
-    'score: the scores and pictures of an evaluation, from its predictions.csv, --input. '
-    'report: what a run, or several beside each other, have come to, as one page, or a model card. '
-    'predict: age and gender for the image and video files of --input. '
-    'export: the model as ONNX and in other forms, to --output, for use without this program. '
-    'demo: a page in the browser that shows what a model says of photographs. '
-    'crop: the faces of the photographs of --input, aligned, and a table of them to --output. '
-    "audit: what the dataset's splits share, and how their labels are spread. "
-    'unstack: each member of an ensemble to a workdir of its own in --output. '
-    'stack: the models of several workdirs to one ensemble, the workdir --output.',
+    'score: compute scores and plots from predictions, the table --input. '
+    'report: write a page about a run, or one that compares several, or a model card. '
+    'predict: predict age and gender for the image and video files of --input. '
+    'export: write the model as ONNX and in other forms to --output, for use without this program. '
+    'demo: serve a page in the browser that shows predictions for photographs. '
+    'crop: cut the faces out of the photographs of --input, align them, and write them with a '
+    'table to --output. '
+    "audit: find what a dataset's splits share, how their labels are distributed and, with "
+    '--input, which labels look wrong. '
+    'unstack: write each member of an ensemble to a workdir of its own in --output. '
+    'stack: combine the models of several workdirs into one ensemble, the workdir --output.',
 )
 flags.DEFINE_string('split', 'test', 'evaluate: which split of the dataset.')
 flags.DEFINE_bool(
     'conditions',
     False,
-    'evaluate: also under 20 conditions, such as blur or other light, in five strengths each.',
+    'evaluate: also under 20 conditions, such as blur or different light, in five strengths each.',
 )
 flags.DEFINE_enum(
-    'checkpoint', 'best', ['best', 'last'], 'evaluate, predict, export, demo: which one.'
+    'checkpoint', 'best', ['best', 'last'], 'evaluate, predict, export, demo: which checkpoint.'
 )
 flags.DEFINE_string(
     'input',
     '',
     'predict, crop: an image or video file, or a folder that is searched for them. score: a table '
-    'of predictions and labels. audit: predictions.csv of evaluations, separated by commas, by '
-    'which labels are listed that look wrong.',
+    'of predictions and labels. audit: the predictions.csv of one or more evaluations, separated '
+    'by commas, from which labels that look wrong are found.',
 )
 flags.DEFINE_string(
     'output',
     '',
-    'predict: the .csv or .jsonl file to write. evaluate: folder for the results, by default the '
-    'workdir. report: the .html file of the report, or the .md file of the model card. audit: '
-    'folder for the report, by default in runs/audit. score, export, crop, unstack, '
+    'predict: the .csv or .jsonl file to write. evaluate: the folder for the results, by default '
+    'the workdir. report: the .html file of the report, or the .md file of the model card. audit: '
+    'the folder for the report, by default in runs/audit. score, export, crop, unstack, '
     'stack: the folder to make.',
 )
 flags.DEFINE_bool(
-    'detect', False, 'predict: find the faces of photographs and videos; else crops are meant.'
+    'detect',
+    False,
+    'predict: find the faces in photographs and videos; without it images must be face crops.',
 )
 flags.DEFINE_bool(
     'faces',
     False,
-    'report: show the faces on which a model errs most, for your own eyes; else their ids only.',
+    'report: show the faces with the largest errors, for your own eyes, not only their ids.',
 )
 flags.DEFINE_string(
-    'draw', '', 'predict: folder for pictures and videos with boxes and predictions.'
+    'draw', '', 'predict: a folder for pictures and videos with boxes and predictions drawn in.'
 )
-flags.DEFINE_integer('port', 7860, 'demo: the port of 127.0.0.1.', lower_bound=0, upper_bound=65535)
+flags.DEFINE_integer('port', 7860, 'demo: the port on 127.0.0.1.', lower_bound=0, upper_bound=65535)
 flags.DEFINE_bool(
-    'overwrite_config', False, 'train: go on although the workdir has another config.'
+    'overwrite_config', False, 'train: continue although the workdir has another config.'
 )
 flags.DEFINE_string(
     'coordinator',
