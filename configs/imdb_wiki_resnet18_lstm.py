@@ -1,8 +1,8 @@
-"""IMDB-WIKI, a half-width ResNet-18 + bidirectional LSTM from scratch, for others to start from.
+"""IMDB-WIKI, a half-width ResNet-18 + bidirectional LSTM from scratch, to fine-tune from.
 
     python launch.py --config=configs/imdb_wiki_resnet18_lstm.py --config.data.manual_dir=DIR
 
-Not measured yet: IMDB's images cannot be had where this was written.
+Not measured yet: IMDB's images were not available to the authors.
 """
 
 import ml_collections

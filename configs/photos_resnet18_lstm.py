@@ -1,14 +1,14 @@
-r"""For people's own photographs: UTKFace and aligned WIKI together, as other cameras see them.
+r"""For people's own photographs: UTKFace and aligned WIKI, augmented to imitate other cameras.
 
     python launch.py --config=configs/photos_resnet18_lstm.py \
         --config.data.manual_dir=UTKFACE,WIKI --config.model.encoder.pretrained=FILE
 
-UTKFACE and WIKI are the folders of the two archives (docs/data.md), FILE is as for
-utkface_resnet18_lstm_imagenet. WIKI is aligned when it is prepared, which takes the face detector.
+UTKFACE and WIKI are the folders with the files of the two datasets (docs/data.md), FILE is as for
+utkface_resnet18_lstm_imagenet. Preparing WIKI aligns its faces, which takes the face detector.
 
-What was measured is a trial: WIKI at 64 px, validation alone (nothing is left out for the test
-splits), in bfloat16, with the regression of ages that was the default, and without the two zoomed
-views unless said:
+The recipe as it is has not been measured, but a trial was: with WIKI at 64 px, on validation faces
+only (no example is left out for the sake of test splits), in bfloat16, with the head `regression`,
+and without the two zoomed views unless a line says otherwise:
 
     UTKFace validation  MAE 4.90 (4.69 to 5.09) years, gender 93.8 %; zoomed views too 4.83, 93.6 %
     WIKI validation     MAE 6.70 (6.51 to 6.89) years, gender 95.4 %; zoomed views too 6.62, 95.7 %
@@ -28,7 +28,7 @@ def get_config() -> ml_collections.ConfigDict:
     config = recipes.get_config('utkface_resnet18_lstm_imagenet')
     config.data.dataset = 'utkface,imdb_wiki/wiki'
     config.data.parameters = {'imdb_wiki/wiki': {'align': True}}
-    # Half of every batch from each. WIKI is larger, but has hardly a child, and noisier labels.
+    # Half of every batch from each: WIKI is larger, but has hardly any children and noisier labels.
     config.data.weights = '1,1'
     config.augment.scale = 0.2
     config.augment.shift = 0.06

@@ -3,8 +3,8 @@ r"""UTKFace's published CORAL split, ages 21-60: ResNet-18 + bidirectional LSTM,
     python launch.py --config=configs/utkface_coral_21_60.py \
         --config.data.manual_dir=DIR --config.model.encoder.pretrained=FILE
 
-Settings and number of epochs are those of utkface_resnet18_lstm_imagenet.py; trained on all of
-`train`, with no validation, and the last step is evaluated. To choose settings here, train on
+The settings and the number of epochs are those of utkface_resnet18_lstm_imagenet.py. It trains on
+all of `train`, without validation, and evaluates the last step. To choose settings here, train with
 `--config.data.train_split=train_fit --config.data.validation_split=validation`.
 
 Scores (results/utkface_coral_21_60.json):

@@ -2,7 +2,8 @@
 
     python launch.py --config=configs/utkface_ensemble.py --config.data.manual_dir=DIR
 
-Half-width ResNet-18s at 64 px, 8 epochs: what two CPU cores can train in well under an hour.
+The members are half-width ResNet-18s at 64 px, trained for 8 epochs: two CPU cores can do that in
+well under an hour.
 
 Scores (results/utkface_ensemble.json):
 

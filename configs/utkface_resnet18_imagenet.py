@@ -3,7 +3,7 @@ r"""UTKFace, the CNN alone: ResNet-18 from ImageNet weights, global average pool
     python launch.py --config=configs/utkface_resnet18_imagenet.py \
         --config.data.manual_dir=DIR --config.model.encoder.pretrained=FILE
 
-All else is as in utkface_resnet18_lstm_imagenet.py: does the recurrent part help?
+All else is as in utkface_resnet18_lstm_imagenet.py, to see whether the recurrent part helps.
 
 Scores (results/utkface_resnet18_imagenet.json):
 

@@ -3,9 +3,9 @@ r"""UTKFace, ResNet-18 + bidirectional LSTM from ImageNet weights, 96 px, 8 epoc
     python launch.py --config=configs/utkface_resnet18_lstm_imagenet.py \
         --config.data.manual_dir=DIR --config.model.encoder.pretrained=FILE
 
-FILE is a .safetensors file of torchvision's resnet18. For one without some blocks of the last stage
-add `--config.model.encoder.allow_missing=layer4`, as was done for the scores below: layer4's 3x3
-convolutions and their BatchNorms were missing, and initialised.
+FILE is a .safetensors file of torchvision's resnet18. If it lacks some blocks of the last stage,
+add `--config.model.encoder.allow_missing=layer4`. The scores below were made so: the 3x3
+convolutions of layer4 and their BatchNorms were missing and started from random numbers.
 
 Scores (results/utkface_resnet18_lstm_imagenet.json):
 
@@ -30,13 +30,13 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.image_size = 96
     config.data.normalization = 'imagenet'
     config.augment.shift = 4 / 96
-    # An error unless it is there, or another file is named.
+    # An error unless this file exists or another one is named.
     config.model.encoder.pretrained = 'resnet18.safetensors'
-    # As torchvision initialises what is missing.
+    # As torchvision initialises blocks that are missing from the file.
     config.model.encoder.zero_init_residual = False
     config.model.recurrent.bidirectional = True
     config.model.recurrent.reduce = 'mean'
-    # The head that was best on validation (results/README.md), if its median is the estimate.
+    # Its median was among the best on validation (results/README.md, Age heads).
     config.model.head.age = 'dex'
     config.evaluate.age_estimate = 'median'
     # Trials at 1e-3 ended worse on validation (results/README.md).

@@ -1,8 +1,8 @@
-r"""UTKFace, ResNet-18 + bidirectional LSTM from scratch, else as utkface_resnet18_lstm_imagenet.py.
+r"""UTKFace, ResNet-18 + bidirectional LSTM from scratch.
 
     python launch.py --config=configs/utkface_resnet18_lstm_scratch.py --config.data.manual_dir=DIR
 
-What ImageNet weights are worth at the same budget, seed and settings.
+All else is as in utkface_resnet18_lstm_imagenet.py, to see what ImageNet weights are worth.
 
 Scores (results/utkface_resnet18_lstm_scratch.json):
 
