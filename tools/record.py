@@ -182,15 +182,17 @@ def record_trial(
         evaluation are taken from there.
     """
 
-    def config_and_splits(workdir: pathlib.Path) -> dict[str, Any]:
-        return load_config(workdir) | {'splits': workdir_lib.load_dataset(workdir)['splits']}
+    def read(workdir: pathlib.Path, evaluation: pathlib.Path) -> tuple[dict[str, Any], Any]:
+        """The config with the settings of the evaluation, and the scores."""
+        config = load_config(workdir) | {'splits': workdir_lib.load_dataset(workdir)['splits']}
+        found = evaluation / 'evaluation' / config['data.validation_split']
+        about = json.loads((found / 'evaluation.json').read_text())
+        config |= {key: about[k] for k in about if (key := f'evaluate.{k}') in config}
+        return config, json.loads((found / 'metrics.json').read_text())
 
-    config = config_and_splits(folder)
+    evaluation = evaluation or folder
+    config, scores = read(folder, evaluation)
     split = config['data.validation_split']
-    found = (evaluation or folder) / 'evaluation' / split
-    scores = json.loads((found / 'metrics.json').read_text())
-    about = json.loads((found / 'evaluation.json').read_text())
-    config |= {key: about[k] for k in about if (key := f'evaluate.{k}') in config}
     names = [f'{name}{end}' for name in TRIED for end in ('', '_ci95_low', '_ci95_high')]
     kept = {
         **describe_sessions(folder),
@@ -201,11 +203,11 @@ def record_trial(
         'config': config,
     }
     if baseline is not None:
-        other = config_and_splits(baseline)
+        other, _ = read(baseline, baseline)
         kept |= {
             'config': {k: v for k, v in config.items() if k not in other or other[k] != v},
             'baseline': baseline.resolve().name,
-            'minus_baseline': compare_runs([str(evaluation or folder)], [str(baseline)], split),
+            'minus_baseline': compare_runs([str(evaluation)], [str(baseline)], split),
         }
     return without_folders(kept)
 
