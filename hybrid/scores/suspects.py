@@ -58,8 +58,8 @@ def find(rows: Rows) -> list[Suspect]:
     found = []
     for k in np.argsort(-times, kind='stable'):
         if times[k] >= LARGEST_ERROR:
-            ends = [f'{low[k]:g}', f'{high[k]:g}']
-            label = '-'.join(dict.fromkeys(ends))
+            ends = (f'{low[k]:g}', f'{high[k]:g}')
+            label = f'{ends[0]}+' if np.isinf(high[k]) else '-'.join(dict.fromkeys(ends))
             entry = (str(rows['id'][k]), 'age', label, f'{predicted[k]:.1f}', float(times[k]))
             found.append(Suspect(*entry))
     for k in np.argsort(-other, kind='stable'):

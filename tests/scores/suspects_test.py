@@ -34,11 +34,11 @@ def test_errors_count_by_what_is_usual_at_the_predicted_age():
 
 
 def test_an_age_outside_of_its_range_is_suspected():
-    table = rows([NAN] * 4, [40.0, 25.0, 22.0, 30.0], [-1] * 4, [0.5] * 4).replace(
-        {'age_min': [20, 20, 20, NAN], 'age_max': [29, 29, 29, NAN]}
+    table = rows([NAN] * 6, [40.0, 25.0, 22.0, 30.0, 60.0, 75.0], [-1] * 6, [0.5] * 6).replace(
+        {'age_min': [20, 20, 20, NAN, 70, 70], 'age_max': [29, 29, 29, NAN, np.inf, np.inf]}
     )
-    (suspect,) = suspects.find(table)
-    assert (suspect.id, suspect.label) == ('face 0', '20-29')
+    found = [(suspect.id, suspect.label) for suspect in suspects.find(table)]
+    assert found == [('face 0', '20-29'), ('face 4', '70+')]
 
 
 def test_nothing_is_suspected_where_nothing_is_known():
