@@ -34,7 +34,6 @@ def with_everything(config):
     config.augment.blur, config.augment.gamma, config.augment.noise = 0.02, 0.3, 0.05
     config.augment.mixup, config.augment.cutmix = 0.4, 1.0
     config.loss.age_weight, config.loss.gender_weight = 3.0, 0.5
-    config.loss.forget_rate, config.loss.forget_steps = 0.5, 5
     config.optimizer.ema_decay = 0.9
     return config
 
@@ -165,6 +164,25 @@ def test_a_step_that_is_not_finite_freezes_the_state(config, runner):
     assert int(good.nonfinite_step) == -1
     frozen = state.replace(nonfinite_step=good.nonfinite_step)
     jax.tree.map(np.testing.assert_array_equal, frozen, good)
+
+
+@pytest.mark.long
+def test_the_largest_losses_are_left_out_more_and_more(config, create_tiny_config, runner):
+    forgetting = with_everything(create_tiny_config())
+    forgetting.loss.forget_rate, forgetting.loss.forget_steps = 0.5, 5
+    batch = make_batches(config, 1)
+    # At first a tenth of four ages and of six genders, which is none; later a half.
+    for step, left_out in ((0, False), (5, True)):
+        rows = []
+        for one in (runner(1), Runner(forgetting, 1)):
+            state = dataclasses.replace(one.initial, step=jnp.int32(step))
+            rows += one.run(state, batch)[1]
+        for name in ('train/age_loss', 'train/gender_loss'):
+            all_of_them, without = (row[name] for row in rows)
+            if left_out:
+                assert without < all_of_them
+            else:
+                assert without == pytest.approx(all_of_them, rel=1e-6)
 
 
 def test_moving_average_of_the_parameters(config, runner):
