@@ -15,8 +15,8 @@ from hybrid import devices, files
 from hybrid.data import input_pipeline, prepared, several, shared
 from hybrid.data.parts import Part
 from hybrid.datasets import near_duplicates
-from hybrid.modes import score
-from hybrid.scores import metrics, outcomes, plots, suspects
+from hybrid.modes import suspects
+from hybrid.scores import metrics, outcomes, plots
 
 # What two examples may have in common, and what the report calls it.
 RELATIONS = {
@@ -27,7 +27,6 @@ RELATIONS = {
     'photograph': 'photographs, however they are cut',
 }
 BANDS = 'fairface9'
-MOST_DRAWN = 25
 NUM_SHOWN = 20  # So many examples of each kind are named in the JSON file.
 
 Columns = dict[str, np.ndarray]
@@ -245,45 +244,6 @@ def _side_by_side(k: int, of: int, values: list) -> tuple[list[float], list, flo
     return [place + 0.8 * ((k + 0.5) / of - 0.5) for place in range(len(values))], values, 0.8 / of
 
 
-def find_suspects(paths: Sequence[str], part: Part) -> list[suspects.Suspect]:
-    """Finds labels that look wrong by predictions.csv of evaluations of splits of a dataset.
-
-    Raises:
-      ValueError: when a file is no such table, or is of another dataset.
-    """
-    ids = {one for columns in part.columns.values() for one in columns['id'].tolist()}
-    found = []
-    for path in paths:
-        table = score.read_table(pathlib.Path(path).expanduser())
-        if foreign := [name for name in table['id'].tolist() if name not in ids]:
-            raise ValueError(
-                f'--input={path}: {foreign[0]!r} is no example of {part.builder.info.full_name}; '
-                'name the dataset that was evaluated as config.data.dataset'
-            )
-        found += suspects.find(table)
-    return sorted(found, key=lambda one: (one.what, -one.suspicion))
-
-
-def draw_suspects(found: Sequence[suspects.Suspect], part: Part, path: pathlib.Path) -> None:
-    """Draws the faces of the most suspected labels, `MOST_DRAWN` of age and as many of gender."""
-    shown = [
-        one
-        for what in ('age', 'gender')
-        for one in [one for one in found if one.what == what][:MOST_DRAWN]
-    ]
-    places = {
-        name: (split, k)
-        for split, columns in part.columns.items()
-        for k, name in enumerate(columns['id'].tolist())
-    }
-    images = []
-    for one in shown:
-        split, k = places[one.id]
-        images.append(part.builder.as_data_source(split)[k]['image'])
-    captions = [f'{s.what} {s.label}\npredicted {s.predicted}\n{s.id[:28]}' for s in shown]
-    plots.draw_faces(images, captions, path)
-
-
 def audit(
     config: ConfigDict, output: pathlib.Path | None = None, predictions: Sequence[str] = ()
 ) -> dict[str, Any]:
@@ -303,7 +263,7 @@ def audit(
     datasets = open_datasets(config)
     if predictions and len(datasets) > 1:
         raise ValueError('--input takes the predictions of one dataset: audit it alone')
-    suspected = find_suspects(predictions, datasets[0]) if predictions else None
+    suspected = suspects.find(predictions, datasets[0]) if predictions else None
     builders = [part.builder for part in datasets]
     name = ', '.join(builder.info.full_name for builder in builders)
     # The datasets' own, so that they are held to what they say of themselves.
@@ -332,10 +292,6 @@ def audit(
         files.replace(folder / 'audit.txt', text)
         written = ['audit.txt', 'audit.json', 'audit.png']
         if suspected is not None:
-            files.replace(folder / 'suspects.csv', suspects.to_csv(suspected))
-            written.append('suspects.csv')
-        if suspected:
-            draw_suspects(suspected, datasets[0], folder / 'suspects.png')
-            written.append('suspects.png')
+            written += suspects.write(suspected, datasets[0], folder)
         print(f'{text}\n{folder}: {", ".join(written)}')
     return report

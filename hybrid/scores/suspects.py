@@ -8,6 +8,7 @@ through, not one to delete.
 import csv
 import dataclasses
 import io
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,33 +42,34 @@ class Suspect:
     suspicion: float
 
 
-def find(rows: Rows) -> list[Suspect]:
-    """The labels of evaluated examples that look wrong, the most suspected first, ages first."""
+def find(tables: Sequence[Rows]) -> list[Suspect]:
+    """The labels of evaluated examples that look wrong, ages first, the most suspected first."""
+    found = [suspect for rows in tables for suspect in (*_ages(rows), *_genders(rows))]
+    return sorted(found, key=lambda one: (one.what, -one.suspicion))
+
+
+def _ages(rows: Rows) -> Iterator[Suspect]:
     low, high = outcomes.age_bounds(rows)
-    predicted, probability = rows['predicted_age'], rows['female_probability']
+    predicted = rows['predicted_age']
     error = outcomes.absolute_age_error(predicted, low, high)
     known = ~np.isnan(error)
-    times = np.full(len(error), np.nan)
     edges = intervals.joined_edges(predicted[known])
     band = np.digitize(predicted, edges)
-    for k in range(len(edges) + 1):
-        if (inside := known & (band == k)).any():
-            times[inside] = error[inside] / max(float(np.median(error[inside])), _LEAST_USUAL)
-    other = np.where(rows['gender'] == 1, 1 - probability, probability)
-    other = np.where(rows['gender'] < 0, np.nan, other)
-    found = []
-    for k in np.argsort(-times, kind='stable'):
-        if times[k] >= LARGEST_ERROR:
+    for number in np.unique(band[known]):
+        inside = known & (band == number)
+        times = error / max(float(np.median(error[inside])), _LEAST_USUAL)
+        for k in np.flatnonzero(inside & (times >= LARGEST_ERROR)):
             ends = (f'{low[k]:g}', f'{high[k]:g}')
             label = f'{ends[0]}+' if np.isinf(high[k]) else '-'.join(dict.fromkeys(ends))
-            entry = (str(rows['id'][k]), 'age', label, f'{predicted[k]:.1f}', float(times[k]))
-            found.append(Suspect(*entry))
-    for k in np.argsort(-other, kind='stable'):
-        if other[k] > 1 - LEAST_PROBABILITY:
-            gender = rows['gender'][k]
-            names = outcomes.GENDERS[gender], outcomes.GENDERS[1 - gender]
-            found.append(Suspect(str(rows['id'][k]), 'gender', *names, float(other[k])))
-    return found
+            yield Suspect(str(rows['id'][k]), 'age', label, f'{predicted[k]:.1f}', float(times[k]))
+
+
+def _genders(rows: Rows) -> Iterator[Suspect]:
+    gender, probability = rows['gender'], rows['female_probability']
+    other = np.where(gender == 1, 1 - probability, probability)
+    for k in np.flatnonzero((gender >= 0) & (other > 1 - LEAST_PROBABILITY)):
+        names = outcomes.GENDERS[gender[k]], outcomes.GENDERS[1 - gender[k]]
+        yield Suspect(str(rows['id'][k]), 'gender', *names, float(other[k]))
 
 
 def to_csv(suspects: list[Suspect]) -> str:

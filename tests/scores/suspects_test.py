@@ -20,7 +20,7 @@ def test_errors_count_by_what_is_usual_at_the_predicted_age():
     probability[[7, 8, 9]] = 0.96, 0.94, 0.99
     gender[10], probability[10] = 1, 0.01
     gender[9] = -1
-    found = suspects.find(rows(age, predicted, gender, probability))
+    found = suspects.find([rows(age, predicted, gender, probability)])
     assert [(s.id, s.what, s.label, s.predicted) for s in found] == [
         ('face 120', 'age', '50', '71.0'),
         ('face 0', 'age', '4', '9.1'),
@@ -37,10 +37,10 @@ def test_an_age_outside_of_its_range_is_suspected():
     table = rows([NAN] * 6, [40.0, 25.0, 22.0, 30.0, 60.0, 75.0], [-1] * 6, [0.5] * 6).replace(
         {'age_min': [20, 20, 20, NAN, 70, 70], 'age_max': [29, 29, 29, NAN, np.inf, np.inf]}
     )
-    found = [(suspect.id, suspect.label) for suspect in suspects.find(table)]
+    found = [(suspect.id, suspect.label) for suspect in suspects.find([table])]
     assert found == [('face 0', '20-29'), ('face 4', '70+')]
 
 
 def test_nothing_is_suspected_where_nothing_is_known():
-    assert suspects.find(rows([NAN], [40.0], [-1], [0.5])) == []
+    assert suspects.find([rows([NAN], [40.0], [-1], [0.5])]) == []
     assert suspects.to_csv([]) == 'id,what,label,predicted,suspicion\n'

@@ -170,11 +170,11 @@ def test_a_step_that_is_not_finite_freezes_the_state(config, runner):
 def test_the_largest_losses_are_left_out_more_and_more(config, create_tiny_config, runner):
     forgetting = with_everything(create_tiny_config())
     forgetting.loss.forget_rate, forgetting.loss.forget_steps = 0.5, 5
-    batch = make_batches(config, 1)
+    batch, runners = make_batches(config, 1), (runner(1), Runner(forgetting, 1))
     # At first a tenth of four ages and of six genders, which is none; later a half.
     for step, left_out in ((0, False), (5, True)):
         rows = []
-        for one in (runner(1), Runner(forgetting, 1)):
+        for one in runners:
             state = dataclasses.replace(one.initial, step=jnp.int32(step))
             rows += one.run(state, batch)[1]
         for name in ('train/age_loss', 'train/gender_loss'):

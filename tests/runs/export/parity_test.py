@@ -45,7 +45,7 @@ CASES: dict[str, dict[str, Any]] = {
         **{'model.sequence.stages': 'layer1', 'model.recurrent.reduce': 'max'},
         **{'data.normalization': 'unit', 'data.image_size': 36},
     },
-    'a layer at each position, huber': {'model.recurrent.cell': 'dense', 'loss.age': 'huber'},
+    'a layer at each position': {'model.recurrent.cell': 'dense'},
     'efficientnet lite, two stages apart, dex, symmetric, twelve views': {
         **{'model.encoder.name': 'tiny_lite', 'model.encoder.width': 64},
         **{'model.recurrent.cell': 'none', 'model.head.age': 'dex'},
