@@ -30,6 +30,8 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.parameters = {'imdb_wiki/wiki': {'align': True}}
     # Half of every batch from each: WIKI is larger, but has hardly any children and noisier labels.
     config.data.weights = '1,1'
+    config.augment.rotation = 15.0
+    config.augment.brightness = 0.3
     config.augment.scale = 0.2
     config.augment.shift = 0.06
     config.augment.resample = 20
