@@ -53,4 +53,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.num_epochs = 16.0
     config.train.checkpoint_every_steps = 100
     config.evaluate.flip_average = True
+    # On validation 0.08 years better, also on WIKI's faces (results/README.md).
+    config.evaluate.scales = (0.9, 1.1)
     return config
