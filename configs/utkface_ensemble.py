@@ -10,8 +10,9 @@ Scores (results/utkface_ensemble.json):
     validation  MAE 5.84 (5.63 to 6.09) years, CS@5 55.7 %, gender 90.4 (89.2 to 91.6) %
     test        MAE 6.03 (5.78 to 6.27) years, CS@5 55.8 %, gender 90.8 (89.6 to 91.9) %
     constant    MAE 15.05 years, gender 53.7 % (test)
-    871ff92b6725, seed 0 with --config.model.head.age=regression, as the recipe was, 2 cores of AMD
-    EPYC (shared with other work), 44 min
+    871ff92b6725, seed 0 with --config.evaluate.age_estimate=mean
+    --config.model.head.age=regression, as the recipe was, 2 cores of AMD EPYC (shared with other
+    work), 44 min
 """
 
 import ml_collections

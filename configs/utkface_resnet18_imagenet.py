@@ -10,10 +10,8 @@ Scores (results/utkface_resnet18_imagenet.json):
     validation  MAE 4.70 (4.50 to 4.90) years, CS@5 65.0 %, gender 93.9 (92.9 to 94.8) %
     test        MAE 4.79 (4.60 to 4.98) years, CS@5 64.4 %, gender 94.0 (93.0 to 94.9) %
     constant    MAE 15.05 years, gender 53.7 % (test)
-    15f1827598cb, seed 0 with --config.augment.brightness=0.3 --config.augment.rotation=15.0
-    --config.augment.scale=0.15 --config.model.head.age=regression --config.train.num_epochs=8.0, as
-    the recipe was, 80 of 100 tensors pretrained, 2 cores of Intel(R) Xeon(R) Processor (shared with
-    tests at low priority), 32 min
+    15f1827598cb, seed 0, with the settings that the recipe had then, 80 of 100 tensors pretrained,
+    2 cores of Intel(R) Xeon(R) Processor (shared with tests at low priority), 32 min
 """
 
 import ml_collections

@@ -12,10 +12,8 @@ Scores (results/utkface_resnet18_lstm_imagenet.json):
     validation  MAE 4.78 (4.58 to 4.98) years, CS@5 64.4 %, gender 93.6 (92.6 to 94.6) %
     test        MAE 4.81 (4.63 to 5.00) years, CS@5 64.0 %, gender 93.9 (93.0 to 94.9) %
     constant    MAE 15.05 years, gender 53.7 % (test)
-    15f1827598cb, seed 0 with --config.augment.brightness=0.3 --config.augment.rotation=15.0
-    --config.augment.scale=0.15 --config.model.head.age=regression --config.train.num_epochs=8.0, as
-    the recipe was, 80 of 100 tensors pretrained, 2 cores of Intel(R) Xeon(R) Processor (shared with
-    tests at low priority), 33 min
+    15f1827598cb, seed 0, with the settings that the recipe had then, 80 of 100 tensors pretrained,
+    2 cores of Intel(R) Xeon(R) Processor (shared with tests at low priority), 33 min
 """
 
 import ml_collections

@@ -313,4 +313,9 @@ def _apply(config: ConfigDict, overrides: list[str]) -> dict[str, Any]:
         if match := re.match(r'flag (--config\.([^=]+)=.*?): ', message):
             message = f'{match[1]}: {SCHEMA.explain(match[2])}'
         raise ValueError(message) from None
-    return config_flags.get_override_values(values['config'])
+    changed = config_flags.get_override_values(values['config'])
+    for name, value in changed.items():
+        if isinstance(value, tuple) and '' in value:  # `--config.evaluate.scales=` takes all away.
+            changed[name] = value[len(value) - value[::-1].index('') :]
+    config.update_from_flattened_dict(changed)
+    return changed

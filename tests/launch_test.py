@@ -155,6 +155,17 @@ def test_a_dict_may_be_json_or_python(value):
         assert config.data.parameters.to_dict() == {'align': True, 'csv': 'a'}
 
 
+def test_an_empty_value_takes_away_what_a_key_of_several_held():
+    config = default_config.get_config()
+    words = ('--config.model.encoder.allow_missing=layer4', '--config.model.encoder.allow_missing=')
+    assert options._apply(config, list(words)) == {'model.encoder.allow_missing': ()}
+    config.evaluate.scales = (0.9, 1.1)
+    options._apply(config, ['--config.evaluate.scales='])
+    assert config.evaluate.scales == config.model.encoder.allow_missing == ()
+    options._apply(config, ['--config.evaluate.scales=', '--config.evaluate.scales=0.8'])
+    assert config.evaluate.scales == (0.8,)
+
+
 def test_a_config_file_with_an_error_is_one_line(tmp_path):
     text = 'from hybrid import default_config as default\n\n\n'
     text += 'def get_config():\n    config = default.get_config()\n'

@@ -81,7 +81,8 @@ def describe_run(record: Record) -> str:
     else:
         what = f'seed {record["config"]["seed"]}'
         if changed := of_its_time(record):
-            what += f' with `{" ".join(changed)}`, as the recipe was'
+            few = f' with `{" ".join(changed)}`, as the recipe was'
+            what += few if len(changed) <= 2 else ', with the settings that the recipe had then'
     for source in record.get('pretrained', ()):
         count = source['loaded'] + len(source['missing'])
         if source['missing']:

@@ -2,7 +2,8 @@ import pathlib
 
 import pytest
 
-from hybrid import files
+from hybrid import files, recipes
+from hybrid.schema import flatten
 from tools import record, reproduce, then
 
 
@@ -27,15 +28,22 @@ def test_a_command_is_run_again_elsewhere(folder):
 
 
 def test_what_a_recipe_has_changed_since_is_as_it_was():
-    config = {'model.head.age': 'regression', 'train.num_epochs': 4.0, 'seed': 3, 'gone': 1}
+    whole = flatten(recipes.get_config('quickstart').to_dict())
+    config = whole | {'train.num_epochs': 4.0, 'seed': 3, 'gone': 1, 'model.kernels': 'shifts'}
     command = 'python launch.py --config=configs/quickstart.py --config.seed=3'
     kept = {'command': command, 'config': config}
     assert then.of_its_time(kept) == ['--config.train.num_epochs=4.0']
     flags = ['--config.seed=1', '--config.train.num_epochs=1']
     assert then.of_its_time(kept, flags) == []
-    older = {'train.num_epochs': 8.0}
-    changed = then.changed_keys(older, {'model.head.age': 'dex', 'train.num_epochs': 8.0})
-    assert changed == {'model.head.age': 'regression'}
+    # Older than its recipe's age head and views, which then were what the default says.
+    older = {'train.num_epochs': whole['train.num_epochs'], 'data.prefetch': whole['data.prefetch']}
+    now = older | {'model.head.age': 'dex', 'evaluate.scales': (0.9, 1.1)}
+    changed = then.changed_keys(older, now)
+    assert changed == {'model.head.age': 'regression', 'evaluate.scales': ()}
+    assert then.changed_keys(now | {'evaluate.scales': [0.9, 1.1]}, now) == {}
+    config |= {'evaluate.scales': [0.9, 1.1]}
+    assert then.of_its_time(kept, flags) == ['--config.evaluate.scales=0.9,1.1']
+    config['evaluate.scales'] = []
     own = {'command': 'python launch.py --config=mine.py', 'config': config}
     assert then.of_its_time(own) == []
 
