@@ -68,6 +68,11 @@ def read_table(path: pathlib.Path) -> rows.Rows:
         table = rows.read_predictions(path)
     except FileNotFoundError:
         raise FileNotFoundError(f'--input={path}: no such file') from None
+    except IsADirectoryError:
+        raise IsADirectoryError(
+            f'--input={path} is a folder; name a table, such as predictions.csv in '
+            'evaluation/SPLIT of a workdir'
+        ) from None
     except UnicodeDecodeError:
         raise ValueError(f'{path} is no CSV in UTF-8') from None
     except (ValueError, csv.Error) as error:

@@ -1,7 +1,10 @@
 """Labels of a dataset that look wrong to a model: read from evaluations, and drawn."""
 
 import pathlib
+import textwrap
 from collections.abc import Sequence
+
+import numpy as np
 
 from hybrid import files
 from hybrid.data.parts import Part
@@ -9,24 +12,39 @@ from hybrid.modes import score
 from hybrid.scores import plots, suspects
 
 MOST_DRAWN = 25
+_LABELS = ('age', 'age_min', 'age_max', 'gender')
 
 
 def find(paths: Sequence[str], part: Part) -> list[suspects.Suspect]:
     """Finds them by the files predictions.csv of evaluations of splits of a dataset.
 
+    The labels are the dataset's, which may have been corrected since.
+
     Raises:
-      ValueError: when a file is no such table, or is of another dataset.
+      ValueError: when a file is no such table, or is of another dataset, or an example is there
+        twice.
     """
-    ids = {one for columns in part.columns.values() for one in columns['id'].tolist()}
+    splits = part.columns.values()
+    columns = {name: np.concatenate([x[name] for x in splits]) for name in ('id', *_LABELS)}
+    places = {name: k for k, name in enumerate(columns['id'].tolist())}
     tables = []
+    seen: set[str] = set()
     for path in paths:
         table = score.read_table(pathlib.Path(path).expanduser())
-        if foreign := [name for name in table['id'].tolist() if name not in ids]:
-            raise ValueError(
-                f'--input={path}: {foreign[0]!r} is no example of {part.builder.info.full_name}; '
-                'name the dataset that was evaluated as config.data.dataset'
-            )
-        tables.append(table)
+        for name in table['id'].tolist():
+            if name not in places:
+                raise ValueError(
+                    f'--input={path}: {name!r} is no example of {part.builder.info.full_name}; '
+                    'name the dataset that was evaluated as config.data.dataset'
+                )
+            if name in seen:
+                raise ValueError(
+                    f'--input={path}: {name!r} has been predicted before, there or in another file; '
+                    'name files of different splits or folds (--mode=evaluate combines models)'
+                )
+            seen.add(name)
+        where = [places[name] for name in table['id'].tolist()]
+        tables.append(table.replace({name: columns[name][where] for name in _LABELS}))
     return suspects.find(tables)
 
 
@@ -34,6 +52,7 @@ def write(found: list[suspects.Suspect], part: Part, folder: pathlib.Path) -> li
     """Writes suspects.csv and, if there are any, suspects.png; returns the names of the files."""
     files.replace(folder / 'suspects.csv', suspects.to_csv(found))
     if not found:
+        (folder / 'suspects.png').unlink(missing_ok=True)  # of an audit before
         return ['suspects.csv']
     _draw(found, part, folder / 'suspects.png')
     return ['suspects.csv', 'suspects.png']
@@ -54,5 +73,8 @@ def _draw(found: Sequence[suspects.Suspect], part: Part, path: pathlib.Path) -> 
     for one in shown:
         split, k = places[one.id]
         images.append(sources[split][k]['image'])
-    captions = [f'{s.what} {s.label}\npredicted {s.predicted}\n{s.id[:28]}' for s in shown]
+    captions = []
+    for s in shown:
+        name = textwrap.fill(s.id[-56:], 28)  # of long ones the end, in which they differ
+        captions.append(f'{s.what} {s.label}\npredicted {s.predicted}\n{name}')
     plots.draw_faces(images, captions, path)

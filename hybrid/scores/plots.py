@@ -6,6 +6,7 @@ Matplotlib is imported on first use, and by its object interface: no window, no 
 import json
 import os
 import textwrap
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -288,6 +289,15 @@ def _set_title(axes: 'Axes', title: str, summary: str) -> None:
 
 
 def save(figure: 'Figure', path: str | os.PathLike) -> None:
-    """Writes a figure as PNG; a file of that name is replaced as a whole."""
-    with files.replacing(path) as partial:
+    """Writes a figure as PNG; a file of that name is replaced as a whole.
+
+    Dollar signs are what they are, and letters that the font lacks are boxes: names of files and
+    subgroups may have both.
+    """
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+    with files.replacing(path) as partial, warnings.catch_warnings():
+        warnings.filterwarnings('ignore', 'Glyph .* missing from font')
         figure.savefig(partial, format='png')

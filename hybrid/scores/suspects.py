@@ -32,7 +32,7 @@ class Suspect:
       label: Of the dataset: years, a range of years, or a gender.
       predicted: By the model: years or a gender.
       suspicion: Of an age its error over the median error of the faces with a predicted age in the
-        same band; of a gender the probability of the other one.
+        same band, but for those inside of a range; of a gender the probability of the other one.
     """
 
     id: str
@@ -57,7 +57,9 @@ def _ages(rows: Rows) -> Iterator[Suspect]:
     band = np.digitize(predicted, edges)
     for number in np.unique(band[known]):
         inside = known & (band == number)
-        times = error / max(float(np.median(error[inside])), _LEAST_USUAL)
+        # Most ranges are met: their zeros would make any other error look large.
+        errors = error[inside & ((error > 0) | (low == high))]
+        times = error / max(float(np.median(errors)) if errors.size else 0.0, _LEAST_USUAL)
         for k in np.flatnonzero(inside & (times >= LARGEST_ERROR)):
             ends = (f'{low[k]:g}', f'{high[k]:g}')
             label = f'{ends[0]}+' if np.isinf(high[k]) else '-'.join(dict.fromkeys(ends))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hybrid import default_config
-from hybrid.modes import audit
+from hybrid.modes import audit, suspects
 from hybrid.scores.rows import write_predictions
 from tests import finished_run
 from tests.datasets.face_csv_test import write_faces
@@ -110,6 +110,9 @@ def test_labels_that_look_wrong_to_a_model_are_listed_and_drawn(tiny_data_dir, t
         {'id': labels['id']}
     )
     path = tmp_path / 'predictions.csv'
+    # What the table says of the labels may be outdated.
+    outdated = np.where(labels['age'] > 0, 80, labels['age'])
+    table = table.replace({'age': outdated})
     write_predictions(table, path)
     report = audit.audit(config, tmp_path / 'out', [str(path)])
     assert report['suspects'] == {'age': 1, 'gender': 1}
@@ -118,6 +121,13 @@ def test_labels_that_look_wrong_to_a_model_are_listed_and_drawn(tiny_data_dir, t
     lines = (tmp_path / 'out/suspects.csv').read_text().splitlines()
     assert [line.split(',')[0] for line in lines[1:]] == [labels['id'][one], labels['id'][other]]
     assert (tmp_path / 'out/suspects.png').read_bytes()[:4] == b'\x89PNG'
+
+    suspects.write([], part, tmp_path / 'out')
+    assert not (tmp_path / 'out/suspects.png').exists()
+    with pytest.raises(ValueError, match='has been predicted before'):
+        suspects.find([str(path), str(path)], part)
+    with pytest.raises(IsADirectoryError, match=r'is a folder; name a table'):
+        suspects.find([str(tmp_path)], part)
 
     write_predictions(table.replace({'id': ['x', *labels['id'][1:]]}), path)
     with pytest.raises(ValueError, match="'x' is no example of synthetic_faces/tiny"):

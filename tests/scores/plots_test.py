@@ -160,3 +160,9 @@ def test_a_long_title_is_broken_into_lines(tmp_path, saved):
         box = figure.axes[0].title.get_window_extent()
         assert (box.x0 > 0, box.x1 < figure.bbox.x1) == (True, True)
         assert ' '.join(figure.axes[0].get_title().split()).startswith(title)
+
+
+def test_names_may_have_any_letters(tmp_path):
+    faces = [np.zeros((4, 4, 3), np.uint8)] * 6
+    plots.draw_faces(faces, ['a$b_$c \u9854'] * 6, tmp_path / 'faces.png')
+    assert is_picture(tmp_path / 'faces.png')

@@ -34,11 +34,17 @@ def test_errors_count_by_what_is_usual_at_the_predicted_age():
 
 
 def test_an_age_outside_of_its_range_is_suspected():
-    table = rows([NAN] * 6, [40.0, 25.0, 22.0, 30.0, 60.0, 75.0], [-1] * 6, [0.5] * 6).replace(
-        {'age_min': [20, 20, 20, NAN, 70, 70], 'age_max': [29, 29, 29, NAN, np.inf, np.inf]}
-    )
-    found = [(suspect.id, suspect.label) for suspect in suspects.find([table])]
-    assert found == [('face 0', '20-29'), ('face 4', '70+')]
+    # Errors of 11, 0, 10, 2, 2, 2 and 1 years, one that is unknown, and six more of 0. The usual
+    # one is 2: that most ranges are met makes nobody suspicious.
+    predicted = [40.0, 75.0, 60.0, 31.0, 68.0, 18.0, 30.0, 30.0, *[25.0] * 6]
+    low = [20, 70, 70, 20, 70, 20, 20, NAN, *[20] * 6]
+    high = [29, np.inf, np.inf, 29, np.inf, 29, 29, NAN, *[29] * 6]
+    table = rows([NAN] * 14, predicted, [-1] * 14, [0.5] * 14)
+    found = suspects.find([table.replace({'age_min': low, 'age_max': high})])
+    assert [(s.id, s.label, s.suspicion) for s in found] == [
+        ('face 0', '20-29', 5.5),
+        ('face 2', '70+', 5.0),
+    ]
 
 
 def test_nothing_is_suspected_where_nothing_is_known():
