@@ -290,10 +290,11 @@ _KEYS = (
         'The share of the probability that gender labels divide equally between both genders.'),
     Key('loss.forget_rate', 0.0, at_least=0, less_than=1, help=
         'The share of the losses of a batch, the largest ones for each head, from which nothing '
-        'is learned, because large losses are often due to wrong labels.'),
+        'is learned, because large losses are often due to wrong labels. The number is rounded '
+        'down to a whole one.'),
     Key('loss.forget_steps', 0, at_least=0, help=
-        'The number of steps in which forget_rate rises from 0 to its value: at first, losses '
-        'are large where faces are difficult.'),
+        'The number of steps in which forget_rate, which must not be 0 then, rises from 0 to its '
+        'value: at first, losses are large where faces are difficult.'),
 
     Key('optimizer.name', 'adamw', choices=('adamw', 'sgd'), help=
         'The optimiser; sgd has Nesterov momentum.'),
@@ -422,12 +423,29 @@ def check_config(config: ConfigDict) -> None:
         )
     if not config.data.train_split:
         raise ValueError("config.data.train_split='' must name a split")
+    _check_forgetting(config)
     from hybrid.training import finetuning, groups  # They know encoders, and import JAX.
 
     several.check(config.data)
     _check_groups(config)
     for group in groups.all_groups(config):
         finetuning.check(group.config)
+
+
+def _check_forgetting(config: ConfigDict) -> None:
+    rate, steps, size = config.loss.forget_rate, config.loss.forget_steps, config.train.batch_size
+    if steps and not rate:
+        raise ValueError(
+            f'config.loss.forget_steps={steps} needs config.loss.forget_rate, the share that is '
+            'left out after so many steps'
+        )
+    if config.augment.enabled and (config.augment.mixup or config.augment.cutmix):
+        size *= 2  # Each image has two losses.
+    if rate and rate * size < 1 - 1e-4:
+        raise ValueError(
+            f'config.loss.forget_rate={rate} of config.train.batch_size={config.train.batch_size} '
+            f'is less than one example, so nothing would be left out; take at least 1 / {size}'
+        )
 
 
 def _check_groups(config: ConfigDict) -> None:

@@ -39,8 +39,8 @@ def find(paths: Sequence[str], part: Part) -> list[suspects.Suspect]:
                 )
             if name in seen:
                 raise ValueError(
-                    f'--input={path}: {name!r} has been predicted before, there or in another file; '
-                    'name files of different splits or folds (--mode=evaluate combines models)'
+                    f'--input={path}: {name!r} is there or in another file, too; name files of '
+                    'different splits or folds (--mode=evaluate combines models)'
                 )
             seen.add(name)
         where = [places[name] for name in table['id'].tolist()]

@@ -124,7 +124,7 @@ def test_labels_that_look_wrong_to_a_model_are_listed_and_drawn(tiny_data_dir, t
 
     suspects.write([], part, tmp_path / 'out')
     assert not (tmp_path / 'out/suspects.png').exists()
-    with pytest.raises(ValueError, match='has been predicted before'):
+    with pytest.raises(ValueError, match='is there or in another file, too'):
         suspects.find([str(path), str(path)], part)
     with pytest.raises(IsADirectoryError, match=r'is a folder; name a table'):
         suspects.find([str(tmp_path)], part)
