@@ -42,7 +42,8 @@ def parse(text: str, key: str = 'config.init_from') -> Address:
         address = dataclasses.replace(address, folder=folder.parent.parent, checkpoint=folder.name)
     if not (address.folder / workdir.CONFIG).is_file():
         raise FileNotFoundError(
-            f'{key}={text!r}: {address.folder} is not the folder of a training; it is '
+            workdir.what_it_is(address.folder)
+            or f'{key}={text!r}: {address.folder} is not the folder of a training; it is '
             'written DIR, DIR@best, DIR@last or DIR@STEP, and with #NUMBER for a member'
         )
     return address

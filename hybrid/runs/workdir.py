@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import pathlib
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -32,6 +33,11 @@ FORMER_VALUES = {
     'model.head.age': 'regression',
     'data.weights': '',
 }
+# The types of what dataset.json says of a dataset.
+_RECORD = {
+    **{'name': str, 'constant_age': int | float | None, 'constant_gender': int, 'splits': dict},
+    **{'geometry': dict, 'datasets': list, 'balance': dict},
+}
 # Keys that decide which examples come in which order, or which checkpoint is the best.
 ORDER_KEYS = (
     *('seed', 'train.batch_size', 'data.dataset', 'data.parameters'),
@@ -45,6 +51,24 @@ BEGINNING_KEYS = (
 )
 
 
+def what_it_is(folder: pathlib.Path) -> str:
+    """Says what is taken for a workdir, if it is an export or a part of one; otherwise ''."""
+    from hybrid.runs.export import loaded
+
+    if loaded.holds_export(folder):
+        return (
+            f'{folder} is an export, not the folder of a training: only hybrid.load takes it, and '
+            'alone, and the predict.py in it'
+        )
+    match = re.fullmatch(r'(.+?)(@(?:best|last|\d+))?(#\d+)?', str(folder))
+    if match and match[0] != match[1] and (pathlib.Path(match[1]) / CONFIG).exists():
+        return (
+            f'{folder}: only hybrid.load and config.init_from take parts of a workdir; name '
+            f'{match[1]}, with --checkpoint=best or last, or a member that --mode=unstack wrote'
+        )
+    return ''
+
+
 def read_json(path: pathlib.Path) -> dict[str, Any]:
     """Reads an object from a JSON file.
 
@@ -54,7 +78,8 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
     """
     if not path.exists():
         raise FileNotFoundError(
-            f'{path} does not exist; --workdir must be the folder of a training'
+            what_it_is(path.parent)
+            or f'{path} does not exist; --workdir must be the folder of a training'
         )
     try:
         value = json.loads(path.read_text())
@@ -252,7 +277,7 @@ def check_dataset(workdir: pathlib.Path, record: dict[str, Any]) -> None:
     path = workdir / DATASET
     if not path.exists() or not has_begun(workdir):
         return
-    old = read_json(path)
+    old = load_dataset(workdir)
     if old['name'] != record['name']:
         raise ValueError(
             f'{path}: this run began with {old["name"]}, not {record["name"]}; take another '
@@ -301,9 +326,34 @@ def load_dataset(workdir: pathlib.Path) -> dict[str, Any]:
 
     Raises:
       FileNotFoundError: when there is none.
-      ValueError: when it is damaged.
+      ValueError: when it is damaged, or not what `describe_dataset` and trainings write.
     """
-    return read_json(workdir / DATASET)
+    path = workdir / DATASET
+    return _Record(path, read_json(path))
+
+
+class _Record(dict[str, Any]):
+    """What dataset.json says of a dataset; what it lacks, or what has another type, is an error."""
+
+    def __init__(self, path: pathlib.Path, entries: Any) -> None:
+        self._path = path
+        if not isinstance(entries, dict):
+            raise self._error('a dataset', entries)
+        super().__init__(entries)
+        for key, kind in _RECORD.items():
+            if key in self and not isinstance(self[key], kind):
+                raise self._error(repr(key), self[key])
+        for split, entry in self.get('splits', {}).items():
+            if not isinstance(entry, dict) or not isinstance(entry.get('sha256'), str):
+                raise self._error(f'the split {split!r}', entry)
+        if 'datasets' in self:
+            self['datasets'] = [_Record(path, one) for one in self['datasets']]
+
+    def __missing__(self, key: str) -> Any:
+        raise ValueError(f'{self._path} is damaged: it lacks {key!r}')
+
+    def _error(self, what: str, value: object) -> ValueError:
+        return ValueError(f'{self._path} is damaged: {what} is {value!r:.60}')
 
 
 def record_of(record: dict[str, Any], name: str) -> dict[str, Any]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import hybrid
-from hybrid import default_config, schema
-from hybrid.runs import workdir
+from hybrid import default_config, files, schema
+from hybrid.runs import address, workdir
 
 
 @pytest.fixture
@@ -111,6 +111,42 @@ def test_a_missing_or_damaged_file_is_named(tmp_path, name, load):
     (tmp_path / name).write_text('[1, 2]')
     with pytest.raises(ValueError, match=f'{tmp_path}/{name} holds no JSON object'):
         load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'splits': ['test']}, r"'splits' is \['test'\]"),
+        ({'splits': {'test': 5}}, "the split 'test' is 5"),
+        ({'constant_age': '30'}, "'constant_age' is '30'"),
+        ({'datasets': [{'name': 5}]}, "'name' is 5"),
+        ({'datasets': [7]}, 'a dataset is 7'),
+        ({'geometry': None}, "'geometry' is None"),
+    ],
+)
+def test_a_record_of_a_dataset_with_other_types_is_damaged(tmp_path, change, message):
+    record = {'name': 'a', 'constant_age': None, 'datasets': [{'name': 'b'}]}
+    files.write_json(tmp_path / 'dataset.json', record)
+    found = workdir.load_dataset(tmp_path)
+    assert found == record
+    for one in (found, found['datasets'][0]):
+        with pytest.raises(ValueError, match=f"{tmp_path}/dataset.json .* it lacks 'splits'"):
+            one['splits']
+    files.write_json(tmp_path / 'dataset.json', record | change)
+    with pytest.raises(ValueError, match=f'{tmp_path}/dataset.json is damaged: {message}'):
+        workdir.load_dataset(tmp_path)
+
+
+def test_what_is_no_workdir_is_told_what_it_is(tmp_path):
+    (tmp_path / 'model.json').touch()
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run/config.json').touch()
+    for load in (workdir.load_config, lambda folder: address.parse(str(folder))):
+        with pytest.raises(FileNotFoundError, match=f'{tmp_path} is an export, not the folder of'):
+            load(tmp_path)
+    for name in ('run#2', 'run@last', 'run@400#0'):
+        with pytest.raises(FileNotFoundError, match=rf'{name}: only hybrid\.load .*/run, with'):
+            workdir.load_config(tmp_path / name)
 
 
 def columns(ids, age, gender):

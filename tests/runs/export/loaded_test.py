@@ -210,8 +210,9 @@ def test_what_hybrid_load_does_not_take(export, tmp_path):
         hybrid.load(tmp_path / 'foreign.onnx')
     with pytest.raises(ValueError, match='is an export, which has its settings inside'):
         hybrid.load(export.folder, flip_average=True)
-    with pytest.raises(FileNotFoundError, match='export is not the folder of a training'):
-        hybrid.evaluate(export.folder)
+    for use in (hybrid.evaluate, lambda folder: hybrid.load([folder])):
+        with pytest.raises(FileNotFoundError, match='is an export, not the folder of a training'):
+            use(export.folder)
     # What nobody needs may be removed.
     folder = shutil.copytree(export.folder, tmp_path / 'export')
     for name in ('model.stablehlo', 'weights.safetensors', 'model_fp16.onnx', 'predict.py'):
