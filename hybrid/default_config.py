@@ -444,7 +444,7 @@ def _check_forgetting(config: ConfigDict) -> None:
     if rate and rate * size < 1 - 1e-4:
         raise ValueError(
             f'config.loss.forget_rate={rate} of config.train.batch_size={config.train.batch_size} '
-            f'is less than one example, so nothing would be left out; take at least 1 / {size}'
+            'is less than one loss, so nothing would be left out; take a larger rate or batch'
         )
 
 

@@ -61,7 +61,7 @@ def test_every_key_says_what_it_is_for_and_its_default_is_allowed(config):
         ('finetune.batch_norm', 'off', 'one of train, frozen'),
         ('loss.age', 'l2', 'one of mse, l1, huber'),
         ('loss.forget_steps', 9, r'needs config\.loss\.forget_rate'),
-        ('loss.forget_rate', 0.01, r'of config\.train\.batch_size=64 is less than one example'),
+        ('loss.forget_rate', 0.01, r'of config\.train\.batch_size=64 is less than one loss'),
         ('optimizer.name', 'lion', 'one of adamw, sgd'),
         ('optimizer.schedule', 'step', 'one of cosine, constant, one_cycle'),
         ('optimizer.warmup', 1.5, '0 or more and less than 1'),

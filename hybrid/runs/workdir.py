@@ -57,8 +57,8 @@ def what_it_is(folder: pathlib.Path) -> str:
 
     if loaded.holds_export(folder):
         return (
-            f'{folder} is an export, not the folder of a training: only hybrid.load takes it, and '
-            'alone, and the predict.py in it'
+            f'{folder} is an export, not the folder of a training: use it by hybrid.load(FOLDER), '
+            'alone, or by the predict.py in it'
         )
     match = re.fullmatch(r'(.+?)(@(?:best|last|\d+))?(#\d+)?', str(folder))
     if match and match[0] != match[1] and (pathlib.Path(match[1]) / CONFIG).exists():
