@@ -21,7 +21,7 @@ def changed_keys(then: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, A
     if 'train.num_epochs' in then:  # The whole config of a training.
         # What the record is older than behaved as the default says, but for a few keys.
         before = {key: SCHEMA.keys[key].default for key in keys}
-        before |= workdir_lib.FORMER_VALUES | then
+        before = {**before, **workdir_lib.FORMER_VALUES, **then}
     return {
         key: before[key]
         for key in sorted(set(keys) & set(before))
