@@ -7,7 +7,7 @@ The settings and the number of epochs are those of utkface_resnet18_lstm_imagene
 all of `train`, without validation, and evaluates the last step. To choose settings here, train with
 `--config.data.train_split=train_fit --config.data.validation_split=validation`.
 
-Scores (results/utkface_coral_21_60.json):
+Scores (results/utkface_coral_21_60_mse.json):
 
     test        MAE 4.57 (4.42 to 4.72) years, CS@5 65.9 %, gender 97.3 (96.7 to 97.8) %
     constant    MAE 8.69 years, gender 53.2 % (test)

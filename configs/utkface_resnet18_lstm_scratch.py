@@ -4,7 +4,7 @@ r"""UTKFace, ResNet-18 + bidirectional LSTM from scratch.
 
 All else is as in utkface_resnet18_lstm_imagenet.py, to see what ImageNet weights are worth.
 
-Scores (results/utkface_resnet18_lstm_scratch.json):
+Scores (results/utkface_resnet18_lstm_scratch_mse.json):
 
     validation  MAE 5.57 (5.35 to 5.80) years, CS@5 56.7 %, gender 91.2 (90.0 to 92.4) %
     test        MAE 5.80 (5.57 to 6.03) years, CS@5 56.3 %, gender 90.7 (89.5 to 91.8) %

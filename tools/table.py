@@ -39,7 +39,9 @@ def create_tables(folder: pathlib.Path) -> dict[str, Callable[[], list[str]]]:
         'summary': lambda: rows.summary_table(chosen, published.get('utkface', {})),
         'comparisons': lambda: rows.comparisons_table(files.get('comparisons', {})),
         'members': lambda: rows.members_table([r for r in records if rows.is_ensemble(r)]),
-        'curves': lambda: rows.curves_table([r for r in records if r['table'] == 'utkface']),
+        'curves': lambda: rows.curves_table(
+            [r for r in records if r['table'].startswith('utkface')]
+        ),
         'tried': lambda: rows.tried_table(trials),
         'heads': lambda: heads.heads_table(files.get('heads', {})),
         'age_noise': lambda: age_noise.age_noise_table(files.get('age_noise', {})),

@@ -16,8 +16,8 @@ SPLITS = ('validation', 'test')
 # Runs on UTKFace recorded before predictions were kept.
 LOST = {
     'utkface_ensemble',
-    'utkface_resnet18_lstm_imagenet_amd',
-    'utkface_resnet18_lstm_scratch',
+    'utkface_resnet18_lstm_imagenet_mse_amd',
+    'utkface_resnet18_lstm_scratch_mse',
 }
 # Runs of benchmarks/torch_recipe.py, kept to be compared with.
 TORCH = {f'torch_recipe_{rate}.{split}' for rate in ('1e-3', '3e-4') for split in SPLITS}
