@@ -82,14 +82,9 @@ def test_all_forms_were_among_the_shapes():
     assert min(chosen.count(form) for form in ('winograd', 'shifts', 'im2col')) >= 5
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('dtype', [jnp.float32, jnp.bfloat16])
-@pytest.mark.parametrize(
-    'form',
-    [
-        pytest.param(form, marks=pytest.mark.long if form == 'shifts' else ())
-        for form in convolution.FORMS
-    ],
-)
+@pytest.mark.parametrize('form', convolution.FORMS)
 def test_every_form_does_every_pass_that_it_has(form, dtype):
     """Also those that nothing chooses at these shapes."""
     cases = [c for c in CASES if form != 'winograd' or convolution.fits_winograd(*c[1:])]

@@ -83,14 +83,8 @@ def test_members_start_as_models_of_their_own_do(config, steps):
 
 
 # Devices, and how many members at once if not all.
-@pytest.mark.parametrize(
-    'which',
-    [
-        pytest.param((1,), marks=pytest.mark.long),
-        pytest.param((4,), marks=pytest.mark.long),
-        pytest.param((4, 1), marks=pytest.mark.long),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize('which', [(1,), (4,), (4, 1)])
 def test_a_step_of_all_is_each_members_own_at_every_state_of_a_run(config, steps, which):
     steps = steps(*which)
     state = steps.place(steps.initial)
@@ -110,6 +104,7 @@ def test_a_step_of_all_is_each_members_own_at_every_state_of_a_run(config, steps
             assert int(ours.step) == int(theirs.step)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize('which', [(1,), (4,), (4, 1)])
 def test_members_of_a_free_run_have_the_losses_of_runs_of_their_own(config, steps, which):
     steps = steps(*which)
