@@ -10,10 +10,10 @@ the loss is cross-entropy + 2 x MSE of (age - 33) / 20; rotation 15 degrees, sca
 of 112, flip, brightness 30 %; 96 px out of 112; flip averaging. No epoch is selected: the last one
 counts. Test faces are predicted once, at the end.
 
-configs/utkface_resnet18_imagenet.py with `--config.model.head.age=regression`, which it had when
-they were compared, differs only in this: its rate is 3e-4, gradients are clipped,
-weight decay leaves out biases and norms, Adam's beta 1 stays 0.9 (PyTorch's schedule moves it
-between 0.85 and 0.95), and the epoch that is best on validation counts.
+The recipe utkface_resnet18_imagenet as it was when they were compared (the run
+results/utkface_resnet18_imagenet_mse.json) differs only in this: its rate is 3e-4, gradients are
+clipped, weight decay leaves out biases and norms, Adam's beta 1 stays 0.9 (PyTorch's schedule moves
+it between 0.85 and 0.95), and the epoch that is best on validation counts.
 
 On 2 cores of an Intel Xeon (torch 2.13.0, seed 0, partial ImageNet weights without layer4):
 

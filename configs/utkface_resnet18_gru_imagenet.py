@@ -11,8 +11,8 @@ Scores (results/utkface_resnet18_gru_imagenet.json):
     validation  MAE 4.25 (4.06 to 4.46) years, CS@5 69.0 %, gender 93.8 (92.8 to 94.7) %
     test        MAE 4.44 (4.26 to 4.64) years, CS@5 67.5 %, gender 94.1 (93.2 to 95.1) %
     constant    MAE 15.05 years, gender 53.7 % (test)
-    d667264397d2, seed 0, 80 of 100 tensors pretrained, 2 cores of AMD EPYC (shared with other
-    work), 27 min
+    d667264397d2, seed 0, in bfloat16, 80 of 100 tensors pretrained, 2 cores of AMD EPYC (shared
+    with other work), 27 min
 """
 
 import ml_collections

@@ -12,8 +12,8 @@ Scores (results/utkface_resnet18_lstm_imagenet.json):
     validation  MAE 4.25 (4.08 to 4.43) years, CS@5 68.6 %, gender 94.0 (93.0 to 95.0) %
     test        MAE 4.46 (4.25 to 4.66) years, CS@5 68.3 %, gender 94.5 (93.6 to 95.4) %
     constant    MAE 15.05 years, gender 53.7 % (test)
-    d667264397d2, seed 0, 80 of 100 tensors pretrained, 2 cores of AMD EPYC (shared with other
-    work), 30 min
+    d667264397d2, seed 0, in bfloat16, 80 of 100 tensors pretrained, 2 cores of AMD EPYC (shared
+    with other work), 30 min
 """
 
 import ml_collections

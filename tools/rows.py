@@ -83,6 +83,8 @@ def describe_run(record: Record) -> str:
         if changed := of_its_time(record):
             few = f' with `{" ".join(changed)}`, as the recipe was'
             what += few if len(changed) <= 2 else ', with the settings that the recipe had then'
+        if record['config'].get('model.dtype') == 'bfloat16':
+            what += ', in bfloat16'
     for source in record.get('pretrained', ()):
         count = source['loaded'] + len(source['missing'])
         if source['missing']:
