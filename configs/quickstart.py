@@ -2,7 +2,7 @@
 
     python launch.py --config=configs/quickstart.py
 
-This takes two or three minutes on two cores, from drawing the faces to the last picture.
+This takes about three minutes on two cores, from drawing the faces to the last picture.
 
 Scores (results/quickstart.json):
 

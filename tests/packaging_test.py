@@ -71,7 +71,7 @@ def test_versions_agree() -> None:
     version = hybrid.__version__
     assert CITATION['version'] == version
     headings = re.findall(r'^## (\S+)', (ROOT / 'CHANGELOG.md').read_text(), re.MULTILINE)
-    assert headings[:2] == ['[Unreleased]', version]
+    assert version in headings[:2]
 
 
 def test_the_citation_is_of_this_project_and_complete() -> None:
