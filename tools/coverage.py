@@ -59,6 +59,7 @@ def gender_table() -> list[str]:
         ):
             probability = calibration.at_temperature(test['female_probability'], value)
             found = calibration.scores(probability, test['gender'])
-            yield label, *(f'{score:.4f}' for score, _ in found.values())
+            ece = calibration.calibration_error(probability, test['gender'])
+            yield label, *(f'{score:.4f}' for score in (found['brier'][0], found['nll'][0], ece))
 
     return markdown(('', 'Brier', 'cross-entropy, nats', 'ECE'), rows())

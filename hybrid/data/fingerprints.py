@@ -24,14 +24,12 @@ class Fingerprints(NamedTuple):
     """Of M images of a dataset.
 
     Attributes:
-      split: str [M], of the splits of the dataset one after the other, each in its own order.
-      id: str [M].
+      id: str [M], of the splits of the dataset one after the other, each in its own order.
       bytes: uint64 [M], the start of the sha256 of the file's bytes.
       hash: uint64 [M, 4], the difference hash.
       description: float16 [M, `photographs.LENGTH`].
     """
 
-    split: np.ndarray
     id: np.ndarray
     bytes: np.ndarray
     hash: np.ndarray
@@ -88,9 +86,9 @@ def _make(builder: tfds.core.DatasetBuilder) -> Fingerprints:
     for split in builder.info.splits:
         source = builder.as_data_source(split, decoders={'image': tfds.decode.SkipDecoding()})
 
-        def read(start: int, split: str = split, source: Any = source) -> list[tuple]:
+        def read(start: int, source: Any = source) -> list[tuple]:
             places = range(start, min(start + _BATCH, len(source)))
-            return [(split, *_describe(example)) for example in source.__getitems__(list(places))]
+            return [_describe(example) for example in source.__getitems__(list(places))]
 
         batches = map_in_threads(read, range(0, len(source), _BATCH))
         label = f'hashing {builder.name} {split}'

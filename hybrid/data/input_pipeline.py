@@ -122,8 +122,8 @@ class Examples:
         examples = self._source.__getitems__(indices[places].tolist()) if len(places) else []
         for place, example in zip(places, examples, strict=True):
             data = np.frombuffer(example['image'], np.uint8)
-            # TFDS's own flag; the colours are turned around once they are few.
-            decoded = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+            # Three colours of 8 bits, whatever the file has; turned around once they are few.
+            decoded = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
             if decoded is None:
                 raise ValueError(
                     f'{example["id"].decode()}: its image in the prepared dataset cannot be '

@@ -4,7 +4,7 @@ A config of one dataset is what it was; the functions here give it back as it is
 """
 
 import math
-from collections.abc import Container
+from collections.abc import Iterable
 
 from ml_collections import ConfigDict
 
@@ -48,7 +48,7 @@ def with_section(config: ConfigDict, data: ConfigDict) -> ConfigDict:
     return config
 
 
-def settle(data: ConfigDict, before: ConfigDict, changed: Container[str]) -> None:
+def settle(data: ConfigDict, before: ConfigDict, changed: Iterable[str]) -> None:
     """Takes out of a run's config what belongs to its own datasets, if others were put there.
 
     Args:
@@ -60,7 +60,7 @@ def settle(data: ConfigDict, before: ConfigDict, changed: Container[str]) -> Non
     if found == [part.dataset for part in own]:
         return
     parts = {part.dataset: part for part in own if part.dataset in found}
-    if 'data.parameters' not in changed:
+    if not any(f'{key}.'.startswith('data.parameters.') for key in changed):
         parameters = {name: part.parameters for name, part in parts.items() if part.parameters}
         data.parameters = ConfigDict(parameters if len(found) > 1 else parameters.get(found[0], {}))
     if 'data.manual_dir' not in changed and len(own) > 1:

@@ -165,8 +165,6 @@ def prepare(
         if builder.is_prepared():
             if manual_dir:
                 origin.check(builder.data_path, folder, getattr(builder, 'read_meaning', None))
-                if check_source := getattr(builder, 'check_source', None):
-                    check_source(folder)
             return
         raise ValueError(f'{builder.data_dir} is not a prepared dataset: remove it, then prepare')
     source = str(folder) if manual_dir else str(builder.data_dir_root / 'downloads/manual')

@@ -15,7 +15,7 @@ _DASHES = re.compile('[\u2010-\u2015\u2212~\u301c]')
 _YEARS = r'\d+(?:\.\d+)?'
 # What stands before and after an age, and says nothing: `age20-29`, `20-29 years old`.
 _AROUND = re.compile(
-    r'(?:(?:ages?|aged)[ :=_-]*)?(.*?) ?(?:years?(?: old| of age)?|yrs?|y\.?o\.?|y/o|y)?'
+    r'(?:(?:aged|ages?)[ :=_-]*)?(.*?) ?(?:years?(?: old| of age)?|yrs?|y\.?o\.?|y/o|y)?'
 )
 _CLOSED = re.compile(rf'(?:from |between )?({_YEARS})(?: ?(?:-|_|\.\.+) ?| (?:to|and) )({_YEARS})')
 _IN_BRACKETS = re.compile(

@@ -21,7 +21,7 @@ LENGTH = 288  # Numbers of a description: 8 directions in 6 x 6 cells.
 ALIKE, SAME = 0.36, 0.93
 _DIRECTIONS, _CELL = 8, 8
 _COMPONENTS = 200
-_BLOCK = 2048
+_PAIRS = 2**26  # Are compared at a time, in 256 MiB.
 
 
 def to_grey(content: bytes) -> np.ndarray:
@@ -85,8 +85,9 @@ def alike(one: np.ndarray, other: np.ndarray) -> Iterator[tuple[int, int]]:
       one: float32 [N, D], from `whiten`.
       other: float32 [M, D], from the same call.
     """
-    for start in range(0, len(one), _BLOCK):
-        rows, columns = np.nonzero(one[start : start + _BLOCK] @ other.T >= ALIKE)
+    block = max(_PAIRS // max(len(other), 1), 1)
+    for start in range(0, len(one), block):
+        rows, columns = np.nonzero(one[start : start + block] @ other.T >= ALIKE)
         yield from zip((rows + start).tolist(), columns.tolist(), strict=True)
 
 

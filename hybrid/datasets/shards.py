@@ -61,7 +61,6 @@ class Shards:
       splits: The items of each split.
       load: The example of an item, called in several threads; raises `RefusedError`.
       dropped: Gets what is refused.
-      name: Of an item in `dropped`.
 
     Raises:
       ValueError: when there is no item.
@@ -76,9 +75,8 @@ class Shards:
         splits: Mapping[str, Iterable[Item]],
         load: Callable[[Item], Example],
         dropped: quarantine.Quarantine,
-        name: Callable[[Item], str] = lambda item: item.id,
     ):
-        self._source, self._load, self._dropped, self._name = source, load, dropped, name
+        self._source, self._load, self._dropped = source, load, dropped
         self._shards = {split: cut(shuffle(split, items)) for split, items in splits.items()}
         self.kept: dict[str, int] = dict.fromkeys(self._shards, 0)
         everything = [
@@ -117,7 +115,7 @@ class Shards:
                 example = next(self._loaded)
                 self._bar.update()
                 if isinstance(example, RefusedError):
-                    self._dropped.drop(self._name(item), example.reason, example.detail)
+                    self._dropped.drop(item.id, example.reason, example.detail)
                     continue
                 self.kept[split] += 1
                 yield item.id, example

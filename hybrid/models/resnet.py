@@ -248,11 +248,6 @@ def encoder(stage_sizes: Sequence[int], block: str) -> encoders.Encoder:
     """Describes a ResNet with so many blocks of a kind, 'basic' or 'bottleneck', in its stages."""
 
     def create(settings: ConfigDict, **keywords: Any) -> ResNet:
-        for key, choices in (('bottleneck_stride', BOTTLENECK_STRIDES), ('stem', tuple(STEMS))):
-            if settings[key] not in choices:
-                encoders.refuse(key, settings[key], f'must be one of {", ".join(choices)}')
-        if settings.width < 1:
-            encoders.refuse('width', settings.width, 'must be at least 1')
         return ResNet(
             stage_sizes=stage_sizes,
             block=block,

@@ -78,7 +78,7 @@ def crop(config: ConfigDict, source: str, output: str) -> None:
     if not (folder / UNFINISHED).exists():
         folder.mkdir(parents=True, exist_ok=True)
         files.write_json(folder / UNFINISHED, settings)
-        geometry.write(folder, cut)
+    geometry.write(folder, cut)
     photos = {path: as_text(path.relative_to(start)) for path in paths}
     again = {photos[path] for path in paths if is_newer(path, folder / UNFINISHED)}
     kept = take_up(folder / TABLE, COLUMNS, again)

@@ -66,7 +66,7 @@ def write(models: Sequence[Trained], output: str | os.PathLike) -> pathlib.Path:
     card.write(
         folder / 'README.md',
         folders,
-        evaluated=member_weights.combined_folder(folders) if len(folders) > 1 else None,
+        evaluated=member_weights.combined_folder([model.results for model in models]),
         source=trained.sources(models),
         usage=_USAGE,
         tags=['onnx'],

@@ -87,9 +87,12 @@ def read_table(path: pathlib.Path) -> rows.Rows:
             )
     if not table.num_examples:
         raise ValueError(f'{path} has no rows')
-    for low, high in (rows.INTERVAL, ('age_min', 'age_max')):
+    pairs = (rows.INTERVAL, ('age_min', 'age_max'))
+    for low, high in pairs:
         if (low in table) != (high in table):
             raise ValueError(f'{path} has one of the columns {low} and {high}: add the other one')
+    table = _with_ranges(table)
+    for low, high in pairs:
         if low in table and (wrong := table[low] > table[high]).any():
             first = int(np.argmax(wrong))
             raise ValueError(
@@ -111,6 +114,19 @@ def read_table(path: pathlib.Path) -> rows.Rows:
                 f'{wrong.sum():,} cells are neither {what} nor empty'
             )
     return table
+
+
+def _with_ranges(table: rows.Rows) -> rows.Rows:
+    """Fills in empty ends of ranges: the age where it is known, else 0 and infinity."""
+    if 'age_min' not in table:
+        return table
+    age, low, high = (table[name] for name in ('age', 'age_min', 'age_max'))
+    ranged = np.isnan(age) & ~(np.isnan(low) & np.isnan(high))
+    ends = {
+        'age_min': np.where(np.isnan(low), np.where(ranged, 0, age), low),
+        'age_max': np.where(np.isnan(high), np.where(ranged, np.inf, age), high),
+    }
+    return dataclasses.replace(table, columns={**table.columns, **ends})
 
 
 def _number(about: dict[str, Any], name: str) -> float | None:

@@ -3,6 +3,7 @@
 import json
 import logging
 import pathlib
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hybrid import devices
-from hybrid.runs import checkpoints, trained, trained_on, workdir
+from hybrid.runs import checkpoints, face_ranges, trained, trained_on, workdir
 from hybrid.schema import flatten
 from hybrid.training import ensemble
 from hybrid.training.groups import Group, create_groups, is_ensemble
@@ -63,7 +64,7 @@ def unstack(
             score: dict[int | None, float] = {}
             if number in model.scores:
                 score[None] = model.scores[number]
-            _save(targets[number], group.config, folder, model.step, member, data_state, score)
+            _save(targets[number], group.config, [folder], model.step, member, data_state, score)
             made.append(targets[number])
     _LOG.info('%s: %d members, %s', output, len(made), ', '.join(path.name for path in made))
     return made
@@ -125,7 +126,7 @@ def stack(
     if len(scores) == len(models):
         # Nobody has validated the ensemble, but its only checkpoint is its best one.
         scores[None] = min(scores.values())
-    _save(output, config, folders[0], models[0].step, state, data_state, scores)
+    _save(output, config, folders, models[0].step, state, data_state, scores)
     _LOG.info('%s: an ensemble of %d members', output, len(models))
     return output
 
@@ -186,15 +187,20 @@ def _data_state(folder: pathlib.Path, step: int) -> dict[str, Any]:
 def _save(
     folder: pathlib.Path,
     config: ConfigDict,
-    source: pathlib.Path,
+    sources: Sequence[pathlib.Path],
     step: int,
     state: TrainState | dict[str, TrainState],
     data_state: dict[str, Any],
     scores: Mapping[int | None, float],
 ) -> None:
     workdir.save_config(folder, config)
-    workdir.save_dataset(folder, workdir.load_dataset(source))
-    if findings := trained_on.load(source):
+    workdir.save_dataset(folder, workdir.load_dataset(sources[0]))
+    if findings := trained_on.load(sources[0]):
         trained_on.save(folder, findings)
+    if (ranges := sources[0] / face_ranges.FILE).exists():
+        shutil.copyfile(ranges, folder / face_ranges.FILE)
+    # What they began with, whose terms hold for the result, too.
+    began = [entry for source in sources for entry in workdir.load_sources(source)]
+    workdir.save_sources(folder, [x for k, x in enumerate(began) if x not in began[:k]])
     with checkpoints.Checkpoints(folder) as saved:
         saved.save(step, devices.replicate(state), data_state, config.to_dict(), scores)

@@ -275,13 +275,13 @@ def train_and_evaluate(
                     f'after step {step} of {num_steps}; the same command continues from there'
                 )
         saved.wait()
-        if interruption.requested:
+        if devices.any_process(interruption.requested):
             raise Stopped(
-                f'{workdir}: stopped by {interruption.name} after the last step; the same command '
-                'evaluates'
+                f'{workdir}: stopped by {interruption.name or "another process"} after the last '
+                'step; the same command evaluates'
             )
         which = 'best' if data.validation_split else 'last'
-        best_step, best = num_steps, state
+        best_step, best = max(start_step, num_steps), state
         if which == 'best':
             best_step, best = recovery.restore_best(saved, target)
         best_scores = saved.scores(best_step)

@@ -280,14 +280,20 @@ class Checkpoints:
 
     def _check_metrics(self, set_aside: bool) -> None:
         """Finds checkpoints whose metrics cannot be read, on which Orbax would not even open."""
+        damaged = []
         for path in sorted(self.folder.glob('[0-9]*/metrics/metrics')):
             try:
                 json.loads(path.read_text())
             except ValueError as error:
                 if not set_aside:
                     raise DamagedCheckpointError(f'{path} is damaged ({error})') from None
-                _LOG.warning('%s is damaged; passing over that checkpoint', path)
-                self.set_aside(path.parents[1].name)
+                damaged.append(path)
+        if set_aside:
+            # No process may rename one before all have looked.
+            devices.wait_for_all('read the metrics of checkpoints')
+        for path in damaged:
+            _LOG.warning('%s is damaged; passing over that checkpoint', path)
+            self.set_aside(path.parents[1].name)
 
     def set_aside(self, name: int | str) -> None:
         """Renames a damaged checkpoint, by its step or its folder's name: it does not count then.

@@ -29,7 +29,7 @@ def without_folders(value: Any) -> Any:
     value = value.replace(f'{_ROOT}/', '')
     if value.startswith('{'):
         return _QUOTED.sub(lambda match: f'{match[1]}{without_folders(match[2])}{match[1]}', value)
-    return ','.join(_PARENTS.sub('', part.rstrip('/')) for part in value.split(','))
+    return ','.join(_PARENTS.sub('', part.strip().rstrip('/')) for part in value.split(','))
 
 
 def clean_command(command: str) -> str:

@@ -97,7 +97,8 @@ def load(folder: pathlib.Path) -> list[Finding]:
     if not path.exists():
         return []
     try:
-        header, *rows = csv.reader(path.read_text().splitlines())
+        with path.open(newline='', encoding='utf-8') as file:
+            header, *rows = csv.reader(file)
         if tuple(header) == Finding._fields:
             return [_finding(row) for row in rows]
     except ValueError:

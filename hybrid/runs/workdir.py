@@ -394,3 +394,9 @@ def save_sources(workdir: pathlib.Path, sources: list[dict[str, Any]]) -> None:
         files.write_json(workdir / SOURCES, {'sources': sources})
     else:
         (workdir / SOURCES).unlink(missing_ok=True)
+
+
+def load_sources(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    """Reads what `save_sources` wrote; nothing of a run that started from random numbers."""
+    path = workdir / SOURCES
+    return read_json(path).get('sources', []) if path.exists() else []

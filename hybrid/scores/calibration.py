@@ -100,7 +100,7 @@ def calibration_error(probability: np.ndarray, gender: np.ndarray) -> float:
 
 
 def scores(probability: np.ndarray, gender: np.ndarray) -> dict[str, tuple[float, np.ndarray]]:
-    """How good probabilities are: `brier`, `nll` in nats, and `ece`.
+    """How good probabilities are: `brier`, and `nll` in nats.
 
     Args:
       probability: As for `bins`.
@@ -113,13 +113,8 @@ def scores(probability: np.ndarray, gender: np.ndarray) -> dict[str, tuple[float
     true = np.where(gender == 1, probability, 1 - probability).astype(np.float64)
     signed = (probability.astype(np.float64) - gender) ** 2
     surprise = -np.log(np.maximum(true, _TINY))
-    # Sums of the bins, of which a resample's error is made.
-    which = _bin_of(probability)
-    difference = probability.astype(np.float64) - gender
-    in_bins = [np.where(which == k, difference, 0.0) for k in range(NUM_BINS)]
-    resamples = resampled_means(np.stack([signed, surprise, *in_bins]))
+    resamples = resampled_means(np.stack([signed, surprise]))
     return {
         'brier': (float(signed.mean()) if len(signed) else np.nan, resamples[0]),
         'nll': (float(surprise.mean()) if len(surprise) else np.nan, resamples[1]),
-        'ece': (calibration_error(probability, gender), np.abs(resamples[2:]).sum(axis=0)),
     }

@@ -103,8 +103,14 @@ class _Truth:
 
 
 def _summary(key: str, values: np.ndarray, words: Sequence[str]) -> metrics.Scores:
-    """What NumPy's functions of these names say of the values."""
-    return {f'{key}_{word}': float(getattr(np, word)(values)) for word in words}
+    """What NumPy's functions of these names say of the values, of those that are known if any is.
+
+    A member that predicts ages alone has no score of genders.
+    """
+    known = values[~np.isnan(values)]
+    return {
+        f'{key}_{word}': float(getattr(np, word)(known if known.size else values)) for word in words
+    }
 
 
 def subsets(count: int, size: int) -> Iterator[tuple[int, ...]]:
@@ -121,12 +127,18 @@ def subsets(count: int, size: int) -> Iterator[tuple[int, ...]]:
             yield subset
 
 
+def _mean_of(predicted: np.ndarray) -> np.ndarray:
+    """The mean over the members [N, K] that predict this kind; NaN if none does."""
+    columns = predicted[:, ~np.isnan(predicted).all(axis=0)]
+    return (columns if columns.size else predicted).mean(axis=1)
+
+
 def _curve(ages: np.ndarray, female: np.ndarray, truth: _Truth) -> metrics.Scores:
     scores: metrics.Scores = {}
     count = ages.shape[1]
     for size in range(1, count + 1):
         points = [
-            truth.scores(ages[:, list(s)].mean(axis=1), female[:, list(s)].mean(axis=1))
+            truth.scores(_mean_of(ages[:, list(s)]), _mean_of(female[:, list(s)]))
             for s in subsets(count, size)
         ]
         scores[f'curve/{size}/num_subsets'] = len(points)

@@ -12,7 +12,6 @@ al., Mondrian confidence machine, 2003, for bands.
 """
 
 import dataclasses
-import itertools
 from collections.abc import Mapping
 from typing import Any, Self
 
@@ -63,7 +62,7 @@ class Intervals:
             assert width is not None
             half = half * np.maximum(width, LEAST_WIDTH)
         predicted = predicted.astype(np.float64)
-        low, high = np.maximum(predicted - half, 0), np.minimum(predicted + half, OLDEST)
+        low, high = np.clip([predicted - half, predicted + half], 0, OLDEST)
         return low.astype(np.float32), high.astype(np.float32)
 
     def to_json(self) -> dict[str, Any]:
@@ -140,9 +139,3 @@ def joined_edges(predicted: np.ndarray) -> tuple[float, ...]:
     if edges and len(predicted) - below < SMALLEST:
         edges.pop()
     return tuple(edges)
-
-
-def band_names(edges: tuple[float, ...]) -> list[str]:
-    """Names such as `0-9`, `10-19`, `20+` of the bands between edges."""
-    ends = (0, *(int(edge) for edge in edges))
-    return [*(f'{low}-{high - 1}' for low, high in itertools.pairwise(ends)), f'{ends[-1]}+']

@@ -163,6 +163,8 @@ def _gender_scores(
             found = calibration.scores(probability, gender)
             scores |= {name: value for name, (value, _) in found.items()}
             scores |= _intervals({name: values for name, (_, values) in found.items()})
+            # Without an interval: in resamples it is higher than here, by chance alone.
+            scores['ece'] = calibration.calibration_error(probability, gender)
     return scores
 
 

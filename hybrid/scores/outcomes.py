@@ -41,6 +41,13 @@ def is_right(probability: np.ndarray, gender: np.ndarray) -> np.ndarray:
     return is_female(probability) == gender
 
 
+def age_text(low: float, high: float) -> str:
+    """An age, or a range of ages, as `25`, `20-29` or `70+`."""
+    if np.isinf(high):
+        return f'{low:g}+'
+    return f'{low:g}' if low == high else f'{low:g}-{high:g}'
+
+
 def age_bounds(columns: Mapping[str, Any]) -> tuple[Any, Any]:
     """What is known of ages, which may be ranges, such as 20-29.
 

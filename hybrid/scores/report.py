@@ -167,7 +167,7 @@ def format_table(
         lines.append(line)
         for name in names:
             key = f'{kind}/{name}'
-            low, high = scores[f'{key}_ci95_low'], scores[f'{key}_ci95_high']
+            low, high = (scores.get(f'{key}_ci95_{end}', math.nan) for end in ('low', 'high'))
             interval = '-' if math.isnan(low) else f'{_number(name, low)} .. {_number(name, high)}'
             line = f'  {name:<26}{_value(name, scores[key]):>10}{interval:>19}'
             # Where no range is left, or no constant age is known, there are no scores of ranges.

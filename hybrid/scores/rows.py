@@ -279,7 +279,8 @@ def read_predictions(path: str | os.PathLike) -> Rows:
         try:
             columns[name] = [_parse(name, line[k]) for line in lines]
         except (ValueError, KeyError) as error:
-            hint = ' (male, female or empty)' if isinstance(error, KeyError) else ''
+            of_words = isinstance(error, KeyError)
+            hint = f' ({", ".join(filter(None, _words(name)))} or empty)' if of_words else ''
             raise ValueError(
                 f'{path}, column {name!r}: {error} is no value of it{hint}.'
             ) from error
@@ -297,6 +298,13 @@ def _parse(name: str, cell: str) -> Any:
         return cell
     if column.dtype is np.float32:
         return np.float32(cell or 'nan')
-    if column.dtype is np.int64:
-        return {'male': 0, 'female': 1, '': -1}[cell]
-    return {'true': True, 'false': False}[cell]
+    words = _words(name)
+    return words[cell.lower() if cell.lower() in words else cell]  # Spreadsheets write TRUE.
+
+
+def _words(name: str) -> dict[str, Any]:
+    """What may stand in a column of words, and what it means."""
+    column = declared(name)
+    if column is not None and column.dtype is np.int64:
+        return {'male': 0, 'female': 1, '': -1}
+    return {'true': True, 'false': False}

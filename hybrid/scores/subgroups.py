@@ -34,14 +34,14 @@ COVERAGE_SCORES = ('age/coverage', 'age/mean_interval_width')
 Cell = dict[str, Any]
 
 
-def wilson_interval(hits: int, count: int, z: float = 1.959964) -> tuple[float, float]:
+def wilson_interval(hits: int, count: int) -> tuple[float, float]:
     """The 95 % interval of a share, which holds for few examples and for shares of 0 and 1 too.
 
     See Wilson, Probable inference, the law of succession, and statistical inference, 1927.
     """
     if count == 0:
         return float('nan'), float('nan')
-    share = hits / count
+    share, z = hits / count, 1.959964
     centre = share + z * z / (2 * count)
     half = z * np.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
     scale = 1 + z * z / count

@@ -61,8 +61,7 @@ def _ages(rows: Rows) -> Iterator[Suspect]:
         errors = error[inside & ((error > 0) | (low == high))]
         times = error / max(float(np.median(errors)) if errors.size else 0.0, _LEAST_USUAL)
         for k in np.flatnonzero(inside & (times >= LARGEST_ERROR)):
-            ends = (f'{low[k]:g}', f'{high[k]:g}')
-            label = f'{ends[0]}+' if np.isinf(high[k]) else '-'.join(dict.fromkeys(ends))
+            label = outcomes.age_text(low[k], high[k])
             yield Suspect(str(rows['id'][k]), 'age', label, f'{predicted[k]:.1f}', float(times[k]))
 
 

@@ -91,6 +91,11 @@ def test_other_datasets_do_not_get_what_belongs_to_those_of_the_run():
     assert settled(run(), dataset='face_csv/x', manual_dir='f', parameters={'folds': 5}) == [
         ('face_csv/x', 'f', {'folds': 5}, '')
     ]
+    kept = run(dataset='imdb_wiki/wiki')
+    before = kept.data.copy_and_resolve_references()
+    change(kept.data, {'dataset': 'face_csv/x', 'parameters': {'align': False}})
+    several.settle(kept.data, before, {'data.dataset', 'data.parameters.align'})
+    assert kept.data.parameters.to_dict() == {'align': False}
     same = run()
     several.settle(same.data, run().data, {'train.num_steps'})
     assert same == run()

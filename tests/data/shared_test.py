@@ -100,7 +100,6 @@ def test_fingerprints_are_made_once_and_kept_beside_the_dataset(both, monkeypatc
         np.testing.assert_array_equal(before, now)
     some = first.take(np.array(['a44.jpg', 'a3.jpg']))
     assert some.id.tolist() == ['a44.jpg', 'a3.jpg']
-    assert some.split.tolist() == ['test', 'train']
 
 
 def test_damaged_fingerprints_are_made_anew_and_need_not_be_kept(both, monkeypatch, caplog):

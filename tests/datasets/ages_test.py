@@ -33,6 +33,7 @@ INF = math.inf
         ('between 20 and 29', 20, 29),
         ('20-29 years old', 20, 29),
         ('age_20_29', 20, 29),
+        ('aged 20-29', 20, 29),
         ("20's", 20, 29),
         # Without an upper end.
         *((cell, 60, INF) for cell in ('60+', '60-', '>60', '>=60', '\u226560', '60 and over')),

@@ -230,12 +230,11 @@ def part_of(builder):
 def different_images(builder):
     """Fingerprints as of images that have nothing in common."""
     ids = [np.array([e['id'].decode() for e in read(builder, s)]) for s in builder.info.splits]
-    split = np.repeat(list(builder.info.splits), [len(of_split) for of_split in ids])
-    rng = np.random.default_rng(len(split))
-    random = rng.integers(0, 2**63, (len(split), 5)).astype(np.uint64)
-    described = rng.normal(size=(len(split), photographs.LENGTH)).astype(np.float16)
-    columns = split, np.concatenate(ids), random[:, 0], random[:, 1:], described
-    return fingerprints.Fingerprints(*columns)
+    names = np.concatenate(ids)
+    rng = np.random.default_rng(len(names))
+    random = rng.integers(0, 2**63, (len(names), 5)).astype(np.uint64)
+    described = rng.normal(size=(len(names), photographs.LENGTH)).astype(np.float16)
+    return fingerprints.Fingerprints(names, random[:, 0], random[:, 1:], described)
 
 
 def test_persons_of_two_configs_that_are_split_otherwise_are_found(both, monkeypatch):

@@ -108,6 +108,26 @@ def test_ends_come_in_pairs_and_in_order(tmp_path, added, cells, said):
         score.score(path, tmp_path / 'out')
 
 
+def test_ranges_are_filled_in_where_the_age_is_not_known(tmp_path):
+    path = tmp_path / 'theirs.csv'
+    path.write_text(
+        'id,age,age_min,age_max,gender,predicted_age,female_probability,leak\n'
+        'a,12,,,male,14,0.1,FALSE\n'  # exact
+        'b,,20,29,Female,26.5,0.9,TRUE\n'
+        'c,,70,,,66,0.7,false\n'
+    )
+    table = score.read_table(path)
+    assert table['age_min'].tolist() == [12, 20, 70]
+    assert table['age_max'].tolist() == [12, 29, np.inf]
+    assert table['leak'].tolist() == [False, True, False]
+    scores = score.score(path, tmp_path / 'out')
+    assert (scores['age/num_examples'], scores['age/mae']) == (1, 2)
+    assert (scores['age/interval_num_examples'], scores['age/interval_error']) == (2, 2)
+    path.write_text(path.read_text().replace('TRUE', 'yes'))
+    with pytest.raises(ValueError, match=r"column 'leak': 'yes' .*\(true, false or empty\)"):
+        score.read_table(path)
+
+
 def test_empty_intervals_are_none_and_what_says_nothing_beside_the_table_neither(tmp_path, capsys):
     header, *lines = MINIMAL.splitlines()
     path = tmp_path / 'theirs.csv'

@@ -2,9 +2,10 @@
 
 import pytest
 
+from hybrid import files
 from hybrid.models import encoders, resnet
 from hybrid.modes import stacking
-from hybrid.runs import trained, workdir
+from hybrid.runs import face_ranges, trained, workdir
 from tests.weights.earlier_run_test import create_config, filled, save
 
 
@@ -22,6 +23,8 @@ def test_runs_that_began_with_other_weights_are_one_group(tmp_path):
         save(folder, config, {1: filled(config, number)})
         record = {'constant_age': 30.0, 'constant_gender': 0, 'splits': {}}
         workdir.save_dataset(folder, record)
+        workdir.save_sources(folder, [{'source': source}, {'source': 'both'}])
+        files.write_json(folder / face_ranges.FILE, {'of': number})
         configs.append(config)
         folders.append(folder)
     stacked = stacking.stack(configs, folders, 'last', tmp_path / 'both')
@@ -29,6 +32,9 @@ def test_runs_that_began_with_other_weights_are_one_group(tmp_path):
     assert (config.ensemble.size, config.ensemble.groups.to_dict()) == (2, {})
     # What they learnt from may leak into an evaluation.
     assert (config.model.encoder.pretrained, config.init_from) == ('', 'runs/0,runs/1')
+    began = [entry['source'] for entry in workdir.load_sources(stacked)]
+    assert began == ['a.safetensors', 'both', 'b.safetensors']
+    assert workdir.read_json(stacked / face_ranges.FILE) == {'of': 0}
     _, state = trained.restore(config, stacked, 'last')
     assert state['members'].params['encoder']['conv1']['kernel'][:, 0, 0, 0, 0].tolist() == [0, 1]
     # The runs themselves are as they were.

@@ -20,6 +20,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
         ('\'--p={"a": 1, "b": "/x/y"}\'', '\'--p={"a": 1, "b": "y"}\''),
         ('--workdir /home/alice/x --debug', '--workdir=x --debug'),
         ('-f /home/alice/kernel.json', '-f kernel.json'),
+        ("--init_from='runs/a, /home/alice/b'", '--init_from=runs/a,b'),
         ('--coordinator host:1 --num_processes 2', ''),
     ],
 )

@@ -59,7 +59,8 @@ def test_scores_of_probabilities_by_hand():
     surprise = -np.log([0.9, 0.9, 0.1, 0.75]).sum() / 4
     assert found['nll'] == pytest.approx(surprise, rel=1e-5)
     # Of the three in one bin two are females, though 0.9 is said; 0.25 is said of a male.
-    assert found['ece'] == pytest.approx((3 * abs(0.9 - 2 / 3) + 0.25) / 4, rel=1e-5)
+    ece = calibration.calibration_error(probability, gender)
+    assert ece == pytest.approx((3 * abs(0.9 - 2 / 3) + 0.25) / 4, rel=1e-5)
     bins = {count: (said, true) for count, said, true in calibration.bins(probability, gender)}
     assert bins[3] == pytest.approx((0.9, 2 / 3))
     assert bins[1] == pytest.approx((0.25, 0))

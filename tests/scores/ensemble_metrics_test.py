@@ -184,3 +184,17 @@ def test_a_member_that_predicts_no_number_is_refused():
     columns['member_1_age'][3] = np.nan
     with pytest.raises(ValueError, match="member_1_age of example '0003' is nan"):
         rows_lib.create(columns)
+
+
+def test_members_that_predict_one_kind_alone_are_scored_in_that_kind():
+    columns = make_columns(members=2)
+    columns['predicted_age'] = columns['member_0_age'] = columns['predicted_age'].copy()
+    columns['female_probability'] = columns['member_1_female_probability']
+    columns['member_1_age'] = np.full(200, np.nan, np.float32)
+    columns['member_0_female_probability'] = np.full(200, np.nan, np.float32)
+    rows = rows_lib.create(columns)
+    scores = ensemble_metrics.compute_metrics(rows)
+    whole = metrics.compute_metrics(rows)
+    for name in ('age/mae', 'gender/accuracy'):
+        for key in (f'curve/1/{name}_mean', f'curve/2/{name}_mean', f'members/{name}_max'):
+            assert scores[key] == pytest.approx(whole[name], rel=1e-6), key

@@ -23,6 +23,11 @@ def test_errors_are_in_float64_and_nan_where_the_age_is_unknown():
     np.testing.assert_array_equal(outcomes.absolute_age_error(predicted, age), np.abs(error))
 
 
+def test_an_age_or_a_range_as_text():
+    said = [outcomes.age_text(*ends) for ends in ((25, 25), (0.5, 2), (70, np.inf))]
+    assert said == ['25', '0.5-2', '70+']
+
+
 def test_the_mean_of_nothing_is_undefined():
     assert outcomes.mean(np.array([True, False, False, True])) == 0.5
     assert math.isnan(outcomes.mean(np.array([])))

@@ -2,8 +2,6 @@
 
 import collections
 import dataclasses
-import hashlib
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -29,7 +27,6 @@ from hybrid.datasets.progress import ProgressBar
 from hybrid.datasets.spool import Spool
 from hybrid.datasets.threads import map_in_threads
 
-_FORMER_SOURCE = 'source.json'
 _AGE_FEATURES = table.AGE_BOUNDS
 _INSTRUCTIONS = """\
 Put faces.csv with the columns path, age, gender and, if wanted, group, split and a box (x, y,
@@ -120,21 +117,6 @@ class Builder(tfds.core.ShardBasedBuilder):
         if not prepared.exists() or '"age_min"' in prepared.read_text():
             features |= {name: tfds.features.Scalar(np.float32) for name in _AGE_FEATURES}
         return self.dataset_info_from_configs(features=tfds.features.FeaturesDict(features))
-
-    def check_source(self, manual_dir: pathlib.Path) -> None:
-        """Checks the table of a dataset that was prepared before there was `origin.FILE`.
-
-        Raises:
-          ValueError: when it was made from another table.
-        """
-        path, known = manual_dir / self.builder_config.csv, self.data_path / _FORMER_SOURCE
-        if not path.is_file() or not known.is_file():
-            return
-        if json.loads(known.read_text())['sha256'] != _digest(path):
-            raise ValueError(
-                f'{self.data_dir} was made from another table than {path}: give this one a name of '
-                'its own, config.data.dataset=face_csv/NAME, or remove that folder'
-            )
 
     def read_meaning(self, manual_dir: pathlib.Path) -> str:
         """Digests what the table in a folder says, however it is written."""
@@ -263,10 +245,6 @@ class Builder(tfds.core.ShardBasedBuilder):
 
 def _meaning(faces: Sequence[table.Face]) -> str:
     return image_sources.digest('\n'.join(repr(face[1:]) for face in faces).encode())
-
-
-def _digest(path: pathlib.Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def group_names(usable: Sequence[Usable], max_hamming_distance: int) -> dict[str, str]:

@@ -150,10 +150,8 @@ def _evaluation(run: Run, one: Evaluation, read_faces: ReadFaces | None) -> list
 def _members(one: Evaluation) -> list[Block]:
     """Each member of an ensemble, all together, and how they differ."""
     scores = one.scores
-    numbers = [int(m[1]) for s in scores if (m := re.fullmatch(r'member_(\d+)/num_examples', s))]
-    numbers = numbers or sorted(
-        {int(m[1]) for s in scores if (m := re.match(r'member_(\d+)/(?:age|gender)/', s))}
-    )
+    matches = (re.fullmatch(r'member_(\d+)/num_examples', name) for name in scores)
+    numbers = sorted(int(match[1]) for match in matches if match)
     if not numbers:
         return []
     columns = ['age/mae', 'age/interval_error', 'gender/accuracy']

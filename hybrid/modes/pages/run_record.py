@@ -139,14 +139,12 @@ def read(folder: pathlib.Path) -> Run:
     config = _defaults() | workdir.FORMER_VALUES | saved
     config = {key: value for key, value in config.items() if key not in workdir.MACHINE_KEYS}
     dataset = workdir.load_dataset(folder) if (folder / workdir.DATASET).exists() else {}
-    path = folder / workdir.SOURCES
-    sources = workdir.read_json(path).get('sources', []) if path.exists() else []
     return Run(
         folder,
         name,
         public.without_folders(config),
         dataset,
-        public.without_folders(sources),
+        public.without_folders(workdir.load_sources(folder)),
         provenance.describe_sessions(folder),
         evaluations(folder, dataset, config),
     )

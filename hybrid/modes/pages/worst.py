@@ -77,7 +77,7 @@ def _table(rows: Rows, places: np.ndarray) -> Table:
 
 def _truth(rows: Rows, k: int) -> str:
     low, high = (float(bound[k]) for bound in outcomes.age_bounds(rows))
-    age = 'age unknown' if np.isnan(low) else f'{low:g}' if low == high else f'{low:g}-{high:g}'
+    age = 'age unknown' if np.isnan(low) else outcomes.age_text(low, high)
     return f'{age}, {(*outcomes.GENDERS, "gender unknown")[rows["gender"][k]]}'
 
 

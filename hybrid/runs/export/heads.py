@@ -120,7 +120,7 @@ def _laplace(head: heads.LaplaceHead, features: Features) -> Columns:
     location = linear(location, head.age_scale, head.age_offset)
     scale = graph.op('Tanh', linear(scale, 1 / laplace.MOST))
     scale = graph.op('Exp', linear(scale, laplace.MOST, np.log(head.age_scale / np.sqrt(2))))
-    each = graph.op('Relu', location)
+    each = graph.op('Clip', location, graph.constant(0), graph.constant(_YEARS - 1))
     age = features.mean_of_views(each, 1)
     away = graph.square(graph.op('Sub', features.by_view(each, 1), age))
     variance = graph.op('Add', linear(features.by_view(graph.square(scale), 1), 2), away)

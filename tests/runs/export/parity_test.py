@@ -207,6 +207,7 @@ def test_every_head_and_estimate_of_age_over_two_views(create_tiny_config, kind)
     head = heads.create_heads(config.model.head)['age']
     rng = np.random.default_rng(0)
     features = (2 * rng.normal(size=(14, 6))).astype(np.float32)
+    features[:2] *= 50  # Locations far below 0 and above 100, where heads clip.
     params = head.init(jax.random.key(0), features[:1])['params']
     params = jax.tree.map(
         lambda x: np.asarray(x + 0.5 * rng.normal(size=x.shape), np.float32), params
