@@ -1,10 +1,12 @@
 """Writing files so that a reader finds the old one or the new one, never half of one."""
 
 import contextlib
+import csv
+import io
 import json
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 
@@ -24,6 +26,13 @@ def replace(path: str | os.PathLike, content: str | bytes) -> None:
     """Writes a file as a whole; text is written as UTF-8, with its line ends as they are."""
     with replacing(path) as partial:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def to_csv(*rows: Iterable[Any]) -> str:
+    """Makes a table with commas and line ends as Unix has them, of a header and further rows."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator='\n').writerows(rows)
+    return text.getvalue()
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

@@ -7,7 +7,6 @@ the contents.
 
 import contextlib
 import csv
-import io
 import itertools
 import os
 import pathlib
@@ -239,9 +238,7 @@ def _read(data_path: pathlib.Path) -> list[_Row]:
 
 
 def _write(data_path: pathlib.Path, rows: Iterable[_Row]) -> None:
-    table = io.StringIO()
-    writer = csv.writer(table, lineterminator='\n')
-    writer.writerow(('kind', 'name', 'size', 'modified', 'digest'))
-    writer.writerows((kind, name, *seen) for kind, name, seen in rows)
+    header = ('kind', 'name', 'size', 'modified', 'digest')
+    table = files.to_csv(header, *((kind, name, *seen) for kind, name, seen in rows))
     # The names of files need not be text.
-    files.replace(data_path / FILE, table.getvalue().encode('utf-8', 'surrogateescape'))
+    files.replace(data_path / FILE, table.encode('utf-8', 'surrogateescape'))

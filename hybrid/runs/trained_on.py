@@ -2,7 +2,6 @@
 
 import csv
 import dataclasses
-import io
 import logging
 import pathlib
 from collections.abc import Sequence
@@ -80,11 +79,7 @@ def describe(found: Sequence[Part], train_split: str) -> dict[str, Any]:
 
 def save(folder: pathlib.Path, findings: Sequence[Finding]) -> None:
     """Writes shared.csv: what was left out of the training on several datasets, and why."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(Finding._fields)
-    writer.writerows(findings)
-    files.replace(folder / SHARED, text.getvalue())
+    files.replace(folder / SHARED, files.to_csv(Finding._fields, *findings))
 
 
 def load(folder: pathlib.Path) -> list[Finding]:

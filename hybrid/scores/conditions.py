@@ -1,13 +1,12 @@
 """Scores of a split under conditions, in several strengths, beside those without any."""
 
-import csv
 import dataclasses
-import io
 import os
 from collections.abc import Sequence
 
 import numpy as np
 
+from hybrid import files
 from hybrid.scores import bootstrap, outcomes, plots
 from hybrid.scores.outcomes import GENDERS
 from hybrid.scores.rows import Rows
@@ -93,11 +92,7 @@ def _values(rows: Rows, kind: str) -> np.ndarray:
 
 def to_csv(scores: Sequence[Score]) -> str:
     """The scores as CSV, a line for each case and group; what is undefined is an empty cell."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator='\n')
-    writer.writeheader()
-    writer.writerows({name: _cell(row[name]) for name in COLUMNS} for row in scores)
-    return text.getvalue()
+    return files.to_csv(COLUMNS, *([_cell(row[name]) for name in COLUMNS] for row in scores))
 
 
 def _cell(value: str | float) -> str:

@@ -6,7 +6,6 @@
 import csv
 import dataclasses
 import enum
-import io
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -236,11 +235,7 @@ def _check_values(name: str, values: np.ndarray, ids: np.ndarray) -> None:
 def to_csv(rows: Rows) -> str:
     """The rows as CSV, the required columns first; what is unknown is an empty cell."""
     names = [*_REQUIRED, *(name for name in rows if name not in _REQUIRED)]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(names)
-    writer.writerows(zip(*(_format(name, rows[name]) for name in names), strict=True))
-    return text.getvalue()
+    return files.to_csv(names, *zip(*(_format(name, rows[name]) for name in names), strict=True))
 
 
 def _format(name: str, values: np.ndarray) -> list[str]:

@@ -5,8 +5,6 @@ examples and, where there are enough, an interval. Examples that the training sp
 left out.
 """
 
-import csv
-import io
 import itertools
 import os
 from collections.abc import Sequence
@@ -14,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hybrid import files
 from hybrid.scores import metrics, outcomes, plots
 from hybrid.scores.bootstrap import percentile_interval, resampled_means
 from hybrid.scores.rows import Rows
@@ -109,15 +108,13 @@ def _scores(error: np.ndarray, right: np.ndarray, known: np.ndarray) -> Cell:
 
 def to_csv(cells: Sequence[Cell]) -> str:
     """The cells as CSV, a line each; what is undefined is an empty cell."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(cells[0] if cells else SCORES)
-    for cell in cells:
-        writer.writerow(
-            ('' if np.isnan(value) else f'{value:.4f}') if isinstance(value, float) else value
-            for value in cell.values()
-        )
-    return text.getvalue()
+
+    def shown(value: Any) -> Any:
+        return value if not isinstance(value, float) else '' if np.isnan(value) else f'{value:.4f}'
+
+    return files.to_csv(
+        cells[0] if cells else SCORES, *(map(shown, cell.values()) for cell in cells)
+    )
 
 
 def plot(cells: Sequence[Cell], path: str | os.PathLike, title: str = '') -> None:

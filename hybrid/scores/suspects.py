@@ -5,14 +5,12 @@ wrong as well, and is more often so for faces of which it has seen few; so this 
 through, not one to delete.
 """
 
-import csv
 import dataclasses
-import io
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
+from hybrid import files
 from hybrid.scores import intervals, outcomes
 from hybrid.scores.rows import Rows
 
@@ -75,11 +73,6 @@ def _genders(rows: Rows) -> Iterator[Suspect]:
 
 def to_csv(suspects: list[Suspect]) -> str:
     """A table of them, with their attributes as columns."""
-    text = io.StringIO()
     names = [field.name for field in dataclasses.fields(Suspect)]
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(names)
-    for suspect in suspects:
-        cells: dict[str, Any] = dataclasses.asdict(suspect)
-        writer.writerow((cells | {'suspicion': f'{suspect.suspicion:.3f}'}).values())
-    return text.getvalue()
+    rows = map(dataclasses.astuple, suspects)
+    return files.to_csv(names, *((*row[:-1], f'{row[-1]:.3f}') for row in rows))

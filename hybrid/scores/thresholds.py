@@ -14,13 +14,12 @@ estimated at the challenge age or older, which is the limit or, as in "Challenge
 - Examples that the training split holds too are left out.
 """
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
+from hybrid import files
 from hybrid.scores import metrics, outcomes
 from hybrid.scores.bootstrap import percentile_interval, resampled_means
 from hybrid.scores.outcomes import GENDERS
@@ -196,15 +195,11 @@ def _mae(group: _Group, cells: Sequence[np.ndarray]) -> Iterator[Figure]:
 
 def to_csv(figures: Sequence[Figure]) -> str:
     """The figures as CSV, a line each; what is not given is an empty cell."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator='\n')
-    writer.writerow(Figure._fields)
-    for figure in figures:
-        writer.writerow(
-            ('' if np.isnan(cell) else f'{cell:.6g}') if isinstance(cell, float) else cell
-            for cell in figure
-        )
-    return text.getvalue()
+
+    def shown(cell: object) -> object:
+        return cell if not isinstance(cell, float) else '' if np.isnan(cell) else f'{cell:.6g}'
+
+    return files.to_csv(Figure._fields, *(map(shown, figure) for figure in figures))
 
 
 def to_metrics(figures: Sequence[Figure]) -> metrics.Scores:
