@@ -170,6 +170,9 @@ def find_or_fit(
         return find(models, weights, folder)
     columns: Mapping[str, np.ndarray] = rows.without_leaks()
     if 'datasets' in workdir.load_dataset(models[0].folder):
+        # The evaluation of another one of them may have fitted it already.
+        if (found := find(models, weights, folder)) is not None:
+            return found
         predicted, labels = member_weights.predict_validation(models, members)
         if members:
             predicted = combination.combine_known(
