@@ -175,14 +175,8 @@ def find_or_fit(
             return found
         predicted, labels = member_weights.predict_validation(models, members)
         if members:
-            predicted = combination.combine_known(
-                predicted['predicted_age'],
-                predicted['female_probability'],
-                weights,
-                predicted.get('age_width'),
-                predicted.get('age_probabilities'),
-                models[0].config.evaluate.age_estimate,
-            )
+            estimate = models[0].config.evaluate.age_estimate
+            predicted = combination.combine_known(predicted, weights, estimate)
         columns = predicted | labels
     found = fit(columns)
     if devices.is_main_process():

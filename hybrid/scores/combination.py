@@ -109,31 +109,27 @@ def combine(
 
 
 def combine_known(
-    ages: np.ndarray,
-    female: np.ndarray,
-    weights: Weights | None = None,
-    widths: np.ndarray | None = None,
-    probabilities: np.ndarray | None = None,
-    age_estimate: str = 'mean',
+    predicted: Mapping[str, np.ndarray], weights: Weights | None = None, age_estimate: str = 'mean'
 ) -> dict[str, np.ndarray]:
     """Combines the members that predict ages for ages, and those that predict genders for genders.
 
     Args:
-      ages: As for `combine`, a column of NaN for a member that predicts no ages.
-      female: Likewise.
+      predicted: `predicted_age` and `female_probability` [N, K], NaN in the column of a member that
+        does not predict it, maybe `age_width` [N, K] and `age_probabilities` [N, years, K].
       weights: As for `combine`, of all members.
-      widths: As for `combine`, likewise.
-      probabilities: As for `combine`, likewise.
       age_estimate: As for `combine`.
 
     Returns:
       As `combine`; what no member predicts is NaN.
     """
+    ages, female = predicted['predicted_age'], predicted['female_probability']
     of_age, of_gender = _predicting(ages), _predicting(female)
     if weights:
         weights = weights.of(of_age, of_gender)
-    widths = None if widths is None else widths[:, of_age]
-    probabilities = None if probabilities is None else probabilities[..., of_age]
+    widths, probabilities = (
+        predicted[name][..., of_age] if name in predicted else None
+        for name in ('age_width', 'age_probabilities')
+    )
     return combine(
         ages[:, of_age], female[:, of_gender], weights, widths, probabilities, age_estimate
     )

@@ -41,14 +41,7 @@ def join(
     distribution = predicted.get('age_probabilities')
     if members:
         own = predictions
-        predictions = combination.combine_known(
-            own['predicted_age'],
-            own['female_probability'],
-            weights,
-            own.get('age_width'),
-            predicted.get('age_probabilities'),
-            age_estimate,
-        )
+        predictions = combination.combine_known(predicted, weights, age_estimate)
         distribution = predictions.pop('age_probabilities', None)
         for place, number in enumerate(members):
             for name, column in own.items():

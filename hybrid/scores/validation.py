@@ -38,12 +38,8 @@ def validation_metrics(
             validation_metrics({n: c[..., k] for n, c in rows.items()}, columns, config)
             for k in range(len(members))
         ]
-        combined = combination.combine_known(
-            rows['predicted_age'],
-            rows['female_probability'],
-            probabilities=rows.get('age_probabilities'),
-            age_estimate=config.evaluate.age_estimate,
-        )
+        estimate = config.evaluate.age_estimate
+        combined = combination.combine_known(rows, age_estimate=estimate)
         losses = {name: rows[name].mean(axis=1) for name in ('age_loss', 'gender_loss')}
         scores = validation_metrics(combined | losses, columns, config)
         for number, own in zip(members, of_members, strict=True):

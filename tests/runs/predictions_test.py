@@ -34,13 +34,7 @@ def test_a_model_of_genders_needs_no_age_head_like_that_of_the_ages():
     for models in ([ages, model('gender')], [model('gender'), ages]):
         found, members = predict(*models)
         assert members == [0, 1]
-        combined = combination.combine_known(
-            found['predicted_age'],
-            found['female_probability'],
-            widths=found['age_width'],
-            probabilities=found['age_probabilities'],
-            age_estimate='mode',
-        )
+        combined = combination.combine_known(found, age_estimate='mode')
         assert combined['predicted_age'].tolist() == [40] * 4
         assert combined['female_probability'].tolist() == [0.25] * 4
         assert np.isfinite(combined['age_width']).all()

@@ -148,17 +148,18 @@ def test_members_count_for_what_they_predict():
     ages = np.stack([[20.0, 40.0], nan, [30.0, 60.0]], axis=-1)
     female = np.stack([nan, [0.2, 0.9], [0.4, 0.5]], axis=-1)
     widths = np.stack([[3.0, 4.0], nan, [3.0, 4.0]], axis=-1)
-    rows = combination.combine_known(ages, female, widths=widths)
+    predicted = {'predicted_age': ages, 'female_probability': female}
+    rows = combination.combine_known(predicted | {'age_width': widths})
     np.testing.assert_allclose(rows['predicted_age'], [25, 50])
     np.testing.assert_allclose(rows['age_width'], np.sqrt([9 + 25, 16 + 100]), rtol=1e-6)
     np.testing.assert_allclose(rows['female_probability'], [0.3, 0.7], rtol=1e-6)
     np.testing.assert_allclose(rows['gender_agreement'], [1, 0.5])
     weights = Weights(age=np.array([0.3, 0.6, 0.1]), gender=np.array([1.0, 0.0, 0.0]))
-    rows = combination.combine_known(ages, female, weights)
+    rows = combination.combine_known(predicted, weights)
     np.testing.assert_allclose(rows['predicted_age'], [22.5, 45])
     # Nobody who predicts a gender has a weight: they count equally.
     np.testing.assert_allclose(rows['female_probability'], [0.3, 0.7], rtol=1e-6)
-    rows = combination.combine_known(ages[:, :1], female[:, :1])
+    rows = combination.combine_known({name: x[:, :1] for name, x in predicted.items()})
     np.testing.assert_array_equal(rows['predicted_age'], [20, 40])
     assert np.isnan([rows['female_probability'], rows['gender_agreement']]).all()
 

@@ -89,9 +89,9 @@ def test_members_are_mixed_before_an_estimate_is_taken():
 def test_a_member_without_ages_has_no_part_in_the_mixture():
     ages = np.array([[20.0, np.nan, 40.0]])
     probabilities = np.stack([at(y20=1.0), np.full(101, np.nan), at(y40=1.0)], -1)[None]
-    columns = combination.combine_known(
-        ages, np.full((1, 3), 0.5), probabilities=probabilities, age_estimate='median'
-    )
+    predicted = {'predicted_age': ages, 'female_probability': np.full((1, 3), 0.5)}
+    predicted['age_probabilities'] = probabilities
+    columns = combination.combine_known(predicted, age_estimate='median')
     assert columns['predicted_age'].tolist() == [20.5]
     assert columns['age_probabilities'].sum() == 1
 
