@@ -16,7 +16,7 @@ import re
 import sys
 from collections.abc import Callable
 
-from tools import age_noise, coverage, frozen, heads, limits, peers, rows
+from tools import age_noise, conditions, coverage, elsewhere, frozen, heads, limits, peers, rows
 from tools.kept import RESULTS, ROOT, read_json
 
 REGION = re.compile(r'(<!-- results: (\w+) -->\n)(.*?)(<!-- end -->)', re.DOTALL)
@@ -47,6 +47,7 @@ def create_tables(folder: pathlib.Path) -> dict[str, Callable[[], list[str]]]:
         'age_noise': lambda: age_noise.age_noise_table(files.get('age_noise', {})),
         'age_limits': limits.table,
         'frozen_sequence': lambda: frozen.frozen_table(files.get('frozen_sequence', {})),
+        'conditions': conditions.table,
         'intervals': coverage.intervals_table,
         'gender_probabilities': coverage.gender_table,
     }
@@ -58,6 +59,8 @@ def create_tables(folder: pathlib.Path) -> dict[str, Callable[[], list[str]]]:
             [entry for entry in not_run.get(name, ()) if entry['name'] not in files],
             published.get(name),
         )
+    for split, models in files.get('elsewhere', {}).items():
+        tables[f'elsewhere_{split}'] = functools.partial(elsewhere.table, models)
     # The models of README.md, then everybody else's.
     compared = [r for r in chosen if r['table'] == 'utkface']
     compared += [r for r in records if r['table'] == 'peers']
@@ -81,14 +84,25 @@ def render(text: str, folder: pathlib.Path) -> str:
     return REGION.sub(table, text)
 
 
-def render_docstring(text: str, folder: pathlib.Path) -> str:
-    """Makes the scores in the docstring of a config anew, and returns its whole source."""
+def render_docstring(text: str, folder: pathlib.Path, name: str = '') -> str:
+    """Makes the scores in the docstring of a config anew, and returns its whole source.
+
+    Args:
+      text: The source.
+      folder: The one with the files.
+      name: The recipe's, by which `elsewhere.json` knows it.
+    """
 
     def scores(match: re.Match) -> str:
-        path = folder / f'{match[2]}.json'
-        lines = (
-            rows.docstring_lines(json.loads(path.read_text())) if path.exists() else ['not run yet']
-        )
+        path, lines = folder / f'{match[2]}.json', ['not run yet']
+        if path.exists():
+            kept = json.loads(path.read_text())
+            of_elsewhere = path.name == elsewhere.PATH.name
+            lines = (
+                elsewhere.docstring_lines(kept, name)
+                if of_elsewhere
+                else rows.docstring_lines(kept)
+            )
         return match[1] + ''.join(f'    {line}\n' for line in lines)
 
     return DOCSTRING.sub(scores, text)
@@ -106,7 +120,7 @@ def rendered() -> dict[pathlib.Path, str]:
         raise ValueError(f'no table of README.md shows the results {", ".join(sorted(hidden))}')
     new = {path: render(text, RESULTS) for path, text in texts.items()}
     for path in sorted((ROOT / 'configs').glob('*.py')):
-        new[path] = render_docstring(path.read_text(), RESULTS)
+        new[path] = render_docstring(path.read_text(), RESULTS, path.stem)
     return new
 
 

@@ -9,7 +9,7 @@ import pytest
 from hybrid.runs import workdir
 from hybrid.scores import ensemble_metrics, metrics, report, rows, thresholds
 from hybrid.scores.outcomes import GENDERS
-from tools import compare, limits, table
+from tools import compare, elsewhere, limits, table
 from tools.kept import RESULTS
 
 SPLITS = ('validation', 'test')
@@ -103,6 +103,15 @@ def test_recorded_differences_are_those_of_the_kept_predictions(entry):
         pytest.skip(f'predictions of {LOST & {*a, *b}} were not kept')
     scores = compare.compare_runs(a, b, entry['split'])
     assert scores == pytest.approx(entry['scores'], rel=1e-6, abs=1e-9)
+
+
+@pytest.mark.parametrize('name', json.loads(elsewhere.PATH.read_text())['test'])
+def test_scores_on_other_datasets_are_those_of_the_kept_predictions(name):
+    model = json.loads(elsewhere.PATH.read_text())['test'][name]
+    for dataset, recorded in model['scores'].items():
+        path = elsewhere.kept_path(name, dataset, 'test')
+        scores = metrics.compute_metrics(rows.read_predictions(path))
+        assert {key: scores[key] for key in recorded} == pytest.approx(recorded, rel=1e-6)
 
 
 def test_kept_figures_of_age_limits_are_those_of_the_kept_predictions():
