@@ -1,8 +1,13 @@
-"""WIKI alone, the smaller part of IMDB-WIKI: a half-width ResNet-18 + bidirectional LSTM.
+r"""WIKI, the smaller part of IMDB-WIKI, aligned: ResNet-18 + bidirectional LSTM, 96 px, 8 epochs.
 
-    python launch.py --config=configs/wiki_resnet18_lstm.py --config.data.manual_dir=DIR
+    python launch.py --config=configs/wiki_resnet18_lstm.py \
+        --config.data.manual_dir=DIR --config.model.encoder.pretrained=FILE
 
-Not measured yet; photos_resnet18_lstm.py says what was measured on WIKI at 64 px.
+FILE is as for utkface_resnet18_lstm_imagenet. Aligning the faces takes the face detector.
+
+Scores (results/wiki_resnet18_lstm.json):
+
+    not run yet
 """
 
 import ml_collections
@@ -11,7 +16,9 @@ from hybrid import recipes
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """Returns the configuration: that of UTKFace."""
-    config = recipes.get_config('utkface_resnet18_lstm')
+    """Returns the configuration: that of UTKFace, with fewer epochs of more images."""
+    config = recipes.get_config('utkface_resnet18_lstm_imagenet')
     config.data.dataset = 'imdb_wiki/wiki'
+    config.data.parameters = {'align': True}
+    config.train.num_epochs = 8.0
     return config
