@@ -10,7 +10,7 @@ from hybrid.scores.subgroups import wilson_interval
 from tools.kept import predictions_path
 from tools.rows import markdown
 
-NAME = 'utkface_cnn_and_lstm_two_seeds'
+NAME = 'utkface_four_combined'
 LEVELS = (0.8, 0.95)
 BANDS = 'fairface9'
 

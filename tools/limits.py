@@ -12,7 +12,7 @@ from hybrid.scores.rows import read_predictions
 from tools.kept import RESULTS, predictions_path
 from tools.rows import markdown
 
-NAME = 'utkface_cnn_and_lstm_two_seeds'
+NAME = 'utkface_four_combined'
 PATH = RESULTS / f'{NAME}.thresholds.csv'
 CHALLENGES = {18: 'T = 18', 25: 'Challenge 25', 30: 'T = 30'}
 
