@@ -7,7 +7,11 @@ FILE is as for utkface_resnet18_lstm_imagenet. Aligning the faces takes the face
 
 Scores (results/wiki_resnet18_lstm.json):
 
-    not run yet
+    validation  MAE 6.24 (6.06 to 6.45) years, CS@5 53.8 %, gender 95.8 (95.2 to 96.4) %
+    test        MAE 6.13 (5.94 to 6.33) years, CS@5 54.9 %, gender 95.1 (94.4 to 95.8) %
+    constant    MAE 13.26 years, gender 75.0 % (test)
+    c036f3ae017a, seed 0, in bfloat16, 80 of 100 tensors pretrained, 2 cores of AMD EPYC (shared
+    with other work), 22 min
 """
 
 import ml_collections

@@ -32,10 +32,11 @@ RECORDED = [
 PREDICTIONS = sorted((RESULTS / 'predictions').glob('*.csv'))
 
 
-def test_predictions_of_all_later_runs_on_utkface_are_kept():
+def test_predictions_of_all_later_runs_on_real_faces_are_kept():
     recorded = {
         f'{path.stem}.{split}'
-        for path in RESULTS.glob('utkface*.json')
+        for pattern in ('utkface*.json', 'wiki*.json')
+        for path in RESULTS.glob(pattern)
         for split in json.loads(path.read_text())['splits']
         if path.stem not in LOST
     }
