@@ -7,7 +7,7 @@ Scores (results/ensemble_quickstart.json):
     validation  MAE 5.22 (4.87 to 5.60) years, CS@5 57.0 %, gender 99.2 (98.2 to 99.8) %
     test        MAE 5.48 (5.22 to 5.73) years, CS@5 52.2 %, gender 99.2 (98.6 to 99.7) %
     constant    MAE 22.52 years, gender 48.4 % (test)
-    93ea6cdfb3b5, seed 0, 2 cores of AMD EPYC (partly shared with other work), 9 min
+    93ea6cdfb3b5, seed 0, 2 cores of AMD EPYC (partly shared with other work), 8 min
 """
 
 import ml_collections

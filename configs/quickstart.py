@@ -9,7 +9,7 @@ Scores (results/quickstart.json):
     validation  MAE 5.07 (4.71 to 5.47) years, CS@5 61.4 %, gender 99.0 (98.0 to 99.8) %
     test        MAE 5.14 (4.89 to 5.39) years, CS@5 56.7 %, gender 98.6 (97.9 to 99.2) %
     constant    MAE 22.52 years, gender 48.4 % (test)
-    2b3e1b1f6044, seed 0, 2 cores of AMD EPYC (shared with other work), 4 min
+    2b3e1b1f6044, seed 0, 2 cores of AMD EPYC (shared with other work), 3 min
 """
 
 import ml_collections

@@ -12,7 +12,7 @@ Scores (results/utkface_ensemble.json):
     constant    MAE 15.05 years, gender 53.7 % (test)
     871ff92b6725, seed 0 with --config.evaluate.age_estimate=mean
     --config.model.head.age=regression, as the recipe was, 2 cores of AMD EPYC (shared with other
-    work), 44 min
+    work), 43 min
 """
 
 import ml_collections

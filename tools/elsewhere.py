@@ -20,6 +20,7 @@ from typing import Any
 
 from hybrid import files
 from hybrid.runs.provenance import describe_sessions
+from hybrid.runs.public import without_folders
 from hybrid.scores import comparison
 from hybrid.scores.rows import Rows, read_predictions, write_predictions
 from tools import record
@@ -61,7 +62,7 @@ def describe(folders: Sequence[pathlib.Path], split: str) -> tuple[dict[str, Any
         'pretrained': record.pretrained_sources(folders[0]),
         'scores': scores,
     }
-    return record.without_folders(kept), predictions
+    return without_folders(kept), predictions
 
 
 def kept_path(name: str, dataset: str, split: str) -> pathlib.Path:
@@ -72,9 +73,7 @@ def kept_path(name: str, dataset: str, split: str) -> pathlib.Path:
     own = RESULTS / f'{name}.json'
     if own.exists() and json.loads(own.read_text())['dataset']['name'] == dataset:
         return predictions_path(name, split)
-    folder = RESULTS / 'predictions' / 'elsewhere'
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f'{name}.{dataset.split("/")[0]}.{split}.csv'
+    return RESULTS / 'predictions/elsewhere' / f'{name}.{dataset.split("/")[0]}.{split}.csv'
 
 
 def table(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -148,7 +147,9 @@ def main() -> None:
             shown = {'label': label, 'order': len(kept), 'remark': options.remark}
             kept[name] = model | shown
             for dataset, rows in predictions.items() if options.predictions else ():
-                write_predictions(rows, kept_path(name, dataset, options.split))
+                path = kept_path(name, dataset, options.split)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_predictions(rows, path)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
     everything = json.loads(PATH.read_text()) if PATH.exists() else {}

@@ -1,6 +1,5 @@
 """Writes records as Markdown tables: scores, curves, trials, members of ensembles, differences."""
 
-import math
 import re
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -67,7 +66,7 @@ def few_cells(scores: Scores, prefix: str = '') -> list[str]:
 
 
 def _minutes(record: Record) -> str:
-    return f', {math.ceil(record["seconds"] / 60)} min' if record['seconds'] else ''
+    return f', {max(round(record["seconds"] / 60), 1)} min' if record['seconds'] else ''
 
 
 def describe_run(record: Record) -> str:

@@ -274,8 +274,8 @@ def read_predictions(path: str | os.PathLike) -> Rows:
         try:
             columns[name] = [_parse(name, line[k]) for line in lines]
         except (ValueError, KeyError) as error:
-            of_words = isinstance(error, KeyError)
-            hint = f' ({", ".join(filter(None, _words(name)))} or empty)' if of_words else ''
+            *some, last = (word or 'empty' for word in _words(name))
+            hint = f' ({", ".join(some)} or {last})' if isinstance(error, KeyError) else ''
             raise ValueError(
                 f'{path}, column {name!r}: {error} is no value of it{hint}.'
             ) from error

@@ -42,7 +42,7 @@ def test_a_package_is_recorded_and_shown_beside_ours(peer):
     assert one.endswith(f'{bands}[`abc`](ours.json) |')
     assert theirs.startswith('| a-package 2 | private images | 4.25 (')
     assert theirs.endswith(
-        f'{bands}`abc`, `border=50`, 87.5 % of faces found, 2 cores of X (shared), 2 min |'
+        f'{bands}`abc`, `border=50`, 87.5 % of faces found, 2 cores of X (shared), 1 min |'
     )
     assert others == '| others |  | 5.08 |' + '  |' * 6 + ' 6.7 | outside |'
     other = ours | {'dataset': {'splits': {'test': {'sha256': 'b'}}}, 'label': 'o'}
