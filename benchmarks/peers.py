@@ -38,7 +38,7 @@ import numpy as np
 
 from hybrid import files, recipes
 from hybrid.data import input_pipeline, prepared
-from hybrid.runs import provenance, workdir
+from hybrid.runs import dataset_record, provenance
 from hybrid.scores import joining, metrics, report
 
 SIDE = 200  # UTKFace's pictures are so large.
@@ -145,7 +145,7 @@ def main() -> None:
         split: input_pipeline.read_columns(builder, split)
         for split in ('train', 'validation', 'test')
     }
-    dataset = workdir.describe_dataset(builder.info.full_name, columns, 'train')
+    dataset = dataset_record.describe(builder.info.full_name, columns, 'train')
     subgroups = prepared.subgroup_names(builder.info.features)
 
     def evaluate(split: str, crop: str, most: int | None = None) -> tuple[Any, float]:

@@ -45,7 +45,7 @@ except ImportError as error:
 
 from hybrid import recipes
 from hybrid.data import augment, input_pipeline, prepared
-from hybrid.runs import workdir
+from hybrid.runs import dataset_record
 from hybrid.scores import joining, metrics, report
 
 BATCH, EPOCHS, RESIZE, SIZE = 64, 8, 112, 96
@@ -172,7 +172,7 @@ def main() -> None:
     network = Network(options.weights).to(memory_format=torch.channels_last)
     options.workdir.mkdir(parents=True, exist_ok=True)
     (images, columns), validation = load(builder, 'train'), load(builder, 'validation')
-    record = workdir.describe_dataset(builder.info.full_name, {'train': columns}, 'train')
+    record = dataset_record.describe(builder.info.full_name, {'train': columns}, 'train')
 
     def evaluate(images, columns):
         subgroups = prepared.subgroup_names(builder.info.features)

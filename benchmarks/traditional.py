@@ -54,7 +54,7 @@ except ImportError as error:
 from hybrid import files, recipes
 from hybrid.data import input_pipeline, prepared
 from hybrid.ops import kernels
-from hybrid.runs import provenance, workdir
+from hybrid.runs import dataset_record, provenance
 from hybrid.scores import joining, report
 
 SEED, SUBSET = 0, 3000
@@ -236,8 +236,8 @@ def run(config: ConfigDict, method: str, folder: pathlib.Path) -> None:
     factor = 1.0
     if method == 'hog':
         factor = fit_probability(predicted['validation']['gender'], labels['validation']['gender'])
-    record = workdir.describe_dataset(builder.info.full_name, labels, 'train')
-    workdir.save_dataset(folder, record)
+    record = dataset_record.describe(builder.info.full_name, labels, 'train')
+    dataset_record.save(folder, record)
     mirrored = all(model.settings['mirrored'] for model in chosen.values())
     about = {'checkpoint': 'best', 'flip_average': mirrored, 'dataset': builder.info.full_name}
     about['cpu_seconds'] = round(time.process_time())

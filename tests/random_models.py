@@ -7,7 +7,7 @@ import numpy as np
 
 from hybrid import devices
 from hybrid.models import efficientnet, encoders, resnet
-from hybrid.runs import trained, workdir
+from hybrid.runs import dataset_record, trained, workdir
 from hybrid.training import learners
 from hybrid.training.optimizer import create_learning_rate_fn
 
@@ -47,9 +47,9 @@ def create(config, folder: pathlib.Path, seed=0, predicts=trained.KINDS) -> trai
     variables = devices.replicate(jax.tree_util.tree_map_with_path(draw, abstract))
     folder.mkdir(parents=True, exist_ok=True)
     workdir.save_config(folder, config)
-    if not (folder / workdir.DATASET).exists():
+    if not (folder / dataset_record.FILE).exists():
         record = {'name': 'synthetic_faces/tiny/1.0.0', 'constant_age': 40.0, 'constant_gender': 0}
-        workdir.save_dataset(folder, record | {'splits': {}})
+        dataset_record.save(folder, record | {'splits': {}})
     return trained.Trained(folder, config, learner, variables, 'best', 7, predicts=predicts)
 
 

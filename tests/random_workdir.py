@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from hybrid import devices
-from hybrid.runs import checkpoints, workdir
+from hybrid.runs import checkpoints, dataset_record, workdir
 from hybrid.training import learners
 from hybrid.training.optimizer import create_learning_rate_fn
 
@@ -17,7 +17,7 @@ def create(config, folder: pathlib.Path, scores=None) -> pathlib.Path:
     """Makes a workdir with one checkpoint, of step 1, whose model or members are random."""
     workdir.save_config(folder, config)
     record = {'name': 'synthetic_faces/tiny/1.0.0', 'constant_age': 40.0, 'constant_gender': 0}
-    workdir.save_dataset(folder, record | {'splits': {}})
+    dataset_record.save(folder, record | {'splits': {}})
     state = learners.create(config, create_learning_rate_fn(config.optimizer, 1)).create_state()
     rng = np.random.default_rng(0)
 

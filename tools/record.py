@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from hybrid import files
-from hybrid.runs import provenance
+from hybrid.runs import dataset_record, provenance
 from hybrid.runs import workdir as workdir_lib
 from hybrid.runs.provenance import describe_sessions
 from hybrid.runs.public import clean_command, without_folders
@@ -99,7 +99,7 @@ def record(folder: pathlib.Path, evaluation: pathlib.Path) -> dict[str, Any]:
     kept = {
         **describe_sessions(folder),
         'config': load_config(folder),
-        'dataset': workdir_lib.load_dataset(folder),
+        'dataset': dataset_record.load(folder),
         'pretrained': pretrained_sources(folder),
         'validation_curve': validation_curve(folder),
         'splits': evaluated_splits(evaluation),
@@ -156,7 +156,7 @@ def record_combination(folder: pathlib.Path) -> dict[str, Any]:
         'commit': provenance.commit(),
         'seconds': None if None in seconds else round(sum(seconds), 1),
         'runs': [run.name for run in runs],
-        'dataset': workdir_lib.load_dataset(runs[0]),
+        'dataset': dataset_record.load(runs[0]),
         'splits': splits,
     }
     return without_folders(kept)
@@ -184,7 +184,7 @@ def record_trial(
 
     def read(workdir: pathlib.Path, evaluation: pathlib.Path) -> tuple[dict[str, Any], Any]:
         """The config with the settings of the evaluation, and the scores."""
-        config = load_config(workdir) | {'splits': workdir_lib.load_dataset(workdir)['splits']}
+        config = load_config(workdir) | {'splits': dataset_record.load(workdir)['splits']}
         found = evaluation / 'evaluation' / config['data.validation_split']
         about = json.loads((found / 'evaluation.json').read_text())
         config |= {key: about[k] for k in about if (key := f'evaluate.{k}') in config}

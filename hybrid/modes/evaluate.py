@@ -13,7 +13,14 @@ from hybrid.data import input_pipeline, prepared, several, split_names
 from hybrid.datasets import geometry
 from hybrid.default_config import check_config
 from hybrid.modes import conditions
-from hybrid.runs import calibration, leaks, member_weights, predictions, trained, workdir
+from hybrid.runs import (
+    calibration,
+    dataset_record,
+    leaks,
+    member_weights,
+    predictions,
+    trained,
+)
 from hybrid.runs.trained import Trained
 from hybrid.scores import combination, joining, report, rows, subgroups
 
@@ -139,10 +146,10 @@ def evaluate_split(
     labels = input_pipeline.read_columns(builder, split)
     labels = leaks.mark(labels, models, None if other else split)
     for model in () if other else models:
-        workdir.check_examples(model.folder, builder.info.full_name, split, labels)
+        dataset_record.check_examples(model.folder, builder.info.full_name, split, labels)
     for model in models:
         shown = geometry.of(builder)
-        trained_on = workdir.load_geometry(model.folder, shown)
+        trained_on = dataset_record.load_geometry(model.folder, shown)
         geometry.warn(model.folder, trained_on, builder.info.full_name, shown)
     predicted, members = predictions.predict_members(models, builder, split)
     for kind in trained.predicted(models):
@@ -153,8 +160,8 @@ def evaluate_split(
         weights = member_weights.find(models)
     else:
         weights = member_weights.find_or_fit(models, builder, split, predicted, members, folder)
-    record = workdir.load_dataset(models[0].folder)
-    constant = workdir.record_of(record, builder.info.full_name)
+    record = dataset_record.load(models[0].folder)
+    constant = dataset_record.of_one(record, builder.info.full_name)
     subgroups = prepared.subgroup_names(builder.info.features)
 
     def join(predicted: Mapping[str, np.ndarray], found: Sequence[int]) -> rows.Rows:

@@ -21,7 +21,14 @@ from hybrid.photos import detection, image_files, videos
 from hybrid.photos.drawings import Drawings
 from hybrid.photos.faces import Face, Row
 from hybrid.photos.pictures import Picture, pictures, read_picture
-from hybrid.runs import calibration, face_rows, member_weights, partial_rows, trained, workdir
+from hybrid.runs import (
+    calibration,
+    dataset_record,
+    face_rows,
+    member_weights,
+    partial_rows,
+    trained,
+)
 from hybrid.runs.interruption import Interruption
 from hybrid.runs.partial_rows import PartialRows
 from hybrid.runs.predictor import Predictor
@@ -179,7 +186,7 @@ def predict(
     detector = detection.create_detector(config.detect) if detect else None
     models = trained.restore_all(configs, folders, checkpoint)
     for folder in folders if detect else ():
-        cut = workdir.load_geometry(folder, geometry.UTKFACE_CHIPS)
+        cut = dataset_record.load_geometry(folder, geometry.UTKFACE_CHIPS)
         if cut['geometry'] == 'box':  # Of faces that came as they were, nobody knows.
             geometry.warn(folder, cut, '--detect', geometry.UTKFACE_CHIPS)
     weights = member_weights.find(models)

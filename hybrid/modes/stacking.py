@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hybrid import devices
-from hybrid.runs import checkpoints, face_ranges, trained, trained_on, workdir
+from hybrid.runs import checkpoints, dataset_record, face_ranges, trained, trained_on, workdir
 from hybrid.schema import flatten
 from hybrid.training import ensemble
 from hybrid.training.groups import Group, create_groups, is_ensemble
@@ -194,7 +194,7 @@ def _save(
     scores: Mapping[int | None, float],
 ) -> None:
     workdir.save_config(folder, config)
-    workdir.save_dataset(folder, workdir.load_dataset(sources[0]))
+    dataset_record.save(folder, dataset_record.load(sources[0]))
     if findings := trained_on.load(sources[0]):
         trained_on.save(folder, findings)
     if (ranges := sources[0] / face_ranges.FILE).exists():

@@ -18,6 +18,7 @@ from hybrid.modes import evaluate
 from hybrid.runs import (
     calibration,
     checkpoints,
+    dataset_record,
     face_ranges,
     provenance,
     recovery,
@@ -82,7 +83,7 @@ def check_labels(
       dataset: Its name.
       columns: For each split what `input_pipeline.read_columns` gives.
       config: The config of the run.
-      learnt: From `workdir.learnt`.
+      learnt: From `dataset_record.learnt`.
 
     Raises:
       ValueError: when a split has no label of what counts.
@@ -165,11 +166,11 @@ def train_and_evaluate(
     datasets, shared = trained_on.open_parts(config, workdir)
     columns = parts.join(datasets)
     record = trained_on.describe(datasets, data.train_split)
-    learnt = workdir_lib.learnt(record, config.loss)
+    learnt = dataset_record.learnt(record, config.loss)
     check_labels(record['name'], columns, config, learnt)
     calibration.check_errors(config, learnt)
-    workdir_lib.check_dataset(workdir, record)
-    before = workdir_lib.load_dataset(workdir) if workdir_lib.has_begun(workdir) else {}
+    dataset_record.check_continues(workdir, record)
+    before = dataset_record.load(workdir) if workdir_lib.has_begun(workdir) else {}
     record |= balance.describe(columns[data.train_split], data, before)
     age_weights = record.get(balance.RECORD, {}).get(balance.WEIGHTS)
     num_examples = len(columns[data.train_split]['id'])
@@ -208,7 +209,7 @@ def train_and_evaluate(
         # Only now: what was refused above leaves a workdir as it was.
         if main:
             workdir_lib.save_config(workdir, config)
-            workdir_lib.save_dataset(workdir, record)
+            dataset_record.save(workdir, record)
             face_ranges.record(
                 workdir, [one.builder for one in datasets], data.train_split, data.resize_size
             )

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from hybrid import devices
 from hybrid.data import split_names
-from hybrid.runs import fitted, member_weights, trained, workdir
+from hybrid.runs import dataset_record, fitted, member_weights, trained
 from hybrid.runs.trained import Trained
 from hybrid.scores import calibration, combination, intervals
 from hybrid.scores.intervals import Intervals
@@ -169,7 +169,7 @@ def find_or_fit(
     if other or not validation or not split_names.same(split, validation):
         return find(models, weights, folder)
     columns: Mapping[str, np.ndarray] = rows.without_leaks()
-    if 'datasets' in workdir.load_dataset(models[0].folder):
+    if 'datasets' in dataset_record.load(models[0].folder):
         # The evaluation of another one of them may have fitted it already.
         if (found := find(models, weights, folder)) is not None:
             return found
@@ -233,7 +233,7 @@ def check_errors(config: ConfigDict, learnt: Sequence[str]) -> None:
 
     Args:
       config: The config of the training.
-      learnt: From `workdir.learnt`.
+      learnt: From `dataset_record.learnt`.
 
     Raises:
       ValueError: when they are to be scaled by a width that not every member predicts.

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 
 from hybrid import devices
 from hybrid.data import input_pipeline, parts, split_names
-from hybrid.runs import fitted, predictions, trained, trained_on, workdir
+from hybrid.runs import dataset_record, fitted, predictions, trained, trained_on
 from hybrid.runs.trained import Trained
 from hybrid.scores import combination, rows
 
@@ -73,7 +73,7 @@ def find_or_fit(
     if not validation:
         raise ValueError("config.ensemble.weights='validation' needs config.data.validation_split")
     fitted_to = fitted.source(models, members)
-    together = 'datasets' in workdir.load_dataset(models[0].folder)
+    together = 'datasets' in dataset_record.load(models[0].folder)
     on_it = split_names.same(split, validation)
     found = None if on_it else load(folder, fitted_to)
     # To predict takes all processes, so all of them have to agree.

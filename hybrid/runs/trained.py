@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from hybrid import devices
 from hybrid.default_config import check_config
-from hybrid.runs import checkpoints, workdir
+from hybrid.runs import checkpoints, dataset_record
 from hybrid.training import ensemble, learners
 from hybrid.training.groups import create_groups
 from hybrid.training.learner import Learner
@@ -157,7 +157,7 @@ def restore(
         scores = saved.scores(step)
     checkpoint = checkpoint or ('best' if scores else 'last')
     _LOG.info('%s: %s checkpoint, step %d', folder, checkpoint, step)
-    learnt = workdir.learnt(workdir.load_dataset(folder), config.loss)
+    learnt = dataset_record.learnt(dataset_record.load(folder), config.loss)
     model = describe(config, folder, learner, state, checkpoint, step, scores, learnt)
     if model.frozen:
         numbers = ', '.join(map(str, model.frozen))
@@ -217,7 +217,7 @@ def describe(
       checkpoint: `best` or `last`.
       step: The number of finished steps.
       scores: From `Checkpoints.scores`.
-      predicts: From `workdir.learnt`.
+      predicts: From `dataset_record.learnt`.
     """
     frozen: tuple[int, ...] = ()
     if learner.is_ensemble:
@@ -260,7 +260,7 @@ def check_same_splits(models: Sequence[Trained]) -> None:
     Raises:
       ValueError: when a split of one holds other examples than that of another.
     """
-    records = [workdir.load_dataset(model.folder) for model in models]
+    records = [dataset_record.load(model.folder) for model in models]
     for one, other in itertools.combinations(range(len(models)), 2):
         first, second = records[one], records[other]
         pairs = {(name, name) for name in first['splits'].keys() & second['splits'].keys()}

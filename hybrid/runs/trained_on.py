@@ -16,7 +16,7 @@ from hybrid.data import input_pipeline, parts, prepared, several, shared
 from hybrid.data.parts import Columns, Part
 from hybrid.data.shared import Finding
 from hybrid.datasets import geometry
-from hybrid.runs import workdir
+from hybrid.runs import dataset_record, workdir
 
 _LOG = logging.getLogger(__name__)
 
@@ -60,11 +60,11 @@ def describe(found: Sequence[Part], train_split: str) -> dict[str, Any]:
       train_split: The split that is trained on.
 
     Returns:
-      What `workdir.describe_dataset` says; of several datasets together, without what is left out,
+      What `dataset_record.describe` says; of several datasets together, without what is left out,
       and `datasets`, a list of what it says of each, whole.
     """
     records = [
-        workdir.describe_dataset(
+        dataset_record.describe(
             part.builder.info.full_name, part.columns, train_split, geometry.of(part.builder)
         )
         for part in found
@@ -72,7 +72,7 @@ def describe(found: Sequence[Part], train_split: str) -> dict[str, Any]:
     if len(found) == 1:
         return records[0]
     name = ','.join(record['name'] for record in records)
-    together = workdir.describe_dataset(name, parts.join(found), train_split)
+    together = dataset_record.describe(name, parts.join(found), train_split)
     del together['geometry']
     return together | {'datasets': records}
 

@@ -35,7 +35,7 @@ def describe(
       data: `config.data`.
       before: What dataset.json holds: weights by the same settings are taken from there, so that a
         run goes on with those that it began with, whatever computes them now. Of the training split
-        it is known to be the same (`workdir.check_dataset`).
+        it is known to be the same (`dataset_record.check_continues`).
 
     Returns:
       `RECORD` with the settings and, under WEIGHTS, those of the years from 0 on; nothing if ages

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from hybrid.data import prepared, several
 from hybrid.datasets import geometry
 from hybrid.models import encoders
-from hybrid.runs import checkpoints, workdir
+from hybrid.runs import checkpoints, dataset_record, workdir
 from hybrid.runs.address import Address, parse
 from hybrid.schema import flatten
 from hybrid.training.groups import Group, all_groups, is_ensemble
@@ -117,9 +117,9 @@ def _warn_of_geometry(folder: pathlib.Path, config: ConfigDict) -> None:
     """Points out that the earlier run was trained on faces that are framed in another way."""
     for data in several.sections(config.data):
         builder = prepared.find_prepared(data, (data.data_dir,))
-        if builder and (folder / workdir.DATASET).exists():
+        if builder and (folder / dataset_record.FILE).exists():
             shown = geometry.of(builder)
-            trained_on = workdir.load_geometry(folder, shown)
+            trained_on = dataset_record.load_geometry(folder, shown)
             geometry.warn(folder, trained_on, builder.info.full_name, shown)
 
 

@@ -9,7 +9,7 @@ from PIL import ExifTags, Image
 from hybrid import datasets
 from hybrid.data import input_pipeline
 from hybrid.datasets.face_csv import face_csv_dataset_builder
-from hybrid.runs import workdir
+from hybrid.runs import dataset_record
 from tests.utkface_archive import jpeg, prepare, quarantined, read, read_all, report
 
 
@@ -186,7 +186,8 @@ def test_what_was_prepared_before_ages_could_be_ranges_is_read_as_it_is(tmp_path
     assert again.info.full_name == new.info.full_name
     for split in new.info.splits:
         hashes = {
-            workdir.examples_hash(input_pipeline.read_columns(one, split)) for one in (again, new)
+            dataset_record.examples_hash(input_pipeline.read_columns(one, split))
+            for one in (again, new)
         }
         assert len(hashes) == 1
 

@@ -4,7 +4,7 @@ import logging
 import pytest
 
 from hybrid.datasets import geometry
-from hybrid.runs import workdir
+from hybrid.runs import dataset_record
 
 ALIGNED = {'geometry': 'aligned', 'template': 1, 'size': 224, 'detector_sha256': 'a'}
 
@@ -36,7 +36,7 @@ def test_what_is_older_than_the_record_is_told_by_its_name(tmp_path, tiny_builde
         ('imdb_wiki/wiki/1.0.0', geometry.AS_GIVEN),
     ):
         (tmp_path / 'dataset.json').write_text(json.dumps({'name': name, 'splits': {}}))
-        assert workdir.load_geometry(tmp_path) == expected
+        assert dataset_record.load_geometry(tmp_path) == expected
 
 
 def test_one_line_warns_of_faces_that_are_framed_otherwise(caplog):

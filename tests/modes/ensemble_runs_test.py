@@ -15,7 +15,7 @@ from PIL import Image
 
 from hybrid import default_config, devices
 from hybrid.modes import evaluate, predict
-from hybrid.runs import checkpoints, trained, workdir
+from hybrid.runs import checkpoints, dataset_record, trained, workdir
 from hybrid.scores import report
 from hybrid.scores.rows import read_predictions
 from hybrid.training import ensemble
@@ -231,7 +231,7 @@ def test_a_member_that_diverges_costs_the_others_nothing(run, tiny_data_dir, tmp
     state = jax.tree.map(np.array, state)
     state['lstm'].params['age_head']['output']['kernel'][1] = np.nan
     workdir.save_config(folder, config)
-    workdir.save_dataset(folder, workdir.load_dataset(before))
+    dataset_record.save(folder, dataset_record.load(before))
     with checkpoints.Checkpoints(folder) as saved:
         saved.save(STEPS - 1, devices.replicate(state), data_state, config.to_dict())
 

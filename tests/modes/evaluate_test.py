@@ -12,7 +12,7 @@ from hybrid import default_config, devices
 from hybrid.data import augment, conditions, input_pipeline
 from hybrid.datasets import geometry
 from hybrid.modes import evaluate, score, train
-from hybrid.runs import trained, workdir
+from hybrid.runs import dataset_record, trained, workdir
 from hybrid.scores import joining, metrics, report, validation
 from hybrid.scores.rows import read_predictions
 from hybrid.training import eval_step, learner
@@ -172,9 +172,9 @@ def test_evaluation_only_crops(config):
 
 def test_report_counts_the_split_and_can_be_recomputed(config, tiny_builder, tmp_path, capsys):
     columns = {'train': input_pipeline.read_columns(tiny_builder, 'train')}
-    record = workdir.describe_dataset(tiny_builder.info.full_name, columns, 'train')
+    record = dataset_record.describe(tiny_builder.info.full_name, columns, 'train')
     workdir.save_config(tmp_path, config)
-    workdir.save_dataset(tmp_path, record)
+    dataset_record.save(tmp_path, record)
     model = fixed(config, tmp_path)
     result = evaluate.evaluate_split([model], tiny_builder, 'test', tmp_path)
     assert 'test, best checkpoint (step 3): 41 examples' in capsys.readouterr().out
@@ -200,10 +200,10 @@ def test_report_counts_the_split_and_can_be_recomputed(config, tiny_builder, tmp
 
 def test_a_split_with_other_examples_is_refused(config, tiny_builder, tmp_path):
     columns = {'test': input_pipeline.read_columns(tiny_builder, 'test')}
-    record = workdir.describe_dataset('x', columns, 'test')
+    record = dataset_record.describe('x', columns, 'test')
     record['splits']['test']['sha256'] = '0'
     workdir.save_config(tmp_path, config)
-    workdir.save_dataset(tmp_path, record)
+    dataset_record.save(tmp_path, record)
     with pytest.raises(ValueError, match="split 'test' does not hold the examples"):
         evaluate.evaluate_split([fixed(config, tmp_path)], tiny_builder, 'test', tmp_path)
 
@@ -231,10 +231,10 @@ def test_a_prediction_that_is_not_finite_is_not_passed_over(config, tiny_builder
 def test_what_is_not_learnt_is_not_scored(config, tiny_builder, tmp_path, capsys, learnt, other):
     columns = {'train': input_pipeline.read_columns(tiny_builder, 'train')}
     config.loss[f'{other}_weight'] = 0.0
-    record = workdir.describe_dataset(tiny_builder.info.full_name, columns, 'train')
+    record = dataset_record.describe(tiny_builder.info.full_name, columns, 'train')
     workdir.save_config(tmp_path, config)
-    workdir.save_dataset(tmp_path, record)
-    assert workdir.learnt(record, config.loss) == (learnt,)
+    dataset_record.save(tmp_path, record)
+    assert dataset_record.learnt(record, config.loss) == (learnt,)
     model = dataclasses.replace(fixed(config, tmp_path), predicts=(learnt,))
     scores = evaluate.evaluate_split([model], tiny_builder, 'test', tmp_path)
     assert f'{other}s are not predicted: the training had none' in capsys.readouterr().out
@@ -268,8 +268,8 @@ def test_labels_are_looked_for_before_the_first_step(config, caplog):
         columns = {'train': training, 'validation': validating}
         for values in columns.values():
             values['id'] = np.array(['a', 'b', 'c'])
-        record = workdir.describe_dataset('own/1', columns, 'train')
-        train.check_labels('own/1', columns, config, workdir.learnt(record, config.loss))
+        record = dataset_record.describe('own/1', columns, 'train')
+        train.check_labels('own/1', columns, config, dataset_record.learnt(record, config.loss))
 
     config.data.train_split, config.data.validation_split = 'train', 'validation'
     with pytest.raises(ValueError, match=r"own/1: split 'train' has no age and no gender"):
@@ -294,8 +294,8 @@ def test_faces_that_are_cut_otherwise_than_those_of_the_training_are_warned_of(
     name = tiny_builder.info.full_name
     workdir.save_config(tmp_path, config)
     for cut, warned in ((geometry.AS_GIVEN, False), (geometry.UTKFACE_CHIPS, True)):
-        record = workdir.describe_dataset(name, columns, 'train', cut)
-        workdir.save_dataset(tmp_path, record)
+        record = dataset_record.describe(name, columns, 'train', cut)
+        dataset_record.save(tmp_path, record)
         caplog.clear()
         evaluate.evaluate_split([fixed(config, tmp_path)], tiny_builder, 'test', tmp_path)
         found = [message for message in caplog.messages if 'was trained on faces' in message]
@@ -315,9 +315,9 @@ def test_conditions_are_seen_by_the_model_and_scored_beside_the_clean_split(
     some = [one for one in conditions.CONDITIONS if one.name in ('brighter', 'low_resolution')]
     monkeypatch.setattr(conditions, 'CONDITIONS', some)
     columns = {'train': input_pipeline.read_columns(tiny_builder, 'train')}
-    record = workdir.describe_dataset(tiny_builder.info.full_name, columns, 'train')
+    record = dataset_record.describe(tiny_builder.info.full_name, columns, 'train')
     workdir.save_config(tmp_path, config)
-    workdir.save_dataset(tmp_path, record)
+    dataset_record.save(tmp_path, record)
     model = fixed(config, tmp_path)
     clean = evaluate.evaluate_split([model], tiny_builder, 'test', tmp_path, under_conditions=True)
     found, count = read_conditions(tmp_path / 'evaluation' / 'test')

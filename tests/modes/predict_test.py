@@ -17,7 +17,7 @@ from PIL import Image
 from hybrid.modes import crop, predict
 from hybrid.photos import detection, image_files, videos
 from hybrid.photos.faces import NO_FACE
-from hybrid.runs import partial_rows, predictions, trained, workdir
+from hybrid.runs import dataset_record, partial_rows, predictions, trained, workdir
 from hybrid.runs.predictor import Predictor
 from tests import photographs, random_workdir
 from tests.launching import launch
@@ -489,7 +489,7 @@ def test_a_model_of_faces_that_boxes_cut_is_warned_of_when_it_is_to_detect(
     config = config.copy_and_resolve_references()
     photographs.use(monkeypatch, config, tmp_path)
     photographs.photograph(1).save(tmp_path / 'photo.png')
-    record = workdir.load_dataset(run)
+    record = dataset_record.load(run)
     monkeypatch.setattr(
         workdir,
         'load_dataset',

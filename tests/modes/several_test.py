@@ -10,7 +10,7 @@ import pytest
 from hybrid import api
 from hybrid.data import shared
 from hybrid.modes import train
-from hybrid.runs import checkpoints, leaks, trained_on, workdir
+from hybrid.runs import checkpoints, dataset_record, leaks, trained_on
 from hybrid.scores import plots, validation
 from tests import two_datasets
 from tests.modes.train_test import Killed, read_metrics, without_clock
@@ -51,7 +51,7 @@ def scores_of(folder, name):
 
 def test_the_workdir_says_what_it_was_trained_on_and_what_was_left_out(run):
     _, folder, _ = run
-    record = workdir.load_dataset(folder)
+    record = dataset_record.load(folder)
     assert record['name'] == 'face_csv/a/1.0.0,face_csv/b/1.0.0'
     assert {k: v['num_examples'] for k, v in record['splits'].items()} == {
         'train': 36,

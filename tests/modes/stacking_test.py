@@ -5,7 +5,7 @@ import pytest
 from hybrid import files
 from hybrid.models import encoders, resnet
 from hybrid.modes import stacking
-from hybrid.runs import face_ranges, trained, workdir
+from hybrid.runs import dataset_record, face_ranges, trained, workdir
 from tests.weights.earlier_run_test import create_config, filled, save
 
 
@@ -22,7 +22,7 @@ def test_runs_that_began_with_other_weights_are_one_group(tmp_path):
         folder = tmp_path / str(number)
         save(folder, config, {1: filled(config, number)})
         record = {'constant_age': 30.0, 'constant_gender': 0, 'splits': {}}
-        workdir.save_dataset(folder, record)
+        dataset_record.save(folder, record)
         workdir.save_sources(folder, [{'source': source}, {'source': 'both'}])
         files.write_json(folder / face_ranges.FILE, {'of': number})
         configs.append(config)

@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from hybrid.runs import calibration, workdir
+from hybrid.runs import calibration, dataset_record, workdir
 from hybrid.runs.calibration import Calibration
 from hybrid.scores import intervals
 from hybrid.scores.intervals import Intervals
@@ -15,7 +15,7 @@ from tests.modes.evaluate_test import fixed
 @pytest.fixture
 def model(tiny_config, tmp_path):
     workdir.save_config(tmp_path, tiny_config)
-    workdir.save_dataset(tmp_path, {'name': 'faces'})
+    dataset_record.save(tmp_path, {'name': 'faces'})
     return dataclasses.replace(fixed(tiny_config, tmp_path), scores={0: 1.5})
 
 

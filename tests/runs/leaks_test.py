@@ -9,7 +9,7 @@ import pytest
 from hybrid import datasets
 from hybrid.data import input_pipeline, several
 from hybrid.modes import evaluate
-from hybrid.runs import fitted, leaks, member_weights, trained, workdir
+from hybrid.runs import dataset_record, fitted, leaks, member_weights, trained, workdir
 from hybrid.scores import combination
 from tests.modes.evaluate_test import fixed
 
@@ -26,8 +26,8 @@ def trained_on_tiny(tiny_config, tiny_builder, tmp_path):
         split: input_pipeline.read_columns(tiny_builder, split)
         for split in ('train', 'validation', 'test')
     }
-    record = workdir.describe_dataset(tiny_builder.info.full_name, columns, 'train')
-    workdir.save_dataset(folder, record)
+    record = dataset_record.describe(tiny_builder.info.full_name, columns, 'train')
+    dataset_record.save(folder, record)
     return config, folder
 
 
@@ -94,7 +94,7 @@ def test_several_workdirs_are_combined_on_another_dataset_with_the_weights_of_th
     config, folder = trained_on_tiny
     second = tmp_path / 'second'
     workdir.save_config(second, config)
-    workdir.save_dataset(second, workdir.load_dataset(folder))
+    dataset_record.save(second, dataset_record.load(folder))
     configs = [config.copy_and_resolve_references() for _ in range(2)]
     models = [fixed(c, f) for c, f in zip(configs, (folder, second), strict=True)]
     monkeypatch.setattr(trained, 'restore_all', lambda *_: models)

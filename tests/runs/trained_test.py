@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from hybrid.runs import trained, workdir
+from hybrid.runs import dataset_record, trained
 
 
 def model(folder, config, **splits):
@@ -12,7 +12,7 @@ def model(folder, config, **splits):
         config.data[f'{role}_split'] = next((n for n in splits if n.startswith(role)), '')
     record = {name: {'num_examples': 9, 'sha256': value} for name, value in splits.items()}
     folder.mkdir()
-    workdir.save_dataset(folder, {'name': 'x', 'splits': record})
+    dataset_record.save(folder, {'name': 'x', 'splits': record})
     nothing: Any = None
     return trained.Trained(folder, config, nothing, {}, 'best', 1)
 

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from hybrid.runs import workdir
+from hybrid.runs import dataset_record
 from hybrid.scores import ensemble_metrics, metrics, report, rows, thresholds
 from hybrid.scores.outcomes import GENDERS
 from tools import compare, elsewhere, limits, table
@@ -50,7 +50,7 @@ def test_recorded_scores_are_those_of_the_kept_predictions(path):
     name, split = path.stem.rsplit('.', 1)
     kept = json.loads((RESULTS / f'{name}.json').read_text())
     kept_rows = rows.read_predictions(path)
-    assert workdir.examples_hash(kept_rows) == kept['dataset']['splits'][split]['sha256']
+    assert dataset_record.examples_hash(kept_rows) == kept['dataset']['splits'][split]['sha256']
     recorded = kept['splits'][split]['metrics']
     scores = metrics.compute_metrics(kept_rows)
     scores |= ensemble_metrics.compute_metrics(kept_rows, recorded.get('best_member/number'))

@@ -7,7 +7,7 @@ import pytest
 
 from hybrid import default_config, devices
 from hybrid.models import encoders, resnet
-from hybrid.runs import checkpoints, workdir
+from hybrid.runs import checkpoints, dataset_record, workdir
 from hybrid.weights import earlier_run, initialization
 from tests.weights.initialization_test import create_state
 
@@ -304,7 +304,7 @@ def test_an_earlier_run_of_faces_that_were_cut_otherwise_is_warned_of(
 ):
     config.data.dataset, config.data.data_dir = 'synthetic_faces/tiny', str(tiny_data_dir)
     for name, warned in (('utkface/default/1.0.0', True), ('imdb_wiki/wiki/1.0.0', False)):
-        workdir.save_dataset(source, {'name': name})
+        dataset_record.save(source, {'name': name})
         caplog.clear()
         earlier_run.read(earlier_run.parse(str(source)), config)
         found = [message for message in caplog.messages if 'was trained on faces' in message]

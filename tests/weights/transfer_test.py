@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hybrid.runs import workdir
+from hybrid.runs import dataset_record
 from hybrid.scores.rows import read_predictions
 from tests.launching import ROOT, launch, tiny_flags
 
@@ -85,7 +85,7 @@ def test_from_drawn_faces_to_ones_own_and_back(tmp_path, own_faces):
     run(train_mine, *small)
     started = json.loads((runs / 'mine/config.json').read_text())['init_from']
     assert started == f'{runs}/quickstart'
-    record = workdir.load_dataset(runs / 'mine')
+    record = dataset_record.load(runs / 'mine')
     assert record['name'] == 'face_csv/mine/1.0.0'
     assert sum(split['num_examples'] for split in record['splits'].values()) == 108
     mine = evaluations(runs / 'mine')

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from hybrid.default_config import get_config
-from hybrid.runs import provenance, public, workdir
+from hybrid.runs import dataset_record, provenance, public, workdir
 from hybrid.schema import flatten
 from hybrid.scores import rows, subgroups
 
@@ -138,7 +138,7 @@ def read(folder: pathlib.Path) -> Run:
     saved = flatten(workdir.read_json(folder / workdir.CONFIG))
     config = _defaults() | workdir.FORMER_VALUES | saved
     config = {key: value for key, value in config.items() if key not in workdir.MACHINE_KEYS}
-    dataset = workdir.load_dataset(folder) if (folder / workdir.DATASET).exists() else {}
+    dataset = dataset_record.load(folder) if (folder / dataset_record.FILE).exists() else {}
     return Run(
         folder,
         name,

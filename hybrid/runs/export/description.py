@@ -9,7 +9,7 @@ from typing import Any
 from hybrid import __version__
 from hybrid.datasets import geometry, terms
 from hybrid.photos import alignment
-from hybrid.runs import face_ranges, workdir
+from hybrid.runs import dataset_record, face_ranges
 from hybrid.runs.calibration import Calibration
 from hybrid.runs.export import network, views
 from hybrid.runs.export.members import Member, Shares
@@ -103,7 +103,7 @@ def _member(member: Member, shares: Shares, place: int) -> dict[str, Any]:
 
 def _faces(models: Sequence[Trained]) -> dict[str, Any]:
     """How faces have to be cut for the model."""
-    cut = dict(workdir.load_geometry(models[0].folder))
+    cut = dict(dataset_record.load_geometry(models[0].folder))
     aligned = not geometry.differ(cut, geometry.UTKFACE_CHIPS)
     template = {
         'template_version': alignment.TEMPLATE_VERSION,
@@ -117,7 +117,7 @@ def _datasets(models: Sequence[Trained]) -> list[dict[str, str]]:
     """The names of what the models were trained on, and the terms of each."""
     names: list[str] = []
     for model in models:
-        record = workdir.load_dataset(model.folder)
+        record = dataset_record.load(model.folder)
         names += [one['name'] for one in record.get('datasets', [record])]
     known = {name: terms.of(name) for name in names}
     return [
