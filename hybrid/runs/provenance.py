@@ -70,7 +70,7 @@ def versions() -> dict[str, str]:
 
 
 def machine() -> str:
-    """Describes the accelerators or, without any, the processor and its cores."""
+    """Describes the accelerators or, without any, the processor and its cores that may be used."""
     import jax  # Here, because the command line asks for `program()` alone and must be quick.
 
     devices = jax.devices()
@@ -82,7 +82,9 @@ def machine() -> str:
             if line.startswith('model name'):
                 model = line.split(':', 1)[1].strip()
                 break
-    return f'{os.cpu_count()} cores of {model}'
+    # All of them but on Linux, where a process may be kept to some (taskset, containers).
+    cores = len(os.sched_getaffinity(0)) if sys.platform == 'linux' else os.cpu_count()
+    return f'{cores} {"core" if cores == 1 else "cores"} of {model}'
 
 
 @contextlib.contextmanager

@@ -1,6 +1,8 @@
 import json
 import os
+import re
 import subprocess
+import sys
 
 import pytest
 
@@ -60,3 +62,14 @@ def test_a_session_has_a_start_and_an_end_whatever_ends_it(tmp_path, monkeypatch
     assert rows[0]['xla_flags'] == os.environ['XLA_FLAGS']
     assert rows[1]['seconds'] >= 0
     assert rows[1]['ended'] >= rows[0]['started']
+
+
+@pytest.mark.skipif(sys.platform != 'linux', reason='elsewhere a process is not kept to some cores')
+def test_the_machine_has_as_many_cores_as_may_be_used():
+    before = os.sched_getaffinity(0)
+    assert re.match(rf'{len(before)} cores? of \S', provenance.machine())
+    os.sched_setaffinity(0, {min(before)})
+    try:
+        assert provenance.machine().startswith('1 core of ')
+    finally:
+        os.sched_setaffinity(0, before)
