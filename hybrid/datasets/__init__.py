@@ -132,6 +132,12 @@ def override_config(
     return dataclasses.replace(config, name=f'{config.name}_{digest}', **changed)
 
 
+def config_name(builder: tfds.core.DatasetBuilder) -> str:
+    """The name of a builder's config without what `override_config` added to it; '' of none."""
+    config = builder.builder_config
+    return re.sub(r'_[0-9a-f]{8}$', '', config.name) if config else ''
+
+
 def prepare(
     builder: tfds.core.DatasetBuilder,
     manual_dir: str = '',

@@ -144,7 +144,7 @@ def evaluate_split(
       ValueError: when the split does not hold the examples that the training saw under its name.
     """
     labels = input_pipeline.read_columns(builder, split)
-    labels = leaks.mark(labels, models, None if other else split)
+    labels = leaks.mark(labels, builder, split, models, other)
     for model in () if other else models:
         dataset_record.check_examples(model.folder, builder.info.full_name, split, labels)
     for model in models:

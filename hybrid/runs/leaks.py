@@ -1,17 +1,21 @@
 """Which examples of an evaluation a training has seen, on its own dataset or on another one."""
 
+import hashlib
 import logging
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
+import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
+from hybrid import datasets
 from hybrid.data import prepared, several, split_names
 from hybrid.runs import address, trained_on, workdir
 from hybrid.runs.trained import Trained
 
 _LOG = logging.getLogger(__name__)
+_BATCH = 512  # Files that are in memory at a time.
 
 
 def is_other(data: ConfigDict, folder: pathlib.Path) -> bool:
@@ -30,22 +34,29 @@ def is_other(data: ConfigDict, folder: pathlib.Path) -> bool:
 
 
 def mark(
-    labels: dict[str, np.ndarray], models: Sequence[Trained], own_split: str | None
+    labels: dict[str, np.ndarray],
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    models: Sequence[Trained],
+    other: bool,
 ) -> dict[str, np.ndarray]:
     """Adds to labels which examples the models have seen, beside the leaks that the dataset knows.
 
     Args:
       labels: From `input_pipeline.read_columns`, of what is evaluated.
+      builder: The dataset that is evaluated.
+      split: The split of it.
       models: The models that are evaluated.
-      own_split: As for `seen_in_training`.
+      other: Whether it is another dataset than their own.
 
     Returns:
       The labels with `leak` bool [N]; without it where nothing speaks of leaks.
     """
     configs, folders = [model.config for model in models], [model.folder for model in models]
+    own_split = None if other else split
     # What a run is trained and chosen on never overlaps its own test split; what the runs saw that
     # it started from may.
-    seen = seen_in_training(labels, configs, folders, own_split)
+    seen = seen_in_training(labels, builder, split, configs, folders, own_split)
     if own_split is not None and not seen.any():
         return labels
     return labels | {'leak': labels.get('leak', np.zeros_like(seen)) | seen}
@@ -53,16 +64,23 @@ def mark(
 
 def seen_in_training(
     columns: dict[str, np.ndarray],
+    builder: tfds.core.DatasetBuilder,
+    split: str,
     configs: Sequence[ConfigDict],
     folders: Sequence[pathlib.Path],
     own_split: str | None = None,
 ) -> np.ndarray:
-    """Finds the examples that models were trained or chosen on, by id and by group, and warns.
+    """Finds the examples that models were trained or chosen on, and warns of them.
 
-    What the runs saw that they started from, by `config.init_from`, counts, too.
+    They are found by id and by group within one dataset, whatever its parameters, and within all
+    configs of UTKFace and of IMDB-WIKI. Two tables of one's own may both have a picture 1.jpg: of
+    other datasets, examples of one id count if they are the same file. What the runs saw that they
+    started from, by `config.init_from`, counts, too.
 
     Args:
       columns: From `input_pipeline.read_columns`, of what is evaluated.
+      builder: The dataset that is evaluated.
+      split: The split of it.
       configs: The configs of the workdirs, with overrides.
       folders: The workdirs.
       own_split: The split that is evaluated if it belongs to the models' own dataset, else None.
@@ -79,14 +97,14 @@ def seen_in_training(
         all_runs = _with_earlier_runs(folder)
         known = own_split is not None and _has_role(own_split, workdir.load_config(folder).data)
         runs += [(config, run) for run in all_runs[1 if known else 0 :]]
-    datasets = [
+    trainings = [
         (config, folder, own)
         for config, folder in runs
         for own in several.sections(workdir.load_config(folder).data)
     ]
-    for config, folder, own in datasets:
-        builder = prepared.find_prepared(own, (config.data.data_dir, own.data_dir))
-        if builder is None:
+    for config, folder, own in trainings:
+        theirs = prepared.find_prepared(own, (config.data.data_dir, own.data_dir))
+        if theirs is None:
             _LOG.warning(
                 '%s: whether it was trained on some of these examples cannot be told: %s is not '
                 'prepared here',
@@ -97,10 +115,16 @@ def seen_in_training(
         splits = [own.train_split]
         if own_split is None or not split_names.same(own_split, config.data.validation_split):
             splits.append(own.validation_split)
-        for split in filter(None, splits):
-            used = trained_on.read_columns(folder, own.dataset, builder, split)
+        for their_split in filter(None, splits):
+            used = trained_on.read_columns(folder, own.dataset, theirs, their_split)
             shared = np.isin(columns['id'], used['id'])
-            shared |= np.isin(columns['group'], used['group'])
+            if _has_same_names(builder, theirs):
+                shared |= np.isin(columns['group'], used['group'])
+            elif shared.any():
+                names = set(columns['id'][shared])
+                files = _digests(builder, split, names), _digests(theirs, their_split, names)
+                same = {name for name in names if files[0][name] == files[1][name]}
+                shared &= np.isin(columns['id'], list(same))
             if shared.any():
                 _LOG.warning(
                     '%s: %d of these %d examples, or others of their groups, are in %s of %s, '
@@ -108,11 +132,32 @@ def seen_in_training(
                     folder,
                     shared.sum(),
                     len(shared),
-                    split,
-                    builder.info.full_name,
+                    their_split,
+                    theirs.info.full_name,
                 )
             seen |= shared
     return seen
+
+
+def _has_same_names(one: tfds.core.DatasetBuilder, other: tfds.core.DatasetBuilder) -> bool:
+    """Whether an id, or a group, is the same picture, or person, in both."""
+    if one.name != other.name:
+        return False
+    of_all_configs = getattr(one, 'GROUPS_OF_ALL_CONFIGS', False)
+    return of_all_configs or datasets.config_name(one) == datasets.config_name(other)
+
+
+def _digests(builder: tfds.core.DatasetBuilder, split: str, names: set[str]) -> dict[str, bytes]:
+    """The sha256 of the files of some examples of a split, by their ids."""
+    source = builder.as_data_source(split, decoders={'image': tfds.decode.SkipDecoding()})
+    found = {}
+    for start in range(0, len(source), _BATCH):
+        places = range(start, min(start + _BATCH, len(source)))
+        for example in source.__getitems__(list(places)):
+            name = example['id'].decode()
+            if name in names:
+                found[name] = hashlib.sha256(example['image']).digest()
+    return found
 
 
 def _has_role(split: str, own: ConfigDict) -> bool:

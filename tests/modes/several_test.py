@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from hybrid import api
+from hybrid import api, datasets
 from hybrid.data import shared
 from hybrid.modes import train
 from hybrid.runs import checkpoints, dataset_record, leaks, trained_on
@@ -146,12 +146,18 @@ def test_all_are_evaluated_or_the_one_that_is_named(run, tmp_path):
     assert 'without_leaks/num_examples' not in one
 
 
-def test_what_either_was_trained_on_is_a_leak_but_not_what_was_left_out(run):
+def test_what_either_was_trained_on_is_a_leak_but_not_what_was_left_out(run, two_datasets_dir):
     config, folder, _ = run
     names = ['a1.jpg', 'a40.jpg', 'b1.jpg', 'b40.jpg', 'a20.jpg', 'b15.jpg', 'a42.jpg', 'a26.jpg']
     columns = {'id': np.array(names), 'group': np.array([f'x{k}' for k in range(len(names))])}
-    seen = leaks.seen_in_training(columns, [config], [folder])
-    assert np.array(names)[seen].tolist() == ['a1.jpg', 'b1.jpg', 'a20.jpg', 'b15.jpg']
+    seen = {}
+    for dataset in ('face_csv/a', 'face_csv/b'):
+        builder = datasets.create_builder(dataset, str(two_datasets_dir))
+        found = np.array([name[0] == dataset[-1] for name in names])
+        own = {name: column[found] for name, column in columns.items()}
+        marked = leaks.seen_in_training(own, builder, 'train', [config], [folder])
+        seen[dataset] = own['id'][marked].tolist()
+    assert seen == {'face_csv/a': ['a1.jpg', 'a20.jpg'], 'face_csv/b': ['b1.jpg', 'b15.jpg']}
 
 
 def test_scores_are_averaged_over_the_datasets_that_have_them():

@@ -11,7 +11,9 @@ from hybrid.data import input_pipeline, several
 from hybrid.modes import evaluate
 from hybrid.runs import dataset_record, fitted, leaks, member_weights, trained, workdir
 from hybrid.scores import combination
+from tests.datasets.face_csv_test import write_faces
 from tests.modes.evaluate_test import fixed
+from tests.utkface_archive import jpeg
 
 
 @pytest.fixture
@@ -125,12 +127,17 @@ def test_what_the_run_learnt_from_that_it_started_from_is_a_leak_too(
     tuned.data.dataset, tuned.data.data_dir = 'face_csv/none', str(tmp_path)
     workdir.save_config(tmp_path / 'tuned', tuned)
     tuned.data.data_dir = str(tiny_data_dir)
-    assert leaks.seen_in_training(columns, [tuned], [tmp_path / 'tuned']).all()
+
+    def seen():
+        folders = [tmp_path / 'tuned']
+        return leaks.seen_in_training(columns, tiny_builder, 'train', [tuned], folders)
+
+    assert seen().all()
     assert [f'{tmp_path / "tuned"}: whether' in x for x in warnings(caplog)] == [True, False]
     assert f'{folder}: 67 of these 67 examples' in warnings(caplog)[1]
     tuned.init_from = str(tmp_path / 'gone')
     workdir.save_config(tmp_path / 'tuned', tuned)
-    assert not leaks.seen_in_training(columns, [tuned], [tmp_path / 'tuned']).any()
+    assert not seen().any()
     assert f'{tmp_path}/gone is not the folder of a training' in warnings(caplog)[2]
 
 
@@ -144,7 +151,9 @@ def test_what_a_run_began_with_may_leak_into_its_own_test_split(
 
     def seen(split):
         columns = input_pipeline.read_columns(tiny_builder, split)
-        return leaks.seen_in_training(columns, [tuned], [tmp_path / 'tuned'], split)
+        return leaks.seen_in_training(
+            columns, tiny_builder, split, [tuned], [tmp_path / 'tuned'], split
+        )
 
     # Both were chosen on the same validation split; neither has seen the test split.
     assert not seen('validation').any()
@@ -162,7 +171,7 @@ def test_a_split_that_holds_part_of_the_training_marks_it(trained_on_tiny, tiny_
 
     def seen(split):
         columns = input_pipeline.read_columns(tiny_builder, split)
-        found = leaks.seen_in_training(columns, [config], [folder], split)
+        found = leaks.seen_in_training(columns, tiny_builder, split, [config], [folder], split)
         return [name.split('_')[0] for name in columns['id'][found]]
 
     assert seen('test') == seen('train') == seen('validation') == []
@@ -170,11 +179,45 @@ def test_a_split_that_holds_part_of_the_training_marks_it(trained_on_tiny, tiny_
     assert seen('test+validation') == ['validation'] * 23
 
 
-def test_it_is_said_when_the_training_data_are_not_there(trained_on_tiny, tmp_path, caplog):
+def test_it_is_said_when_the_training_data_are_not_there(
+    trained_on_tiny, tiny_builder, tmp_path, caplog
+):
     config, folder = trained_on_tiny
     config.data.data_dir = str(tmp_path / 'nowhere')
     workdir.save_config(folder, config)
     columns = {'id': np.array(['a']), 'group': np.array(['a'])}
     logging.getLogger('hybrid').propagate = True
-    assert not leaks.seen_in_training(columns, [config], [folder]).any()
+    assert not leaks.seen_in_training(columns, tiny_builder, 'test', [config], [folder]).any()
     assert 'synthetic_faces/tiny is not prepared here' in warnings(caplog)[0]
+
+
+def test_of_two_own_tables_the_same_names_are_the_same_faces_only_if_the_files_are(
+    tiny_config, tmp_path
+):
+    tables = {
+        'mine': {name: jpeg(k) for k, name in enumerate(['1.jpg', '2.jpg', '3.jpg', 'x.jpg'])},
+        'theirs': {name: jpeg(k) for k, name in [(0, '1.jpg'), (8, '2.jpg'), (9, '3.jpg')]},
+    }
+    builders = {}
+    for table, pictures in tables.items():
+        rows = [(content, name, 30, 'f', 'train') for name, content in pictures.items()]
+        folder = write_faces(tmp_path / table, rows, 'path,age,gender,split')
+        builders[table] = datasets.create_builder(f'face_csv/{table}', str(tmp_path / 'data'))
+        datasets.prepare(builders[table], str(folder))
+    config = tiny_config
+    config.data.dataset, config.data.data_dir = 'face_csv/mine', str(tmp_path / 'data')
+    config.data.validation_split = ''
+    workdir.save_config(tmp_path / 'run', config)
+
+    def seen(name, parameters=None):
+        builder = datasets.create_builder(name, str(tmp_path / 'data'), parameters)
+        if parameters:
+            datasets.prepare(builder, str(tmp_path / 'mine'))
+        columns = input_pipeline.read_columns(builder, 'train')
+        found = leaks.seen_in_training(columns, builder, 'train', [config], [tmp_path / 'run'])
+        return sorted(columns['id'][found].tolist())
+
+    # 2.jpg and 3.jpg of theirs are other people, whose groups are called so, too.
+    assert seen('face_csv/theirs') == ['1.jpg']
+    # Cut in another way, or with other labels, the faces of a table are still its faces.
+    assert seen('face_csv/mine', {'train_fraction': 0.7}) == ['1.jpg', '2.jpg', '3.jpg', 'x.jpg']
