@@ -95,5 +95,7 @@ def join(parts: Sequence[Part]) -> dict[str, Columns]:
 
 
 def join_labels(columns: Sequence[Columns]) -> Columns:
-    """The ids and labels of several splits, one after the other."""
-    return {name: np.concatenate([one[name] for one in columns]) for name in _LABELS}
+    """The ids and labels of several splits, one after the other, and what is known of leaks."""
+    leaks = [one.get('leak', np.zeros(len(one['id']), bool)) for one in columns]
+    joined = {name: np.concatenate([one[name] for one in columns]) for name in _LABELS}
+    return joined | {'leak': np.concatenate(leaks)}

@@ -12,16 +12,19 @@ import numpy as np
 from hybrid import files
 from hybrid.scores import metrics, report, rows, subgroups
 
-# What has more values, such as a file's path, is no subgroup, and crossing it would take hours.
+# What has more values, such as a file's path, is no subgroup.
 MOST_VALUES = 100
+# With each column the number of crossed subgroups doubles at least.
+MOST_SUBGROUPS = 6
 _ABOUT = 'evaluation.json'
 
 
 def score(source: str | os.PathLike, output: str | os.PathLike) -> metrics.Scores:
     """Does `--mode=score`: writes what an evaluation writes, and prints its table.
 
-    If evaluation.json lies beside the table, as an evaluation leaves it there, titles and the
-    scores against the best member of an ensemble are the evaluation's, too, and it is copied.
+    If the table is called predictions.csv and evaluation.json lies beside it, as an evaluation
+    leaves them, titles and the scores against the best member of an ensemble are the evaluation's,
+    too, and it is copied.
 
     Args:
       source: A table of predictions and labels that `rows.read_predictions` reads.
@@ -42,7 +45,7 @@ def score(source: str | os.PathLike, output: str | os.PathLike) -> metrics.Score
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f'--output={output} is a file; name a folder')
     table = read_table(path)
-    about = _read_about(path.with_name(_ABOUT))
+    about = _read_about(path.with_name(_ABOUT)) if path.name == 'predictions.csv' else {}
     best = about.get('best_member_on_validation')
     names = [str(about[name]) for name in ('dataset', 'split') if name in about] or [path.stem]
     title = f'{", ".join(names)}, scored anew'
@@ -85,8 +88,21 @@ def read_table(path: pathlib.Path) -> rows.Rows:
                 f'{path}: the column {name!r} would be subgroups, but has {len(values):,} values, '
                 f'and at most {MOST_VALUES} are compared: leave it out'
             )
+    if len(table.subgroups) > MOST_SUBGROUPS:
+        raise ValueError(
+            f'{path}: {len(table.subgroups)} columns would be subgroups, and at most '
+            f'{MOST_SUBGROUPS} are crossed with each other: leave out some of '
+            f'{", ".join(table.subgroups)}'
+        )
     if not table.num_examples:
         raise ValueError(f'{path} has no rows')
+    ids, counts = np.unique(table['id'], return_counts=True)
+    if (counts > 1).any():
+        first = int(np.argmax(counts > 1))
+        raise ValueError(
+            f'{path}: the id {str(ids[first])!r} is in {counts[first]} rows; an example is scored '
+            'once'
+        )
     pairs = (rows.INTERVAL, ('age_min', 'age_max'))
     for low, high in pairs:
         if (low in table) != (high in table):
@@ -99,6 +115,7 @@ def read_table(path: pathlib.Path) -> rows.Rows:
                 f'{path}: {low} of {str(table["id"][first])!r} is {table[low][first]}, above '
                 f'{high}, which is {table[high][first]}'
             )
+    table = _with_exact(path, table)
     if any(name in table and np.isnan(table[name]).all() for name in rows.INTERVAL):
         kept = {name: table[name] for name in table if name not in rows.INTERVAL}
         table = dataclasses.replace(table, columns=kept)
@@ -113,6 +130,16 @@ def read_table(path: pathlib.Path) -> rows.Rows:
                 f'{path}: {name} of {str(table["id"][first])!r} is {table[name][first]}: '
                 f'{wrong.sum():,} cells are neither {what} nor empty'
             )
+    of_members = (rows.member_column(number, 'predicted_age') for number in table.members)
+    for name in {'predicted_age', *of_members} & set(table):
+        # Estimates of infants may be a little below 0, but none is exactly -1.
+        if (wrong := (table[name] == -1) | (np.abs(table[name] - 75) > 100)).any():
+            first = int(np.argmax(wrong))
+            raise ValueError(
+                f'{path}: {name} of {str(table["id"][first])!r} is {table[name][first]}, which is '
+                f'no age: if it stands for a face that was not found, leave out its row '
+                f'({wrong.sum():,} in all)'
+            )
     return table
 
 
@@ -126,6 +153,22 @@ def _with_ranges(table: rows.Rows) -> rows.Rows:
         'age_min': np.where(np.isnan(low), np.where(ranged, 0, age), low),
         'age_max': np.where(np.isnan(high), np.where(ranged, np.inf, age), high),
     }
+    return dataclasses.replace(table, columns={**table.columns, **ends})
+
+
+def _with_exact(path: pathlib.Path, table: rows.Rows) -> rows.Rows:
+    """Makes both ends of a range the age where it is known."""
+    if 'age_min' not in table:
+        return table
+    age, low, high = (table[name] for name in ('age', 'age_min', 'age_max'))
+    if (wrong := (age < low) | (age > high)).any():
+        first = int(np.argmax(wrong))
+        raise ValueError(
+            f'{path}: age of {str(table["id"][first])!r} is {age[first]}, which is not between '
+            f'age_min and age_max, {low[first]} and {high[first]}'
+        )
+    known = ~np.isnan(age)
+    ends = {'age_min': np.where(known, age, low), 'age_max': np.where(known, age, high)}
     return dataclasses.replace(table, columns={**table.columns, **ends})
 
 

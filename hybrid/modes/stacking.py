@@ -146,7 +146,12 @@ def _groups(
     rest = [flatten({k: v for k, v in c.items() if k != 'model'}) for c in plain]
     for folder, other in zip(folders[1:], rest[1:], strict=True):
         ignored = {*workdir.MACHINE_KEYS, 'seed'}
-        keys = [k for k in sorted(other) if k not in ignored and other[k] != rest[0].get(k)]
+        missing = object()
+        keys = [
+            key
+            for key in sorted({*rest[0], *other} - ignored)
+            if rest[0].get(key, missing) != other.get(key, missing)
+        ]
         if keys:
             raise ValueError(
                 f'{folder} and {folders[0]} differ in config.{keys[0]}; members of an ensemble may '

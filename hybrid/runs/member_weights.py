@@ -86,6 +86,7 @@ def find_or_fit(
         if not on_it:
             predicted = _predict(models, builder, validation, members)
         labels = input_pipeline.read_columns(builder, validation)
+    predicted, labels = _without_leaks(predicted, labels)
     weights = combination.fit_weights(
         predicted['predicted_age'], predicted['female_probability'], labels
     )
@@ -113,7 +114,8 @@ def predict_validation(
 
     Returns:
       Those columns of `predict_members` that `rows.OF_MODELS` declares, and distributions of age,
-      of all splits one after the other, without what is left out of them; their ids and labels.
+      of all splits one after the other, without what is left out of them and what leaks into them;
+      their ids and labels.
 
     Raises:
       ValueError: when other members predict these splits.
@@ -127,7 +129,16 @@ def predict_validation(
         for name in (*rows.OF_MODELS, 'age_probabilities')
         if all(name in x for x in predicted)
     }
-    return joined, parts.join_labels([part.kept_columns(split) for part in found])
+    return _without_leaks(joined, parts.join_labels([part.kept_columns(split) for part in found]))
+
+
+def _without_leaks(
+    predicted: Mapping[str, np.ndarray], labels: parts.Columns
+) -> tuple[dict[str, np.ndarray], parts.Columns]:
+    """Leaves out what the training has seen, on which errors are too small."""
+    kept = ~labels['leak'] if 'leak' in labels else np.ones(len(labels['id']), bool)
+    of_both = [{name: column[kept] for name, column in x.items()} for x in (predicted, labels)]
+    return of_both[0], of_both[1]
 
 
 def save(folder: pathlib.Path, source: dict[str, Any], weights: combination.Weights) -> None:

@@ -7,7 +7,7 @@ left out.
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -69,27 +69,50 @@ def cross_table(rows: Rows) -> list[Cell]:
         width = rows['age_high'] - rows['age_low']
     of_gender = rows['female_probability'], rows['gender']
     right, scored = outcomes.is_right(*of_gender), outcomes.is_scored(*of_gender)
-    choices = [[*values, ALL] for values, _ in labels.values()]
     cells = []
-    for combination in itertools.product(*choices):
-        inside = np.ones(len(error), bool)
-        for value, (_, column) in zip(combination, labels.values(), strict=True):
-            if value != ALL:
-                inside &= column == value
-        if inside.any():
-            scores = _scores(error[inside], right[inside], scored[inside])
-            if ranged.any():
-                own = distance[inside & ranged]
-                values = (len(own), outcomes.mean(own))
-                scores |= dict(zip(INTERVAL_SCORES, values, strict=True))
-            if 'age_low' in rows:
-                known = inside & ~np.isnan(error)
-                scores |= {
-                    'age/coverage': outcomes.mean(covered[known]),
-                    'age/mean_interval_width': outcomes.mean(width[known]),
-                }
-            cells.append(dict(zip(labels, combination, strict=True)) | scores)
+    for combination, inside in _combinations(list(labels.values())):
+        scores = _scores(error[inside], right[inside], scored[inside])
+        if ranged.any():
+            own = distance[inside & ranged]
+            values = (len(own), outcomes.mean(own))
+            scores |= dict(zip(INTERVAL_SCORES, values, strict=True))
+        if 'age_low' in rows:
+            known = inside & ~np.isnan(error)
+            scores |= {
+                'age/coverage': outcomes.mean(covered[known]),
+                'age/mean_interval_width': outcomes.mean(width[known]),
+            }
+        cells.append(dict(zip(labels, combination, strict=True)) | scores)
     return cells
+
+
+def _combinations(
+    labels: Sequence[tuple[list[str], np.ndarray]],
+) -> Iterator[tuple[tuple[str, ...], np.ndarray]]:
+    """The combinations of values, and of `all`, that occur, and who is inside of each, bool [N].
+
+    They come in the order of the values of the first kind, then of the second and so on; `all` is
+    the last of each.
+
+    Args:
+      labels: From `metrics.subgroups`: of each kind its values, and that of each example, [N].
+    """
+    names = [[*values, ALL] for values, _ in labels]
+    places = np.full((len(labels[0][1]), len(labels)), -1)  # Of each example's values.
+    for kind, (values, column) in enumerate(labels):
+        for place, value in enumerate(values):
+            places[column == value, kind] = place
+    last = np.array([len(values) for values, _ in labels])
+    found = {}
+    for margins in itertools.product((False, True), repeat=len(labels)):
+        counted = np.flatnonzero(((places >= 0) | margins).all(axis=1))
+        own, cell = np.unique(np.where(margins, last, places[counted]), axis=0, return_inverse=True)
+        for number, combination in enumerate(own.tolist()):
+            inside = np.zeros(len(places), bool)
+            inside[counted[cell.ravel() == number]] = True
+            found[tuple(combination)] = inside
+    for combination in sorted(found):
+        yield tuple(of[k] for of, k in zip(names, combination, strict=True)), found[combination]
 
 
 def _scores(error: np.ndarray, right: np.ndarray, known: np.ndarray) -> Cell:

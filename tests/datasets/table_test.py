@@ -109,6 +109,12 @@ def test_tables_as_programs_write_them(tmp_path, text, encoding):
     assert faces[0].line == next(k for k, line in enumerate(lines, 1) if '1' in line)
 
 
+def test_a_comma_between_two_ages_is_not_taken_for_decimals(tmp_path):
+    with pytest.raises(ValueError, match=r"line 2: age '25,32' is no number .* \(25, 32\)"):
+        read(tmp_path, 'path,age,gender\na,"25,32",f\n')
+    assert [x.age for x in read(tmp_path, 'path;age;gender\na;25,32;f\n')] == [25.32]
+
+
 def test_paths_of_other_systems_and_absolute_ones_are_found_in_the_folder(tmp_path):
     (tmp_path / 'odd\\name').touch()
     text = f'path,age,gender\nimg\\0.jpg,1,f\n{tmp_path}/img/1.jpg,1,f\nodd\\name,1,f\n/etc/x,1,f\n'

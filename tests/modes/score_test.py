@@ -77,6 +77,9 @@ def test_the_table_of_another_program(tmp_path):
         (',', ';', r"lacks the columns \['id', 'age', .*it has \['id;age;"),
         ('12,male', '12,M', r"column 'gender': 'M' is no value of it \(male, female or empty\)"),
         ('a,12', 'a,-1', r"age of 'a' is -1\.0: 1 cells are neither years from 0 on nor empty"),
+        ('b,17', 'a,17', r"the id 'a' is in 2 rows; an example is scored once"),
+        ('26.5', '-1', r"predicted_age of 'b' is -1\.0, which is no age: .* \(1 in all\)"),
+        ('26.5', '999', r"predicted_age of 'b' is 999\.0, which is no age"),
         ('0.7', '70', r"female_probability of 'c' is 70\.0: 2 cells are neither from 0 to 1 nor"),
         (MINIMAL[47:], '', 'has no rows'),
         (MINIMAL, '\0', 'lacks the columns'),
@@ -123,14 +126,22 @@ def test_ranges_are_filled_in_where_the_age_is_not_known(tmp_path):
     scores = score.score(path, tmp_path / 'out')
     assert (scores['age/num_examples'], scores['age/mae']) == (1, 2)
     assert (scores['age/interval_num_examples'], scores['age/interval_error']) == (2, 2)
-    path.write_text(path.read_text().replace('TRUE', 'yes'))
+    # An exact age counts beside its range, and may not contradict it.
+    text = path.read_text()
+    path.write_text(text.replace('a,12,,', 'a,12,10,'))
+    assert score.read_table(path)['age_max'].tolist() == [12, 29, np.inf]
+    np.testing.assert_equal(score.score(path, tmp_path / 'again'), scores)
+    path.write_text(text.replace('a,12,,', 'a,12,20,29'))
+    with pytest.raises(ValueError, match=r"age of 'a' is 12\.0, which is not .*20\.0 and 29"):
+        score.read_table(path)
+    path.write_text(text.replace('TRUE', 'yes'))
     with pytest.raises(ValueError, match=r"column 'leak': 'yes' .*\(true or false\)"):
         score.read_table(path)
 
 
 def test_empty_intervals_are_none_and_what_says_nothing_beside_the_table_neither(tmp_path, capsys):
     header, *lines = MINIMAL.splitlines()
-    path = tmp_path / 'theirs.csv'
+    path = tmp_path / 'predictions.csv'
     for cells, level in ((',,', 0.8), (',0,90', 0.8), (',0,90', '0.8')):
         path.write_text('\n'.join([f'{header},age_low,age_high', *(x + cells for x in lines)]))
         about = {'unsure_below': None, 'interval_level': level}
@@ -139,6 +150,13 @@ def test_empty_intervals_are_none_and_what_says_nothing_beside_the_table_neither
         assert scores.get('age/coverage') == (1.0 if cells == ',0,90' else None)
         told = 'coverage: of intervals that promise 80 %' in capsys.readouterr().out
         assert told == (cells == ',0,90' and level == 0.8)
+    # Of a table of another name it says nothing.
+    files.write_json(tmp_path / 'evaluation.json', {'dataset': 'ours', 'interval_level': 0.8})
+    score.score(path.rename(tmp_path / 'theirs.csv'), tmp_path / 'out')
+    told = capsys.readouterr().out
+    assert 'theirs, scored anew' in told
+    assert 'that promise 80 %' not in told
+    assert 'dataset' not in json.loads((tmp_path / 'out/evaluation.json').read_text())
 
 
 def test_a_column_of_names_is_no_subgroup(tmp_path):
@@ -146,6 +164,12 @@ def test_a_column_of_names_is_no_subgroup(tmp_path):
     path = tmp_path / 'theirs.csv'
     path.write_text('\n'.join([MINIMAL.splitlines()[0] + ',path', *lines]))
     with pytest.raises(ValueError, match=r"column 'path' would be subgroups, but has 101 values"):
+        score.score(path, tmp_path / 'out')
+    columns = [f'c{k}' for k in range(7)]
+    path.write_text(
+        '\n'.join([','.join([MINIMAL.splitlines()[0], *columns]), 'a,12,male,14,0.1' + ',x' * 7])
+    )
+    with pytest.raises(ValueError, match=r'7 columns would be subgroups, and at most 6 .*: leave'):
         score.score(path, tmp_path / 'out')
 
 

@@ -39,3 +39,14 @@ def test_runs_that_began_with_other_weights_are_one_group(tmp_path):
     assert state['members'].params['encoder']['conv1']['kernel'][:, 0, 0, 0, 0].tolist() == [0, 1]
     # The runs themselves are as they were.
     assert configs[0].init_from == 'runs/0'
+
+
+@pytest.mark.parametrize('order', [(0, 1), (1, 0)])
+def test_a_parameter_that_one_run_alone_has_is_a_difference(tmp_path, order):
+    configs, folders = [create_config(), create_config()], [tmp_path / '0', tmp_path / '1']
+    configs[0].data.parameters = {'align': True, 'size': 128}
+    configs[1].data.parameters = {'align': True}
+    mixed = [configs[k] for k in order], [folders[k] for k in order]
+    with pytest.raises(ValueError, match=r'differ in config\.data\.parameters\.size; members of'):
+        stacking.stack(*mixed, 'last', tmp_path / 'both')
+    assert not (tmp_path / 'both').exists()

@@ -4,7 +4,8 @@ import pathlib
 import numpy as np
 import pytest
 
-from hybrid.runs import fitted, member_weights
+from hybrid.data import input_pipeline
+from hybrid.runs import dataset_record, fitted, member_weights, workdir
 from hybrid.runs.member_weights import combined_folder
 from hybrid.scores import combination
 from tests.modes.evaluate_test import fixed
@@ -38,6 +39,39 @@ def test_weights_of_runs_that_others_have_replaced_are_not_taken(
     models[1] = dataclasses.replace(models[1], scores={0: 2.5})
     with pytest.raises(ValueError, match=r'ensemble_weights\.json has none for this checkpoint'):
         member_weights.find(models)
+
+
+def test_weights_are_not_fitted_to_faces_that_the_training_has_seen(
+    tiny_config, tmp_path, monkeypatch
+):
+    config = tiny_config
+    config.ensemble.weights = 'validation'
+    folders = [tmp_path / name for name in 'ab']
+    for folder in folders:
+        workdir.save_config(folder, config)
+        dataset_record.save(folder, {'name': 'faces', 'splits': {}})
+    models = [fixed(config, folder) for folder in folders]
+    age = np.linspace(10, 60, 20, dtype=np.float32)
+    leak = np.arange(20) < 12  # Most of the split: the first member has learned these by heart.
+    labels = {'id': age.astype(str), 'age': age, 'gender': np.arange(20) % 2, 'leak': leak}
+    labels |= {'age_min': age, 'age_max': age}
+    monkeypatch.setattr(input_pipeline, 'read_columns', lambda *_: labels)
+    right = np.where(labels['gender'] == 1, 0.9, 0.1)
+    predicted = {
+        'predicted_age': np.stack([age + 9 * ~leak, age + 9 * leak], axis=1),
+        'female_probability': np.stack(
+            [np.where(leak, right, 1 - right), np.where(leak, 1 - right, right)], axis=1
+        ),
+    }
+    arguments = models, None, config.data.validation_split, predicted, [0, 1], tmp_path
+    weights = member_weights.find_or_fit(*arguments)
+    assert weights is not None
+    np.testing.assert_allclose(weights.age, [0, 1], atol=1e-6)
+    np.testing.assert_allclose(weights.gender, [0, 1], atol=1e-3)
+    del labels['leak']
+    weights = member_weights.find_or_fit(*arguments)
+    assert weights is not None
+    assert weights.age[0] > 0.5
 
 
 def test_results_of_several_workdirs_have_a_folder_of_their_own(tmp_path):

@@ -1,3 +1,4 @@
+import collections
 import csv
 import io
 
@@ -96,3 +97,27 @@ def test_the_files_of_a_report(tmp_path, leave_out):
     assert ('ethnicity' in boys) == (not leave_out)
     with Image.open(tmp_path / 'subgroups.png') as image:
         assert min(image.size) > 300
+
+
+def test_only_what_occurs_is_counted_however_many_values_there_are():
+    size = 40
+    columns = {
+        'id': [str(k) for k in range(size)],
+        'age': np.full(size, 30.0),
+        'gender': np.zeros(size, int),
+        'predicted_age': np.arange(size) + 10.0,
+        'female_probability': np.zeros(size),
+        'constant_age': np.full(size, 30.0),
+        'constant_gender': np.zeros(size, int),
+        # All combinations of these values would be 41 ** 6, about five thousand million.
+        **{f'c{k}': np.array([f'v{n}' for n in range(size)]) for k in range(6)},
+    }
+    cells = subgroups.cross_table(rows.create(columns, [f'c{k}' for k in range(6)]))
+    # Of each row its own value or `all` in six columns, where not all of them are `all`; times the
+    # age band or `all`, times the gender or `all`; and the four cells of everybody.
+    assert len(cells) == size * (2**6 - 1) * 4 + 4
+    assert cells[-1]['num_examples'] == size
+    assert collections.Counter(cell['num_examples'] for cell in cells) == {
+        1: size * (2**6 - 1) * 4,
+        size: 4,
+    }

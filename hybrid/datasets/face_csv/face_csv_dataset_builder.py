@@ -200,6 +200,14 @@ class Builder(tfds.core.ShardBasedBuilder):
             for one in without_copies(usable, drop):
                 split = splits.assign_split(group_of[one.face.id], config.fractions)
                 by_split[split].append(one)
+            for split, members in by_split.items():
+                if not members and config.fractions[split]:
+                    raise ValueError(
+                        f'{path}: by chance none of its {len(set(group_of.values())):,} groups is '
+                        f'in {split!r}. Add faces, name the splits in a column split, or set other '
+                        'shares, such as --config.data.parameters='
+                        '\'{"train_fraction": 0.6, "validation_fraction": 0.2}\''
+                    )
         rows = [one for members in by_split.values() for one in members]
         items, first = {}, 0
         for split, members in by_split.items():
@@ -271,6 +279,10 @@ def group_names(usable: Sequence[Usable], max_hamming_distance: int) -> dict[str
     return dict(zip(ids, found.tolist(), strict=True))
 
 
+def _num_unknown(one: Usable) -> int:
+    return int(np.isnan(one.face.age_min)) + int(one.face.gender < 0)
+
+
 def without_copies(usable: Sequence[Usable], drop: Any) -> list[Usable]:
     """Returns one of the faces with the same bytes, and none where their labels differ.
 
@@ -291,7 +303,7 @@ def without_copies(usable: Sequence[Usable], drop: Any) -> list[Usable]:
             for one in members:
                 drop(one.face, 'conflicting_duplicate', f'group of {members[0].face.id}')
             continue
-        best = min(members, key=lambda one: np.isnan(one.face.age_min) + (one.face.gender < 0))
+        best = min(members, key=_num_unknown)
         kept.append(best)
         for one in members:
             if one is not best:

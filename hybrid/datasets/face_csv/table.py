@@ -86,7 +86,9 @@ def read_table(
             f'and --config.data.parameters=\'{{"csv": NAME}}\' its name. '
             f'CSV files there and one folder below: {others or "none"}'
         )
-    first_line, names, rows = text_table.read(path, {*COLUMNS, *OPTIONAL, pixels.COLUMN})
+    separator, first_line, names, rows = text_table.read(path, {*COLUMNS, *OPTIONAL, pixels.COLUMN})
+    # A comma may begin decimals; where it separates cells, 25,32 is more likely to be a range.
+    decimals = r'^(\d+),(\d)$' if separator == ',' else r'^(\d+),(\d+)$'
     has_pixels = pixels.COLUMN in names and 'path' not in names
     given = [name for name in names if name]
     if has_pixels:
@@ -101,6 +103,8 @@ def read_table(
                 cells, image = pixels.read(line, cells)
                 if drawn is not None:
                     drawn[cells['path']] = image
+            if 'age' in cells:
+                cells['age'] = re.sub(decimals, r'\1.\2', cells['age'])
             face = _parse(line, cells, box_columns)
             whole_photo = face.photo == face.path
             face = face._replace(path=locate(face.path))
@@ -151,8 +155,7 @@ def _quoted(names: Sequence[str]) -> str:
 def _parse(line: int, cells: dict[str, str], box_columns: boxes.Columns | None) -> Face:
     if not cells['path']:
         raise ValueError('the path is empty')
-    # Where cells are separated by semicolons, a comma may begin the decimals.
-    age = ages.parse(re.sub(r'^(\d+),(\d+)$', r'\1.\2', cells.get('age', '')))
+    age = ages.parse(cells.get('age', ''))
     if set(AGE_BOUNDS) <= set(cells):
         age = ages.join(age, *(cells[name] for name in AGE_BOUNDS))
     gender = GENDERS.get(cells['gender'].lower())

@@ -27,7 +27,7 @@ class Row(NamedTuple):
     cells: dict[str, str]
 
 
-def read(path: pathlib.Path, known: Collection[str]) -> tuple[int, list[str], Iterator[Row]]:
+def read(path: pathlib.Path, known: Collection[str]) -> tuple[str, int, list[str], Iterator[Row]]:
     """Reads a table whose first line names its columns.
 
     The separator is the one that finds most of the known columns. Blanks around names and cells are
@@ -39,15 +39,15 @@ def read(path: pathlib.Path, known: Collection[str]) -> tuple[int, list[str], It
       known: Names of columns.
 
     Returns:
-      The line of the names, all names in lower case, and the rows, which are read as they are
-      asked for.
+      The separator, the line of the names, all names in lower case, and the rows, which are read
+      as they are asked for.
 
     Raises:
       ValueError: the file is no text, and, while rows are read, a line is damaged, naming it.
     """
     rows = _read(path, known)
-    line, names = next(rows)
-    return line, names, rows
+    separator, line, names = next(rows)
+    return separator, line, names, rows
 
 
 def _read(path: pathlib.Path, known: Collection[str]) -> Iterator:
@@ -59,7 +59,7 @@ def _read(path: pathlib.Path, known: Collection[str]) -> Iterator:
             reader = csv.reader(text, delimiter=separator, skipinitialspace=True, strict=True)
             names = _names(next(reader, []))
             line = before + reader.line_num
-            yield line, names
+            yield separator, line, names
             for cells in reader:
                 line = before + reader.line_num
                 cells = [cell.strip() for cell in cells]
