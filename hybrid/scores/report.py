@@ -108,6 +108,8 @@ def write_report(
     files.replace(folder / 'subgroups.csv', subgroups.to_csv(cells))
     if cells:
         subgroups.plot(cells, folder / 'subgroups.png', title)
+    else:  # Everything leaks. An earlier evaluation may have left a picture.
+        (folder / 'subgroups.png').unlink(missing_ok=True)
     if figures:
         files.replace(folder / 'thresholds.csv', thresholds.to_csv(figures))
         threshold_plots.plot(figures, folder / 'thresholds.png', title)
