@@ -200,14 +200,19 @@ class Builder(tfds.core.ShardBasedBuilder):
             for one in without_copies(usable, drop):
                 split = splits.assign_split(group_of[one.face.id], config.fractions)
                 by_split[split].append(one)
-            for split, members in by_split.items():
-                if not members and config.fractions[split]:
-                    raise ValueError(
-                        f'{path}: by chance none of its {len(set(group_of.values())):,} groups is '
-                        f'in {split!r}. Add faces, name the splits in a column split, or set other '
-                        'shares, such as --config.data.parameters='
-                        '\'{"train_fraction": 0.6, "validation_fraction": 0.2}\''
-                    )
+            empty = [split for split, members in by_split.items() if not members]
+            if 0 < len(empty) < len(by_split):
+                shares = (
+                    'fewer folds'
+                    if config.folds
+                    else 'other shares, such as --config.data.parameters='
+                    '\'{"train_fraction": 0.6, "validation_fraction": 0.2}\''
+                )
+                raise ValueError(
+                    f'{path}: by chance none of its {len(set(group_of.values())):,} groups is in '
+                    f'{" or ".join(map(repr, empty))}. Add faces, name the splits in a column '
+                    f'split, or set {shares}'
+                )
         rows = [one for members in by_split.values() for one in members]
         items, first = {}, 0
         for split, members in by_split.items():
