@@ -113,7 +113,9 @@ class Folder:
             for root in (self._given, self._root):
                 if (inside := pathlib.Path(path)).is_relative_to(root):
                     return inside.relative_to(root).as_posix()
-        return path
+            return path
+        # Two spellings of a file, such as ./a.jpg and a.jpg, are one; a/../b.jpg may be another.
+        return pathlib.PurePosixPath(path).as_posix() if path else path
 
     def size(self, path: str) -> int:
         """Bytes of a file.

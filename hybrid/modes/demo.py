@@ -48,7 +48,8 @@ def demo(
     """
     models = trained.restore_all(configs, folders, checkpoint)
     evaluated = member_weights.combined_folder(folders) if len(folders) > 1 else None
-    record = card.describe(folders, evaluated, trained.sources(models))
+    source = member_weights.predictor(models, member_weights.find(models))
+    record = card.describe(folders, evaluated, source)
     serve(Model(models), blocks.to_html(card.create(record)), port)
 
 

@@ -205,14 +205,12 @@ def _write(
     settings = models[0].config.evaluate
     cells, level = subgroups.cross_table(joined), settings.interval_level
     metrics = report.write_report(joined, output, title, best, settings.unsure_below, level, cells)
-    about = trained.sources(models) | {'dataset': dataset, 'split': split}
+    about = member_weights.predictor(models, weights) | {'dataset': dataset, 'split': split}
     if members:
         about |= {'members': members, 'best_member_on_validation': best}
-    if weights:
-        about['weights'] = member_weights.to_lists(weights)
     if calibrated:
         about['temperature'] = calibrated.temperature
-    files.write_json(output / 'evaluation.json', about | settings.to_dict())
+    files.write_json(output / 'evaluation.json', about)
     print(report.format_table(metrics, title, cells, level))
     for line in (
         *trained.not_predicted(models),

@@ -67,7 +67,7 @@ def write(models: Sequence[Trained], output: str | os.PathLike) -> pathlib.Path:
         folder / 'README.md',
         folders,
         evaluated=member_weights.combined_folder([model.results for model in models]),
-        source=trained.sources(models),
+        source=member_weights.predictor(models, member_weights.find(models)),
         usage=_USAGE,
         tags=['onnx'],
     )

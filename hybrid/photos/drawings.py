@@ -78,7 +78,8 @@ class Drawing:
 
     def add(self, rows: Sequence[Row]) -> None:
         """Draws all faces, of a video those of the next frame, given their rows."""
-        is_unread = rows[0].get('error', NO_FACE) != NO_FACE and rows[0].get('frame') is None
+        first = rows[0]
+        is_unread = first.get('error', NO_FACE) != NO_FACE and not {'face', 'frame'} & first.keys()
         if self.problem or is_unread:
             return
         with self._keeping_problems():

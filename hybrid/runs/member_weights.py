@@ -146,6 +146,12 @@ def save(folder: pathlib.Path, source: dict[str, Any], weights: combination.Weig
     fitted.write(folder / FILE, source, weights=to_lists(weights))
 
 
+def predictor(models: Sequence[Trained], weights: combination.Weights | None) -> dict[str, Any]:
+    """Says what predicts, as evaluation.json does: the checkpoints, the weights, the settings."""
+    of_members = {} if weights is None else {'weights': to_lists(weights)}
+    return trained.sources(models) | of_members | models[0].config.evaluate.to_dict()
+
+
 def to_lists(weights: combination.Weights) -> dict[str, list[float]]:
     """The weights as they are written to JSON files."""
     return {'age': weights.age.tolist(), 'gender': weights.gender.tolist()}

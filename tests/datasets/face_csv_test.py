@@ -108,6 +108,21 @@ def test_groups_near_duplicates_and_both_joined_stay_together(tmp_path):
     assert other.info.full_name != builder.info.full_name
 
 
+def test_copies_in_two_splits_of_the_table_are_leaks_and_a_path_has_one_spelling(tmp_path):
+    rows = [
+        *((jpeg(k), f'{k}.jpg', 20, 'm', 'train') for k in range(3)),
+        *((jpeg(k), f'test/{k}.jpg', 20, 'm', 'test') for k in (2, 3)),
+    ]
+    manual_dir = write_faces(tmp_path / 'mine', rows, 'path,age,gender,split')
+    builder = prepare(manual_dir, tmp_path / 'data', 'face_csv', max_hamming_distance=-1)
+    leaks = {path for path, example in read_all(builder).items() if example['leak']}
+    assert leaks == {'2.jpg', 'test/2.jpg'}
+    table = manual_dir / 'faces.csv'
+    table.write_text(table.read_text() + './/0.jpg,30,f,test\n')
+    with pytest.raises(ValueError, match=r"line 7: '0\.jpg' is on line 2 too"):
+        prepare(manual_dir, tmp_path / 'again', 'face_csv')
+
+
 def test_copies_are_dropped_and_those_whose_labels_differ_go_altogether(tmp_path):
     rows = [
         *many(),

@@ -51,7 +51,7 @@ def test_labels_may_be_missing_and_columns_come_in_any_order(tmp_path, capsys):
         ('path,age,gender\na,9-Mar,f\n', "line 2: age '9-Mar' looks like a date"),
         (
             'path,age_min,gender\na,1,f\n',
-            "line 1: columns 'path', 'age_min', 'gender'; there must be",
+            'line 1: there is a column age_min, but none age_max',
         ),
         ('path,age_min,age_max,gender\na,9,3,f\n', "line 2: age_min '9' is above age_max '3'"),
         ('path,age_min,age_max,gender\na,x,3,f\n', "line 2: age_min 'x' is no number of years"),
@@ -112,7 +112,12 @@ def test_tables_as_programs_write_them(tmp_path, text, encoding):
 def test_a_comma_between_two_ages_is_not_taken_for_decimals(tmp_path):
     with pytest.raises(ValueError, match=r"line 2: age '25,32' is no number .* \(25, 32\)"):
         read(tmp_path, 'path,age,gender\na,"25,32",f\n')
-    assert [x.age for x in read(tmp_path, 'path;age;gender\na;25,32;f\n')] == [25.32]
+    semicolons = 'path;age;gender\na;25,32;f\nb;{};m\n'
+    assert [x.age for x in read(tmp_path, semicolons.format('31,07'))] == [25.32, 31.07]
+    # All of them may be ranges, or another one is.
+    for other in ('8,13', '4-6', '(4, 6)'):
+        with pytest.raises(ValueError, match=r'line 2: .* the age 25,32 .* Write 25\.32 or 25-32'):
+            read(tmp_path, semicolons.format(other))
 
 
 def test_paths_of_other_systems_and_absolute_ones_are_found_in_the_folder(tmp_path):
@@ -223,6 +228,13 @@ def test_the_lines_of_the_manual_make_tables_of_fairface_and_adience(tmp_path):
     assert [face[2] for face in faces] == [1, -1, -1]
     assert math.isnan(faces[1][1][0])
     assert faces[2][1] == (35, 35)
+
+
+def test_one_end_of_ranges_needs_the_other_and_a_name_that_is_almost_right_is_asked_about(tmp_path):
+    with pytest.raises(ValueError, match='there is a column age_min, but none age_max: add it'):
+        read(tmp_path, 'path,age,gender,age_min\na,,m,3\n')
+    with pytest.raises(ValueError, match="column 'agemax': is it meant to be 'age_max'"):
+        read(tmp_path, 'path,age,gender,agemax\na,,m,3\n')
 
 
 def test_ends_of_ranges_may_stand_in_columns_of_their_own(tmp_path):

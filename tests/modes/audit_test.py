@@ -163,6 +163,13 @@ def test_a_split_that_is_a_part_of_another_is_said_to_be_one():
     assert shared(found, 'all, other', 'near_duplicate') == (1, 1, 1)
     assert shared(found, 'some, other', 'bytes') == (0, 0, 0)
     assert found['conflicts']['groups'] == 0
+    # What is for testing is no part of anything; ids that begin anew say nothing.
+    tested = audit.find_leaks(columns, 0, test_split='some')
+    assert tested['parts'] == []
+    assert shared(tested, 'all, some', 'id') == shared(tested, 'all, some', 'bytes') == (2, 2, 2)
+    renumbered = audit.find_leaks(columns | {'bytes': np.arange(6, dtype=np.uint64)}, 0)
+    assert renumbered['parts'] == []
+    assert shared(renumbered, 'all, some', 'bytes') == (0, 0, 0)
 
 
 def test_ranges_count_in_their_band_and_conflict_with_other_labels():

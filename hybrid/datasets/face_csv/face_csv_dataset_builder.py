@@ -261,7 +261,7 @@ def _meaning(faces: Sequence[table.Face]) -> str:
 
 
 def group_names(usable: Sequence[Usable], max_hamming_distance: int) -> dict[str, str]:
-    """Says what may not straddle a split: the table's groups, and near-duplicates of any group.
+    """Says what may not straddle a split: the table's groups, copies and near-duplicates.
 
     A photo that is in the table twice, under two persons, would otherwise be in two splits. So
     would the faces of one photograph, and those of a copy of it.
@@ -273,6 +273,7 @@ def group_names(usable: Sequence[Usable], max_hamming_distance: int) -> dict[str
     labels = [
         np.array([one.face.group or f'{one.face.id}\n' for one in usable]),
         np.array([one.face.photo for one in usable]),
+        np.array([one.digest.hex() for one in usable]),
     ]
     if max_hamming_distance >= 0:
         hashes = [np.stack([one.difference_hash for one in usable])]

@@ -88,7 +88,8 @@ def read_table(
         )
     separator, first_line, names, rows = text_table.read(path, {*COLUMNS, *OPTIONAL, pixels.COLUMN})
     # A comma may begin decimals; where it separates cells, 25,32 is more likely to be a range.
-    decimals = r'^(\d+),(\d)$' if separator == ',' else r'^(\d+),(\d+)$'
+    decimals = r'(\d+),(\d)' if separator == ',' else r'(\d+),(\d+)'
+    with_comma: list[tuple[int, str, str]] = []
     has_pixels = pixels.COLUMN in names and 'path' not in names
     given = [name for name in names if name]
     if has_pixels:
@@ -103,8 +104,9 @@ def read_table(
                 cells, image = pixels.read(line, cells)
                 if drawn is not None:
                     drawn[cells['path']] = image
-            if 'age' in cells:
-                cells['age'] = re.sub(decimals, r'\1.\2', cells['age'])
+            if match := re.fullmatch(decimals, cells.get('age', '')):
+                cells['age'] = '.'.join(match.groups())
+                with_comma.append((line, *match.groups()))
             face = _parse(line, cells, box_columns)
             whole_photo = face.photo == face.path
             face = face._replace(path=locate(face.path))
@@ -121,10 +123,32 @@ def read_table(
         faces.append(face)
     if not faces:
         raise ValueError(f'{path} has no line but the first')
+    if with_comma and _may_be_ranges(faces, with_comma):
+        line, whole, rest = with_comma[0]
+        raise ValueError(
+            f'{path}, line {line}: does the comma of the age {whole},{rest} begin decimals, or is '
+            f'it between the ends of a range? Write {whole}.{rest} or {whole}-{rest}'
+        )
     return faces
 
 
+def _may_be_ranges(faces: Sequence[Face], with_comma: Sequence[tuple[int, str, str]]) -> bool:
+    """Whether ages such as 25,32 may be ranges: others are, or all of them look like some."""
+    if any(face.age_min < face.age_max for face in faces):
+        return True
+    rising = all(int(whole) < int(rest) for _, whole, rest in with_comma)
+    return rising and any(
+        len(rest) == 2 and rest not in ('25', '50', '75') for _, _, rest in with_comma
+    )
+
+
 def _check_columns(path: pathlib.Path, line: int, names: Sequence[str]) -> boxes.Columns | None:
+    if len(given := set(AGE_BOUNDS) & set(names)) == 1:
+        (lacking,) = {*AGE_BOUNDS} - given
+        raise ValueError(
+            f'{path}, line {line}: there is a column {min(given)}, but none {lacking}: add it, '
+            'with empty cells where a range has no such end'
+        )
     of_ages = set(AGE_BOUNDS) <= set(names)
     missing = [name for name in COLUMNS if name not in names and not (name == 'age' and of_ages)]
     if missing or len(set(names)) < len(names):
@@ -142,7 +166,8 @@ def _check_columns(path: pathlib.Path, line: int, names: Sequence[str]) -> boxes
     known = {*COLUMNS, *OPTIONAL, *(AGE_BOUNDS if of_ages else ()), *(box_columns or ())}
     for name in sorted(set(names) - known - boxes.of_crops(names)):
         # Who misspells `group` must not get a split that leaks.
-        for meant in difflib.get_close_matches(name, set(OPTIONAL) - set(names), 1, 0.75):
+        known_names = {*OPTIONAL, *AGE_BOUNDS} - set(names)
+        for meant in difflib.get_close_matches(name, known_names, 1, 0.75):
             raise ValueError(f'{path}, line {line}: column {name!r}: is it meant to be {meant!r}?')
         print(f'{path}: column {name!r} is passed over')
     return box_columns

@@ -5,6 +5,7 @@ header is the metadata that the Hugging Face hub reads. See Mitchell et al., Mod
 reporting, FAT* 2019.
 """
 
+import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,9 +15,15 @@ from hybrid.datasets import terms
 from hybrid.modes.pages import figures, hub_header, origin, run_record
 from hybrid.modes.pages.blocks import Block, Heading, Items, Listing, Paragraph, to_markdown
 from hybrid.modes.pages.run_record import Evaluation, Run
+from hybrid.runs import calibration
 from hybrid.scores.subgroups import SMALLEST
 from hybrid.scores.thresholds import NEAR
 
+# Keys of `config.evaluate` that change what is predicted, or what is said of it.
+_SETTINGS = (
+    *calibration.PREDICTING,
+    *('calibrate_gender', 'interval_level', 'interval_errors', 'unsure_below'),
+)
 _WORST = 10  # So many subgroups are named, the worst first.
 _NOT_FOR = (
     'Do not use it to find out who somebody is, or to recognise a person again. It was not made '
@@ -50,8 +57,8 @@ def write(
       path: The file, which is replaced as a whole.
       folders: The workdir, or several whose models are combined.
       evaluated: The folder that holds `evaluation/`: None for the only workdir.
-      source: `trained.sources(models)`: evaluations of another checkpoint or member are left out.
-        None takes what is there.
+      source: `member_weights.predictor(models, weights)`: evaluations of another checkpoint or
+        member, with other weights or with other settings, are left out. None takes what is there.
       usage: How to use the files that lie beside the card; by default, how to use a workdir.
       tags: Further tags for the hub, such as `onnx`.
     """
@@ -76,9 +83,17 @@ def describe(
         found = run_record.evaluations(evaluated, run.dataset, runs[0].config)
         run = run.replace(evaluations=found)
     if source is not None:
-        kept = [one for one in run.evaluations if _steps(one.about) == _steps(source)]
+        source = json.loads(json.dumps(source))  # As evaluation.json has it: a tuple is a list.
+        kept = [one for one in run.evaluations if _is_of(one.about, source)]
         run = run.replace(evaluations=kept)
     return run
+
+
+def _is_of(about: Mapping[str, Any], source: Mapping[str, Any]) -> bool:
+    """Whether an evaluation is of what `source` says; settings that it does not name are its."""
+    if _steps(about) != _steps(source) or about.get('weights') != source.get('weights'):
+        return False
+    return all(about.get(key, source[key]) == source[key] for key in _SETTINGS if key in source)
 
 
 def _steps(about: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

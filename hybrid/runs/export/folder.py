@@ -17,15 +17,17 @@ from hybrid import __version__, devices, files
 from hybrid.runs import calibration, member_weights
 from hybrid.runs.export import members as members_lib
 from hybrid.runs.export.members import Member
-from hybrid.runs.export.predict import DESCRIPTION, MODEL
+from hybrid.runs.export.predict import DESCRIPTION, FORMAT, MODEL
 from hybrid.runs.trained import Trained
 
 _LOG = logging.getLogger(__name__)
 
 HALF, STABLEHLO, WEIGHTS = 'model_fp16.onnx', 'model.stablehlo', 'weights.safetensors'
 PROGRAM = 'predict.py'
+# It is there while an export is written.
+UNFINISHED = 'unfinished.json'
 # What may be in a folder that is written anew.
-_OURS = {DESCRIPTION, MODEL, HALF, STABLEHLO, WEIGHTS, PROGRAM, 'README.md', '__pycache__'}
+_OURS = {DESCRIPTION, MODEL, HALF, STABLEHLO, WEIGHTS, PROGRAM, 'README.md', UNFINISHED}
 
 
 def check(output: str | os.PathLike) -> pathlib.Path:
@@ -43,14 +45,25 @@ def check(output: str | os.PathLike) -> pathlib.Path:
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f'--output={output} is a file; name a folder')
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    # Somebody's own README.md may be all that a folder holds.
-    others = names if not names & {DESCRIPTION, MODEL} else names - _OURS
+    # Somebody else's model.onnx and README.md may have the same names.
+    others = names - _OURS - {'__pycache__'} if _is_ours(folder) else names
     if others:
         raise ValueError(
             f'--output={output} holds {min(others)}, which is no part of an export; name a new '
             'folder'
         )
     return folder
+
+
+def _is_ours(folder: pathlib.Path) -> bool:
+    """Whether a folder holds an export of this program, or what an interrupted one has left."""
+    if (folder / UNFINISHED).exists():
+        return True
+    try:
+        record = json.loads((folder / DESCRIPTION).read_text(encoding='utf-8'))
+    except (OSError, ValueError):
+        return False
+    return isinstance(record, dict) and record.get('format') == FORMAT
 
 
 def write(models: Sequence[Trained], output: str | os.PathLike) -> pathlib.Path:
@@ -134,7 +147,8 @@ def _write_files(
 ) -> None:
     """Writes all files, model.json last: without it, a folder is no export."""
     folder.mkdir(parents=True, exist_ok=True)
-    for name in _OURS - {'__pycache__'}:
+    files.write_json(folder / UNFINISHED, {'format': FORMAT})
+    for name in _OURS - {UNFINISHED}:
         (folder / name).unlink(missing_ok=True)
     for name, content in contents.items():
         files.replace(folder / name, content)
@@ -143,3 +157,4 @@ def _write_files(
         for name, content in contents.items()
     }
     files.write_json(folder / DESCRIPTION, {**record, 'files': of_files})
+    (folder / UNFINISHED).unlink()

@@ -130,6 +130,23 @@ def test_evaluations_of_other_checkpoints_and_members_are_left_out(run, tmp_path
     assert not card.describe([run], source=member).evaluations
 
 
+def test_evaluations_with_other_settings_or_weights_are_left_out(tmp_path):
+    run = reported_run.make(tmp_path / 'run')
+    path = run / 'evaluation/test/evaluation.json'
+    settings = {'flip_average': True, 'scales': (0.9, 1.1), 'unsure_below': 0.8}
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
+    def shown(**changed):
+        source = {'checkpoint': 'best', 'step': 1234, **settings, **changed}
+        return len(card.describe([run], source=source).evaluations)
+
+    assert shown() == 1
+    assert shown(interval_errors='absolute') == 1  # The file does not know of it.
+    assert shown(interval_level=0.8) == 0
+    assert shown(flip_average=False) == shown(scales=()) == shown(unsure_below=0.5) == 0
+    assert shown(weights={'age': [0.25, 0.75], 'gender': [0.5, 0.5]}) == 0
+
+
 def test_a_card_of_several_runs_shows_how_they_do_together(run, tmp_path):
     other = reported_run.make(tmp_path / 'b', seed=1)
     evaluated = tmp_path / 'a+b'

@@ -125,6 +125,14 @@ def test_an_export_is_written_anew_and_nothing_else_is(export, tmp_path):
     (own / 'README.md').write_text('kept')
     with pytest.raises(ValueError, match=r'holds README\.md, which is no part of an export'):
         folder.check(own)
+    # Nor is somebody else's model an export, whatever its files are called.
+    (own / 'model.onnx').write_text('theirs')
+    (own / 'model.json').write_text('{"format": "another"}')
+    with pytest.raises(ValueError, match=r'holds README\.md, which is no part of an export'):
+        folder.check(own)
+    # What an export that was interrupted has left may be replaced.
+    (own / 'unfinished.json').write_text('{}')
+    assert folder.check(own) == own
     with pytest.raises(NotADirectoryError, match='is a file; name a folder'):
         folder.check(once / 'mine.txt')
     # The run's own folder is no export.
