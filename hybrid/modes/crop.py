@@ -80,9 +80,9 @@ def crop(config: ConfigDict, source: str, output: str) -> None:
         files.write_json(folder / UNFINISHED, settings)
     geometry.write(folder, cut)
     photos = {path: as_text(path.relative_to(start)) for path in paths}
-    again = {photos[path] for path in paths if is_newer(path, folder / UNFINISHED)}
-    kept = take_up(folder / TABLE, COLUMNS, again)
-    failed = take_up(folder / ERRORS, ERROR_COLUMNS, again)
+    same = {photos[path] for path in paths if not is_newer(path, folder / UNFINISHED)}
+    kept = take_up(folder / TABLE, COLUMNS, same)
+    failed = take_up(folder / ERRORS, ERROR_COLUMNS, same)
     done = {row['photo'] for row in (*kept, *failed)}
     waiting = [path for path in paths if photos[path] not in done]
     if done:
@@ -163,11 +163,11 @@ def is_newer(path: pathlib.Path, other: pathlib.Path) -> bool:
         return False
 
 
-def take_up(path: pathlib.Path, columns: Sequence[str], again: Collection[str]) -> list[Row]:
+def take_up(path: pathlib.Path, columns: Sequence[str], same: Collection[str]) -> list[Row]:
     """Prepares `<path>.partial` to be added to, and returns the rows in it.
 
-    Those of its last photograph, which may not be all, are taken out, and those of the photographs
-    `again`: they are done again.
+    Those of its last photograph, which may not be all, are taken out, and those of photographs that
+    are not the `same` any more: they are done again if they are still there.
     """
     partial = path.with_name(path.name + '.partial')
     if path.exists():  # It was stopped between this and the other table.
@@ -176,9 +176,9 @@ def take_up(path: pathlib.Path, columns: Sequence[str], again: Collection[str]) 
     if partial.exists():
         text = partial.read_bytes().decode('utf-8', 'replace')
         rows = list(csv.DictReader(io.StringIO(text[: text.rfind('\n') + 1], newline='')))
-        again = {*again, *(row['photo'] for row in rows[-1:])}
+        same = {*same} - {row['photo'] for row in rows[-1:]}
         # A row that somebody has made longer is done without what it has more.
-        rows = [{name: row[name] for name in columns} for row in rows if row['photo'] not in again]
+        rows = [{name: row[name] for name in columns} for row in rows if row['photo'] in same]
     header = ','.join(columns) + '\n'
     lines = (faces.format_row(row, '.csv', columns) for row in rows)
     files.replace(partial, header + ''.join(lines))

@@ -155,6 +155,25 @@ def test_a_photograph_that_changed_meanwhile_is_done_again(config, photos, tmp_p
     np.testing.assert_array_equal(np.asarray(Image.open(folder / path)), seen)
 
 
+def test_a_photograph_that_is_renamed_meanwhile_is_in_the_table_once(
+    config, photos, tmp_path, monkeypatch
+):
+    config.data.num_threads = 1
+    folder = tmp_path / 'faces'
+    asked = iter(range(100))
+    with monkeypatch.context() as patch:
+        patch.setattr(Interruption, 'requested', property(lambda self: next(asked) == 3))
+        with pytest.raises(RuntimeError):
+            crop.crop(config, str(photos), str(folder))
+    names = {row['photo'] for row in read(folder / 'faces.csv.partial')}
+    assert '0.png' in names
+    (photos / '0.png').rename(photos / 'z.png')
+    crop.crop(config, str(photos), str(folder))
+    rows = read(folder / 'faces.csv')
+    assert len(rows) == 12
+    assert '0.png' not in {row['photo'] for row in rows}
+
+
 def test_paths_that_cannot_be_used_are_said_before_anything_is_written(config, photos, tmp_path):
     (tmp_path / 'full').mkdir()
     (tmp_path / 'full/mine.txt').touch()
