@@ -37,11 +37,17 @@ def cluster_from_environment(environment: Mapping[str, str]) -> dict[str, Any] |
         return int(environment.get(name) or 0)
 
     if number('WORLD_SIZE') > 1 and environment.get('MASTER_ADDR'):
-        return {
+        if not environment.get('MASTER_PORT'):
+            raise ValueError('MASTER_ADDR is set, but not MASTER_PORT, which torchrun sets, too')
+        arguments = {
             'coordinator_address': f'{environment["MASTER_ADDR"]}:{environment["MASTER_PORT"]}',
             'num_processes': number('WORLD_SIZE'),
             'process_id': number('RANK'),
         }
+        if number('LOCAL_WORLD_SIZE') > 1:
+            # Each process of a machine has one of its GPUs; JAX would give all of them to each.
+            arguments['local_device_ids'] = [number('LOCAL_RANK')]
+        return arguments
     # Inside a step that srun started; a batch script alone has SLURM_NTASKS, but is one process.
     by_slurm = 'SLURM_STEP_NODELIST' in environment and number('SLURM_STEP_NUM_TASKS') > 1
     by_mpi = number('OMPI_COMM_WORLD_SIZE') > 1

@@ -28,6 +28,12 @@ def test_clusters_are_found_in_the_environment():
         'process_id': 1,
     }
     assert find({**torchrun, 'WORLD_SIZE': '1'}) is None
+    local = {'LOCAL_WORLD_SIZE': '2', 'LOCAL_RANK': '1'}
+    assert find(torchrun | local) == {**(find(torchrun) or {}), 'local_device_ids': [1]}
+    assert find(torchrun | local | {'LOCAL_WORLD_SIZE': '1'}) == find(torchrun)
+    del torchrun['MASTER_PORT']
+    with pytest.raises(ValueError, match='MASTER_ADDR is set, but not MASTER_PORT'):
+        find(torchrun)
     srun = {'SLURM_STEP_NODELIST': 'n[1-2]', 'SLURM_STEP_NUM_TASKS': '2', 'SLURM_NTASKS': '2'}
     assert find(srun) == {}
     # A batch script itself, before srun, is one process.

@@ -79,10 +79,17 @@ def check(data: ConfigDict) -> None:
     """Checks that a `config.data` says of several datasets what it says of each.
 
     Raises:
-      ValueError: naming the key, its value and what it may be; never for one dataset.
+      ValueError: naming the key, its value and what it may be.
     """
     found = names(data)
     if len(found) == 1:
+        for name, value in data.parameters.items():
+            if isinstance(value, ConfigDict):
+                raise ValueError(
+                    f'config.data.parameters has those of {name}, but config.data.dataset='
+                    f'{data.dataset} is one dataset; --config.data.parameters={{}} takes its own '
+                    'defaults'
+                )
         return
     place = f'config.data.dataset={data.dataset}'
     if not all(found):

@@ -87,8 +87,10 @@ def create_builder(
     if not configs and not parameters:
         return builder(data_dir=folder)
     default = next(iter(configs.values()), tfds.core.BuilderConfig(name=''))
-    config = override_config(configs.get(config_name, default), parameters or {})
-    return builder(config=config, data_dir=folder)
+    named = configs.get(config_name, default)
+    made = builder(config=override_config(named, parameters or {}), data_dir=folder)
+    made.named_config = named.name
+    return made
 
 
 def _check_own_name(dataset: str) -> None:
@@ -119,7 +121,8 @@ def override_config(
     for key, value in parameters.items():
         if key not in known:
             raise ValueError(
-                f'builder config {config.name!r} has no parameter {key!r}. {_known(key, known)}'
+                f'builder config {config.name!r} has no parameter {key!r}. {_known(key, known)}. '
+                'What a recipe sets for another dataset is dropped by --config.data.parameters={}'
             )
         default = getattr(config, key)
         value = _as_type_of(default, value, key)
@@ -135,7 +138,7 @@ def override_config(
 def config_name(builder: tfds.core.DatasetBuilder) -> str:
     """The name of a builder's config without what `override_config` added to it; '' of none."""
     config = builder.builder_config
-    return re.sub(r'_[0-9a-f]{8}$', '', config.name) if config else ''
+    return getattr(builder, 'named_config', config.name if config else '')
 
 
 def prepare(

@@ -20,6 +20,7 @@ from hybrid.runs import (
     checkpoints,
     dataset_record,
     face_ranges,
+    member_weights,
     provenance,
     recovery,
     trained,
@@ -169,6 +170,7 @@ def train_and_evaluate(
     learnt = dataset_record.learnt(record, config.loss)
     check_labels(record['name'], columns, config, learnt)
     calibration.check_errors(config, learnt)
+    member_weights.check(config)
     dataset_record.check_continues(workdir, record)
     before = dataset_record.load(workdir) if workdir_lib.has_begun(workdir) else {}
     record |= balance.describe(columns[data.train_split], data, before)
@@ -210,11 +212,15 @@ def train_and_evaluate(
         if main:
             workdir_lib.save_config(workdir, config)
             dataset_record.save(workdir, record)
+            if not start_step:
+                # Of an attempt with other data that ended before its first checkpoint.
+                face_ranges.remove(workdir)
+                trained_on.remove(workdir)
+            if len(datasets) > 1:
+                trained_on.save(workdir, shared)
             face_ranges.record(
                 workdir, [one.builder for one in datasets], data.train_split, data.resize_size
             )
-            if len(datasets) > 1:
-                trained_on.save(workdir, shared)
             if not start_step:
                 workdir_lib.save_sources(workdir, sources)
             stack.enter_context(provenance.session(workdir, start_step, config.model.kernels))
@@ -281,10 +287,13 @@ def train_and_evaluate(
                 f'{workdir}: stopped by {interruption.name or "another process"} after the last '
                 'step; the same command evaluates'
             )
-        which = 'best' if data.validation_split else 'last'
+        # A run that was shortened may end before its first validation.
+        which = 'best' if data.validation_split and saved.has_best() else 'last'
         best_step, best = max(start_step, num_steps), state
         if which == 'best':
             best_step, best = recovery.restore_best(saved, target)
+        elif data.validation_split:
+            _LOG.warning('%s: no checkpoint was validated; the last one is evaluated', workdir)
         best_scores = saved.scores(best_step)
 
     if main:

@@ -156,6 +156,10 @@ class Checkpoints:
             )
         return step
 
+    def has_best(self) -> bool:
+        """Whether a checkpoint was validated with a finite score."""
+        return self._manager is not None and self._manager.best_step() is not None
+
     def restore(self, step: int, target: Any) -> tuple[Any, dict[str, Any]]:
         """Reads a checkpoint.
 
@@ -286,11 +290,19 @@ class Checkpoints:
                 json.loads(path.read_text())
             except ValueError as error:
                 if not set_aside:
-                    raise DamagedCheckpointError(f'{path} is damaged ({error})') from None
+                    raise DamagedCheckpointError(
+                        f'{path} is damaged ({error}); rename {path.parents[1]}, and that '
+                        'checkpoint does not count'
+                    ) from None
                 damaged.append(path)
         if set_aside:
             # No process may rename one before all have looked.
             devices.wait_for_all('read the metrics of checkpoints')
+        if damaged and len(damaged) == len([*self.folder.glob('[0-9]*')]):
+            raise DamagedCheckpointError(
+                f'{damaged[-1]} is damaged, and so are those of all checkpoints there; rename '
+                f'{self.folder} to begin anew'
+            )
         for path in damaged:
             _LOG.warning('%s is damaged; passing over that checkpoint', path)
             self.set_aside(path.parents[1].name)

@@ -39,6 +39,11 @@ def record(
     files.write_json(workdir / FILE, quality.ranges(measured))
 
 
+def remove(workdir: pathlib.Path) -> None:
+    """Removes face_ranges.json, if it is there."""
+    (workdir / FILE).unlink(missing_ok=True)
+
+
 def load(workdir: pathlib.Path) -> dict[str, list[float]]:
     """Reads face_ranges.json; empty of a run that began before there was such a file.
 

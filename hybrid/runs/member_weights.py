@@ -7,13 +7,19 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from ml_collections import ConfigDict
 
 from hybrid import devices
 from hybrid.data import input_pipeline, parts, split_names
-from hybrid.runs import dataset_record, fitted, predictions, trained, trained_on
+from hybrid.runs import dataset_record, fitted, leaks, predictions, trained, trained_on
 from hybrid.runs.trained import Trained
 from hybrid.scores import combination, rows
+from hybrid.training import groups
 
+NO_VALIDATION = (
+    "config.ensemble.weights='validation' needs config.data.validation_split; uniform, the other "
+    'choice, does not'
+)
 FILE = 'ensemble_weights.json'
 
 
@@ -71,7 +77,7 @@ def find_or_fit(
         return None
     validation = fitted.validation_split(models[0])
     if not validation:
-        raise ValueError("config.ensemble.weights='validation' needs config.data.validation_split")
+        raise ValueError(NO_VALIDATION)
     fitted_to = fitted.source(models, members)
     together = 'datasets' in dataset_record.load(models[0].folder)
     on_it = split_names.same(split, validation)
@@ -85,7 +91,7 @@ def find_or_fit(
     else:
         if not on_it:
             predicted = _predict(models, builder, validation, members)
-        labels = input_pipeline.read_columns(builder, validation)
+        labels = _read_labels(models, builder, validation)
     predicted, labels = _without_leaks(predicted, labels)
     weights = combination.fit_weights(
         predicted['predicted_age'], predicted['female_probability'], labels
@@ -93,6 +99,17 @@ def find_or_fit(
     if devices.is_main_process():
         save(folder, fitted_to, weights)
     return weights
+
+
+def check(config: ConfigDict) -> None:
+    """Checks before a training that the weights can be fitted that are asked for after it.
+
+    Raises:
+      ValueError: when they are to be fitted, but there is no validation split.
+    """
+    fitted_ones = groups.is_ensemble(config) and config.ensemble.weights == 'validation'
+    if fitted_ones and not config.data.validation_split:
+        raise ValueError(NO_VALIDATION)
 
 
 def _predict(
@@ -129,7 +146,19 @@ def predict_validation(
         for name in (*rows.OF_MODELS, 'age_probabilities')
         if all(name in x for x in predicted)
     }
-    return _without_leaks(joined, parts.join_labels([part.kept_columns(split) for part in found]))
+    labels = []
+    for part, places in zip(found, kept, strict=True):
+        columns = _read_labels(models, part.builder, split)
+        labels.append({name: column[places] for name, column in columns.items()})
+    return _without_leaks(joined, parts.join_labels(labels))
+
+
+def _read_labels(
+    models: Sequence[Trained], builder: tfds.core.DatasetBuilder, split: str
+) -> dict[str, np.ndarray]:
+    """The labels of a validation split, with what the runs have seen that the models began with."""
+    labels = input_pipeline.read_columns(builder, split)
+    return leaks.mark(labels, builder, split, models, other=False)
 
 
 def _without_leaks(

@@ -82,6 +82,11 @@ def save(folder: pathlib.Path, findings: Sequence[Finding]) -> None:
     files.replace(folder / SHARED, files.to_csv(Finding._fields, *findings))
 
 
+def remove(folder: pathlib.Path) -> None:
+    """Removes shared.csv, if it is there."""
+    (folder / SHARED).unlink(missing_ok=True)
+
+
 def load(folder: pathlib.Path) -> list[Finding]:
     """Reads shared.csv; nothing if there is none.
 

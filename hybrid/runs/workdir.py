@@ -34,6 +34,8 @@ ORDER_KEYS = (
     *('seed', 'train.batch_size', 'data.dataset', 'data.parameters'),
     *('data.weights', 'data.train_split', 'data.validation_split'),
 )
+# Keys that decide, by whether they are 0, what is learned.
+LEARNING_KEYS = ('loss.age_weight', 'loss.gender_weight')
 # Keys that say what a run begins with. Later, only evaluations read them, to find what may have
 # leaked.
 BEGINNING_KEYS = (
@@ -97,7 +99,8 @@ def check_continues(
       config: The config of the training.
       overwrite: Whether the config may differ from the one there. Once there is a checkpoint, what
         decides the order of the examples and which checkpoint is best cannot change, nor can what
-        the run began with.
+        the run began with, whether it learns ages and genders, and, of several datasets, the test
+        split.
 
     Raises:
       ValueError: when the workdir holds a config that differs in a key that may not change, naming
@@ -119,8 +122,13 @@ def check_continues(
     if overwrite:
         begun = has_begun(workdir)
         # A key that is absent, in runs of before it was there, is as good as empty.
-        changed = [key for key in BEGINNING_KEYS if (old.get(key) or '') != (new.get(key) or '')]
-        keys = [key for key in keys if begun and (key.startswith(ORDER_KEYS) or key in changed)]
+        fixed = [key for key in BEGINNING_KEYS if (old.get(key) or '') != (new.get(key) or '')]
+        # Of a model that has not learned ages, the best is the one with the fewest wrong genders.
+        fixed += [key for key in LEARNING_KEYS if bool(old.get(key)) != bool(new.get(key))]
+        if ',' in old.get('data.dataset', ''):
+            # What several datasets have in common was left out before the training.
+            fixed.append('data.test_split')
+        keys = [key for key in keys if begun and (key.startswith(ORDER_KEYS) or key in fixed)]
     if keys:
         shown = ', '.join(
             f'{key} is {_shown(old, key)} there, {_shown(new, key)} now' for key in keys[:3]

@@ -102,3 +102,9 @@ def test_other_datasets_do_not_get_what_belongs_to_those_of_the_run():
     # A run on one dataset: parameters are its own, the folder has always been kept.
     one = config_of('imdb_wiki/wiki', manual_dir='w', parameters={'align': True})
     assert settled(one, dataset='utkface') == [('utkface', 'w', {}, '')]
+
+
+def test_parameters_of_several_datasets_are_refused_for_one():
+    parameters = {'imdb_wiki/wiki': {'align': True}}
+    with pytest.raises(ValueError, match=r'those of imdb_wiki/wiki, but .* is one dataset; --co'):
+        default_config.check_config(config_of(dataset='face_csv/mine', parameters=parameters))

@@ -8,6 +8,17 @@ import pytest
 from hybrid import datasets
 
 
+def test_a_config_has_the_name_that_was_given_to_it_whatever_its_parameters(tmp_path):
+    def name(dataset, **parameters):
+        return datasets.config_name(datasets.create_builder(dataset, str(tmp_path), parameters))
+
+    # A date looks like the hash that parameters add.
+    assert name('face_csv/faces_20240115') == 'faces_20240115'
+    assert name('face_csv/faces_20240115', align=True) == 'faces_20240115'
+    assert name('face_csv/faces', align=True) == 'faces'
+    assert name('utkface', train_fraction=0.7) == name('utkface') == 'default'
+
+
 def test_builder_names_and_parameters(tmp_path):
     create = datasets.create_builder
     assert create('utkface', str(tmp_path)).info.full_name == 'utkface/default/1.0.0'

@@ -1,4 +1,5 @@
 import json
+import logging
 
 import jax
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from hybrid import devices
 from hybrid.modes import train
 from hybrid.runs import checkpoints
+from hybrid.runs.interruption import Interruption
 from hybrid.runs.writers import METRICS
 from hybrid.training import learner, learners
 
@@ -144,6 +146,36 @@ def test_a_refused_overwrite_leaves_the_workdir_as_it_was(config, tmp_path):
     config.train.num_steps = 4
     train.train_and_evaluate(config, tmp_path, overwrite_config=True)
     assert json.loads((tmp_path / 'config.json').read_text())['train']['num_steps'] == 4
+
+
+def test_a_run_that_is_shortened_before_its_first_validation_is_evaluated(
+    config, tmp_path, monkeypatch, caplog
+):
+    # What an attempt on other data left that ended before its first checkpoint.
+    (tmp_path / 'face_ranges.json').write_text('{"size": [1, 2]}')
+    (tmp_path / 'shared.csv').write_text('of two datasets')
+    config.train.num_steps, config.train.eval_every_steps = 9, 9
+    asked = iter(range(100))
+    with monkeypatch.context() as patch:
+        patch.setattr(Interruption, 'requested', property(lambda self: next(asked) >= 2))
+        with pytest.raises(train.Stopped, match=r'saved after step \d of 9'):
+            train.train_and_evaluate(config, tmp_path)
+    assert not (tmp_path / 'shared.csv').exists()
+    assert 'size' not in json.loads((tmp_path / 'face_ranges.json').read_text())
+    config.train.num_steps = 1
+    logging.getLogger('hybrid').propagate = True
+    train.train_and_evaluate(config, tmp_path, overwrite_config=True)
+    assert 'no checkpoint was validated; the last one is evaluated' in caplog.text
+    about = json.loads((tmp_path / 'evaluation/test/evaluation.json').read_text())
+    assert about['checkpoint'] == 'last'
+
+
+def test_weights_that_cannot_be_fitted_are_refused_before_the_training(config, tmp_path):
+    config.ensemble.size, config.ensemble.weights = 2, 'validation'
+    config.data.validation_split = ''
+    with pytest.raises(ValueError, match=r"weights='validation' needs config\.data\.valid"):
+        train.train_and_evaluate(config, tmp_path / 'run')
+    assert not (tmp_path / 'run').exists()
 
 
 @pytest.mark.parametrize(

@@ -176,6 +176,15 @@ def test_damage_can_come_again(tmp_path):
     ]
 
 
+def test_a_run_does_not_begin_anew_because_all_metrics_are_damaged(tmp_path):
+    with checkpoints.Checkpoints(tmp_path) as saved:
+        save(saved, 1, 1.0)
+    damage(tmp_path, 1, 'metrics/metrics')
+    with pytest.raises(DamagedCheckpointError, match='those of all checkpoints there; rename'):
+        checkpoints.Checkpoints(tmp_path)
+    assert [path.name for path in (tmp_path / 'checkpoints').glob('*1*')] == ['1']
+
+
 def test_a_damaged_best_gives_way_to_the_next_best(tmp_path):
     with checkpoints.Checkpoints(tmp_path) as saved:
         for step, score in [(1, 1.0), (2, 3.0), (3, 2.0)]:

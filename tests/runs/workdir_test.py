@@ -140,12 +140,31 @@ def test_overwriting_may_change_all_but_the_order_of_what_has_begun(tmp_path, co
     config.model.encoder.pretrained = 'w.npz'
     with pytest.raises(ValueError, match=r"pretrained is '' there, 'w\.npz' now\); take another"):
         workdir.check_continues(tmp_path, config, overwrite=True)
-    # Of before there was such a key.
     config.model.encoder.pretrained = ''
+    # What is learned decides what the best is the best in.
+    config.loss.gender_weight = 3.0
+    workdir.check_continues(tmp_path, config, overwrite=True)
+    config.loss.gender_weight = 0.0
+    with pytest.raises(ValueError, match=r'loss\.gender_weight is 1\.0 there, 0\.0 now\); take'):
+        workdir.check_continues(tmp_path, config, overwrite=True)
+    config.loss.gender_weight = 1.0
+    # Of before there was such a key.
     old = config.to_dict()
     del old['init_from'], old['model']['encoder']['pretrained']
     (tmp_path / 'config.json').write_text(json.dumps(old))
     workdir.check_continues(tmp_path, config, overwrite=True)
+
+
+def test_the_test_split_of_several_datasets_stays_what_it_was(tmp_path, config):
+    for folder, dataset in (('one', 'utkface'), ('two', 'utkface,imdb_wiki/wiki')):
+        config.data.dataset, config.data.test_split = dataset, 'test'
+        workdir.save_config(tmp_path / folder, config)
+        begin(tmp_path / folder)
+        config.data.test_split = 'another'
+        if folder == 'one':
+            workdir.check_continues(tmp_path / folder, config, overwrite=True)
+    with pytest.raises(ValueError, match=r"test_split is 'test' there, 'another' now\); take"):
+        workdir.check_continues(tmp_path / folder, config, overwrite=True)
 
 
 def test_a_checkpoint_that_was_not_finished_is_no_beginning(tmp_path):

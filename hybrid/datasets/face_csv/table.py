@@ -105,8 +105,9 @@ def read_table(
                 if drawn is not None:
                     drawn[cells['path']] = image
             if match := re.fullmatch(decimals, cells.get('age', '')):
-                cells['age'] = '.'.join(match.groups())
-                with_comma.append((line, *match.groups()))
+                whole, rest = match.groups()
+                cells['age'] = f'{whole}.{rest}'
+                with_comma.append((line, whole, rest))
             face = _parse(line, cells, box_columns)
             whole_photo = face.photo == face.path
             face = face._replace(path=locate(face.path))
