@@ -17,7 +17,7 @@ from PIL import Image
 from hybrid.modes import crop, predict
 from hybrid.photos import detection, image_files, videos
 from hybrid.photos.faces import NO_FACE
-from hybrid.runs import dataset_record, partial_rows, predictions, trained, workdir
+from hybrid.runs import dataset_record, partial_rows, predictions, trained
 from hybrid.runs.predictor import Predictor
 from tests import photographs, random_workdir
 from tests.launching import launch
@@ -491,8 +491,8 @@ def test_a_model_of_faces_that_boxes_cut_is_warned_of_when_it_is_to_detect(
     photographs.photograph(1).save(tmp_path / 'photo.png')
     record = dataset_record.load(run)
     monkeypatch.setattr(
-        workdir,
-        'load_dataset',
+        dataset_record,
+        'load',
         lambda folder: record | {'geometry': {'geometry': 'box', 'margin': 0.4}},
     )
     predict.predict(
