@@ -159,7 +159,9 @@ def evaluate_split(
     if other:
         weights = member_weights.find(models)
     else:
-        weights = member_weights.find_or_fit(models, builder, split, predicted, members, folder)
+        weights = member_weights.find_or_fit(
+            models, builder, split, labels, predicted, members, folder
+        )
     record = dataset_record.load(models[0].folder)
     constant = dataset_record.of_one(record, builder.info.full_name)
     subgroups = prepared.subgroup_names(builder.info.features)

@@ -298,7 +298,7 @@ class Checkpoints:
         if set_aside:
             # No process may rename one before all have looked.
             devices.wait_for_all('read the metrics of checkpoints')
-        if damaged and len(damaged) == len([*self.folder.glob('[0-9]*')]):
+        if damaged and len(damaged) == sum(p.name.isdecimal() for p in self.folder.iterdir()):
             raise DamagedCheckpointError(
                 f'{damaged[-1]} is damaged, and so are those of all checkpoints there; rename '
                 f'{self.folder} to begin anew'

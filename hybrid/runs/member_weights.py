@@ -50,6 +50,7 @@ def find_or_fit(
     models: Sequence[Trained],
     builder: tfds.core.DatasetBuilder,
     split: str,
+    labels: parts.Columns,
     predicted: Mapping[str, np.ndarray],
     members: Sequence[int],
     folder: pathlib.Path,
@@ -63,6 +64,7 @@ def find_or_fit(
       builder: The prepared dataset that they were trained on; of several datasets any, because
         weights are fitted to the validation splits of all together.
       split: Its split that is evaluated.
+      labels: Those of that split, from `leaks.mark`.
       predicted: What `predict_members` gives for that split.
       members: The numbers of the members, as `predict_members` gives them.
       folder: Where the weights are kept for other splits and for prediction.
@@ -91,7 +93,8 @@ def find_or_fit(
     else:
         if not on_it:
             predicted = _predict(models, builder, validation, members)
-        labels = _read_labels(models, builder, validation)
+            labels = input_pipeline.read_columns(builder, validation)
+            labels = leaks.mark(labels, builder, validation, models, other=False)
     predicted, labels = _without_leaks(predicted, labels)
     weights = combination.fit_weights(
         predicted['predicted_age'], predicted['female_probability'], labels
@@ -148,17 +151,10 @@ def predict_validation(
     }
     labels = []
     for part, places in zip(found, kept, strict=True):
-        columns = _read_labels(models, part.builder, split)
+        # What the runs have seen that the models began with is marked, too.
+        columns = leaks.mark(part.columns[split], part.builder, split, models, other=False)
         labels.append({name: column[places] for name, column in columns.items()})
     return _without_leaks(joined, parts.join_labels(labels))
-
-
-def _read_labels(
-    models: Sequence[Trained], builder: tfds.core.DatasetBuilder, split: str
-) -> dict[str, np.ndarray]:
-    """The labels of a validation split, with what the runs have seen that the models began with."""
-    labels = input_pipeline.read_columns(builder, split)
-    return leaks.mark(labels, builder, split, models, other=False)
 
 
 def _without_leaks(

@@ -115,16 +115,21 @@ def test_once_labels_are_filled_in_the_faces_are_prepared_as_they_are(config, tm
     assert geometry.of(builder)['geometry'] == 'aligned'
 
 
-@pytest.mark.parametrize('after', [0, 1, 3, 5])
-def test_what_was_stopped_goes_on_and_ends_the_same(config, photos, tmp_path, monkeypatch, after):
+def stop(config, photos, folder, monkeypatch, after):
+    """Lets a crop be stopped by a signal after some photographs."""
     config.data.num_threads = 1
-    whole, folder = tmp_path / 'whole', tmp_path / 'stopped'
-    crop.crop(config, str(photos), str(whole))
     asked = iter(range(100))
     with monkeypatch.context() as patch:
         patch.setattr(Interruption, 'requested', property(lambda self: next(asked) == after))
         with pytest.raises(RuntimeError, match='the same command goes on from there'):
             crop.crop(config, str(photos), str(folder))
+
+
+@pytest.mark.parametrize('after', [0, 1, 3, 5])
+def test_what_was_stopped_goes_on_and_ends_the_same(config, photos, tmp_path, monkeypatch, after):
+    whole, folder = tmp_path / 'whole', tmp_path / 'stopped'
+    crop.crop(config, str(photos), str(whole))
+    stop(config, photos, folder, monkeypatch, after)
     # A kill in the middle of a row.
     partial = folder / 'faces.csv.partial'
     partial.write_bytes(partial.read_bytes() + b'faces/half,"a\nb')
@@ -138,13 +143,8 @@ def test_what_was_stopped_goes_on_and_ends_the_same(config, photos, tmp_path, mo
 
 
 def test_a_photograph_that_changed_meanwhile_is_done_again(config, photos, tmp_path, monkeypatch):
-    config.data.num_threads = 1
     folder = tmp_path / 'faces'
-    asked = iter(range(100))
-    with monkeypatch.context() as patch:
-        patch.setattr(Interruption, 'requested', property(lambda self: next(asked) == 3))
-        with pytest.raises(RuntimeError):
-            crop.crop(config, str(photos), str(folder))
+    stop(config, photos, folder, monkeypatch, after=3)
     (photos / '0.png').write_bytes(encode(photograph(7)))
     os.utime(photos / '0.png', (2e9, 2e9))
     crop.crop(config, str(photos), str(folder))
@@ -158,13 +158,8 @@ def test_a_photograph_that_changed_meanwhile_is_done_again(config, photos, tmp_p
 def test_a_photograph_that_is_renamed_meanwhile_is_in_the_table_once(
     config, photos, tmp_path, monkeypatch
 ):
-    config.data.num_threads = 1
     folder = tmp_path / 'faces'
-    asked = iter(range(100))
-    with monkeypatch.context() as patch:
-        patch.setattr(Interruption, 'requested', property(lambda self: next(asked) == 3))
-        with pytest.raises(RuntimeError):
-            crop.crop(config, str(photos), str(folder))
+    stop(config, photos, folder, monkeypatch, after=3)
     names = {row['photo'] for row in read(folder / 'faces.csv.partial')}
     assert '0.png' in names
     (photos / '0.png').rename(photos / 'z.png')

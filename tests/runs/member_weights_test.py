@@ -4,7 +4,6 @@ import pathlib
 import numpy as np
 import pytest
 
-from hybrid.data import input_pipeline
 from hybrid.runs import dataset_record, fitted, member_weights, workdir
 from hybrid.runs.member_weights import combined_folder
 from hybrid.scores import combination
@@ -41,9 +40,7 @@ def test_weights_of_runs_that_others_have_replaced_are_not_taken(
         member_weights.find(models)
 
 
-def test_weights_are_not_fitted_to_faces_that_the_training_has_seen(
-    tiny_config, tmp_path, monkeypatch
-):
+def test_weights_are_not_fitted_to_faces_that_the_training_has_seen(tiny_config, tmp_path):
     config = tiny_config
     config.ensemble.weights = 'validation'
     folders = [tmp_path / name for name in 'ab']
@@ -55,7 +52,6 @@ def test_weights_are_not_fitted_to_faces_that_the_training_has_seen(
     leak = np.arange(20) < 12  # Most of the split: the first member has learned these by heart.
     labels = {'id': age.astype(str), 'age': age, 'gender': np.arange(20) % 2, 'leak': leak}
     labels |= {'age_min': age, 'age_max': age}
-    monkeypatch.setattr(input_pipeline, 'read_columns', lambda *_: labels)
     right = np.where(labels['gender'] == 1, 0.9, 0.1)
     predicted = {
         'predicted_age': np.stack([age + 9 * ~leak, age + 9 * leak], axis=1),
@@ -63,7 +59,7 @@ def test_weights_are_not_fitted_to_faces_that_the_training_has_seen(
             [np.where(leak, right, 1 - right), np.where(leak, 1 - right, right)], axis=1
         ),
     }
-    arguments = models, None, config.data.validation_split, predicted, [0, 1], tmp_path
+    arguments = models, None, config.data.validation_split, labels, predicted, [0, 1], tmp_path
     weights = member_weights.find_or_fit(*arguments)
     assert weights is not None
     np.testing.assert_allclose(weights.age, [0, 1], atol=1e-6)

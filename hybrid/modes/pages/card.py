@@ -181,7 +181,7 @@ def _in_short(run: Run, evaluation: Evaluation) -> str:
 def _scores(run: Run) -> list[Block]:
     blocks: list[Block] = [Heading(2, 'Scores')]
     if not run.evaluations:
-        return [*blocks, Paragraph('The model has not been evaluated yet.')]
+        return [*blocks, Paragraph('The model has not been evaluated with these settings yet.')]
     own = [one for one in run.evaluations if one.own]
     configs = [part.config for part in run.parts] or [run.config]
     tests = {config.get('data.test_split') or 'test' for config in configs}

@@ -58,7 +58,7 @@ def test_the_terms_of_a_known_dataset_are_named(tmp_path):
     assert data.eval_results is None
     text = (tmp_path / 'README.md').read_text()
     assert 'UTKFace is for non-commercial research only' in text
-    assert 'The model has not been evaluated yet.' in text
+    assert 'The model has not been evaluated with these settings yet.' in text
     assert "framed as those of the training, aligned as UTKFace's are" in text
 
 
