@@ -101,6 +101,8 @@ def test_the_number_of_entries_is_limited(count):
         (pack([]), 'The zip has no photograph among its 0 entries.'),
         (pack([('a.txt', b'a')]), 'The zip has no photograph among its 1 entries.'),
     ],
+    # By their bytes, which hold the time, the tests would be named differently in each process.
+    ids=['nothing', 'text', 'cut short', 'no entry', 'no photograph'],
 )
 def test_what_is_no_zip_of_photographs_is_told_in_a_sentence(content, said):
     with pytest.raises(ValueError, match=said):
