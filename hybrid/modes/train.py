@@ -223,6 +223,8 @@ def train_and_evaluate(
             )
             if not start_step:
                 workdir_lib.save_sources(workdir, sources)
+            if 0 < start_step < num_steps:
+                provenance.warn_of_changes(workdir)
             stack.enter_context(provenance.session(workdir, start_step, config.model.kernels))
         interruption = stack.enter_context(Interruption())
         if start_step < num_steps:

@@ -1,13 +1,14 @@
 """Records where the figures of a run come from: command, commit, versions, machine and time.
 
 `sessions.jsonl` in the workdir gets a line whenever a training starts and, unless it is killed, a
-line when it ends. People and `tools.record` read it; the run itself does not depend on it.
+line when it ends. People and `tools.record` read it; the training itself does not depend on it.
 """
 
 import contextlib
 import datetime
 import importlib.metadata
 import json
+import logging
 import os
 import pathlib
 import platform
@@ -20,6 +21,8 @@ from typing import Any
 
 from hybrid import __version__
 from hybrid.runs.public import clean_command
+
+_LOG = logging.getLogger(__name__)
 
 SESSIONS = 'sessions.jsonl'
 _PACKAGES = (
@@ -87,6 +90,34 @@ def machine() -> str:
     return f'{cores} {"core" if cores == 1 else "cores"} of {model}'
 
 
+def warn_of_changes(workdir: pathlib.Path) -> None:
+    """Warns where a training goes on with what changes the last bits of its results.
+
+    Sums of floats depend on the processor, on how many of its cores share the work (2 or 1 changed
+    the losses of a training in bfloat16 from its first steps on), and on the version of XLA.
+
+    Args:
+      workdir: The folder of a run that is continued, before its new session is written.
+    """
+    starts = [row for row in _rows(workdir) if 'started' in row]
+    if not starts:
+        return
+    was = {'machine': starts[-1]['machine'], **starts[-1]['versions']}
+    now = {'machine': machine(), **versions()}
+    changed = [
+        f'{"" if name == "machine" else name + " "}{was[name]}, now {now[name]}'
+        for name in ('machine', 'jax', 'jaxlib')
+        if was.get(name, now[name]) != now[name]
+    ]
+    if changed:
+        _LOG.warning(
+            '%s: so far trained with %s; the results will differ in their last bits from those of '
+            'a training that was not interrupted',
+            workdir,
+            '; '.join(changed),
+        )
+
+
 @contextlib.contextmanager
 def session(workdir: pathlib.Path, first_step: int, kernels: str) -> Iterator[None]:
     """Writes the start of a training to `sessions.jsonl`, and its end.
@@ -127,11 +158,7 @@ def describe_sessions(workdir: pathlib.Path) -> dict[str, Any]:
       `started`, and the `seconds` it trained; None if one of its sessions was killed. Nothing where
       there is no such file, as in runs of before it.
     """
-    rows = []
-    with contextlib.suppress(FileNotFoundError):
-        for line in (workdir / SESSIONS).read_text(encoding='utf-8').splitlines():
-            with contextlib.suppress(ValueError):  # A line may have been cut short by a crash.
-                rows.append(json.loads(line))
+    rows = _rows(workdir)
     starts = [row for row in rows if 'started' in row]
     ends = [row for row in rows if 'ended' in row]
     if not starts:
@@ -145,6 +172,15 @@ def describe_sessions(workdir: pathlib.Path) -> dict[str, Any]:
         'started': len(starts),
         'seconds': round(sum(row['seconds'] for row in ends), 1) if whole else None,
     }
+
+
+def _rows(workdir: pathlib.Path) -> list[dict[str, Any]]:
+    rows = []
+    with contextlib.suppress(FileNotFoundError):
+        for line in (workdir / SESSIONS).read_text(encoding='utf-8').splitlines():
+            with contextlib.suppress(ValueError):  # A line may have been cut short by a crash.
+                rows.append(json.loads(line))
+    return rows
 
 
 def _append(workdir: pathlib.Path, row: dict[str, Any]) -> None:

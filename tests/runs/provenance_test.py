@@ -64,6 +64,27 @@ def test_a_session_has_a_start_and_an_end_whatever_ends_it(tmp_path, monkeypatch
     assert rows[1]['ended'] >= rows[0]['started']
 
 
+def test_a_training_that_goes_on_elsewhere_is_told_that_its_last_bits_differ(
+    tmp_path, monkeypatch, caplog
+):
+    provenance.warn_of_changes(tmp_path)  # A run that is older than sessions.jsonl.
+    monkeypatch.setattr(provenance, 'machine', lambda: '2 cores of A')
+    with provenance.session(tmp_path, 0, 'portable'):
+        pass
+    provenance.warn_of_changes(tmp_path)
+    assert not caplog.messages
+    monkeypatch.setattr(provenance, 'machine', lambda: '1 core of A')
+    versions = provenance.versions()
+    jax = versions['jax']
+    later = versions | {'jax': '9.9', 'flax': '9.9'}
+    monkeypatch.setattr(provenance, 'versions', lambda: later)
+    provenance.warn_of_changes(tmp_path)
+    assert caplog.messages == [
+        f'{tmp_path}: so far trained with 2 cores of A, now 1 core of A; jax {jax}, now 9.9; the '
+        'results will differ in their last bits from those of a training that was not interrupted'
+    ]
+
+
 @pytest.mark.skipif(sys.platform != 'linux', reason='elsewhere a process is not kept to some cores')
 def test_the_machine_has_as_many_cores_as_may_be_used():
     before = os.sched_getaffinity(0)
