@@ -158,14 +158,14 @@ def has_common_groups(part: Part) -> bool:
 
 
 def rows_of(part: Part) -> Rows:
-    """Everything about the examples of a dataset that is compared with others."""
-    sizes = [len(columns['id']) for columns in part.columns.values()]
+    """All about the examples of a dataset, but those left out, that is compared with others."""
+    kept = [part.kept(split) for split in part.columns]
     ids, groups = (
-        np.concatenate([columns[name] for columns in part.columns.values()])
+        np.concatenate([part.kept_columns(split)[name] for split in part.columns])
         for name in ('id', 'group')
     )
-    role = np.repeat(np.arange(len(sizes)), sizes)
-    place = np.concatenate([np.arange(size) for size in sizes])
+    role = np.repeat(np.arange(len(kept)), [len(places) for places in kept])
+    place = np.concatenate(kept)
     return Rows(part, role, place, groups, fingerprints.of(part.builder).take(ids))
 
 
@@ -249,6 +249,24 @@ def same_photographs(
         for (i, j), agreement in zip(alike, bar, strict=True):
             if agreement >= photographs.SAME:
                 yield i, j, round(agreement, 3)
+
+
+def same_images(one: Rows, other: Rows) -> np.ndarray:
+    """Finds which images of a dataset are in another one, too: the first three of `REASONS`.
+
+    Returns:
+      bool [N], for the rows of `one`.
+    """
+    found = np.isin(one.prints.bytes, other.prints.bytes)
+    # As `find` does, see there.
+    turned = one.part.name > other.part.name
+    first, second = (other, one) if turned else (one, other)
+    for i, j, _ in itertools.chain(
+        near(first.prints.hash, second.prints.hash),
+        same_photographs(first, second, same_roles=True),
+    ):
+        found[j if turned else i] = True
+    return found
 
 
 def _others_of_groups(everything: Sequence[Rows], direct: Sequence[Finding]) -> Iterator[Finding]:

@@ -1,6 +1,5 @@
 """Which examples of an evaluation a training has seen, on its own dataset or on another one."""
 
-import hashlib
 import logging
 import pathlib
 from collections.abc import Sequence
@@ -9,13 +8,12 @@ import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from hybrid import datasets
-from hybrid.data import prepared, several, split_names
+from hybrid import datasets, devices
+from hybrid.data import parts, prepared, several, shared, split_names
 from hybrid.runs import address, trained_on, workdir
 from hybrid.runs.trained import Trained
 
 _LOG = logging.getLogger(__name__)
-_BATCH = 512  # Files that are in memory at a time.
 
 
 def is_other(data: ConfigDict, folder: pathlib.Path) -> bool:
@@ -72,9 +70,9 @@ def seen_in_training(
 ) -> np.ndarray:
     """Finds the examples that models were trained or chosen on, and warns of them.
 
-    They are found by id and by group within one dataset, whatever its parameters, and within all
-    configs of UTKFace and of IMDB-WIKI. Two tables of one's own may both have a picture 1.jpg: of
-    other datasets, examples of one id count if they are the same file. What the runs saw that they
+    Within one dataset, whatever its parameters, and within all configs of UTKFace and of IMDB-WIKI,
+    they are found by id and by group. In other datasets, those count whose images have been seen,
+    as `shared.same_images` finds them, and others of their groups. What the runs saw that they
     started from, by `config.init_from`, counts, too.
 
     Args:
@@ -89,7 +87,25 @@ def seen_in_training(
 
     Returns:
       bool [N]; False, after a warning, where a training's dataset is not prepared on this machine.
+
+    Raises:
+      ValueError: when an image that is compared cannot be decoded, naming the example.
     """
+    seen = np.zeros(len(columns['id']), bool)
+    if devices.is_main_process():  # Another might round otherwise.
+        seen = _search(columns, builder, split, configs, folders, own_split)
+    return devices.from_main_process(seen)
+
+
+def _search(
+    columns: parts.Columns,
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    configs: Sequence[ConfigDict],
+    folders: Sequence[pathlib.Path],
+    own_split: str | None,
+) -> np.ndarray:
+    """Does what `seen_in_training` says, of which it has the arguments."""
     seen = np.zeros(len(columns['id']), bool)
     pairs = zip(configs, folders, strict=True)
     runs = []
@@ -102,6 +118,7 @@ def seen_in_training(
         for config, folder in runs
         for own in several.sections(workdir.load_config(folder).data)
     ]
+    compared: dict[tuple[str, str, bytes], np.ndarray] = {}  # Runs are often trained on the same.
     for config, folder, own in trainings:
         theirs = prepared.find_prepared(own, (config.data.data_dir, own.data_dir))
         if theirs is None:
@@ -116,27 +133,42 @@ def seen_in_training(
         if own_split is None or not split_names.same(own_split, config.data.validation_split):
             splits.append(own.validation_split)
         for their_split in filter(None, splits):
-            used = trained_on.read_columns(folder, own.dataset, theirs, their_split)
-            shared = np.isin(columns['id'], used['id'])
-            if _has_same_names(builder, theirs):
-                shared |= np.isin(columns['group'], used['group'])
-            elif shared.any():
-                names = set(columns['id'][shared])
-                files = _digests(builder, split, names), _digests(theirs, their_split, names)
-                same = {name for name in names if files[0][name] == files[1][name]}
-                shared &= np.isin(columns['id'], list(same))
-            if shared.any():
+            used = trained_on.open_split(folder, own.dataset, theirs, their_split)
+            key = str(theirs.data_path), their_split, used.left_out[their_split].tobytes()
+            if key not in compared:
+                compared[key] = _in_both(columns, builder, split, used, their_split)
+            found = compared[key]
+            if found.any():
                 _LOG.warning(
                     '%s: %d of these %d examples, or others of their groups, are in %s of %s, '
                     'which it was trained on; see the scores without leaks',
                     folder,
-                    shared.sum(),
-                    len(shared),
+                    found.sum(),
+                    len(found),
                     their_split,
                     theirs.info.full_name,
                 )
-            seen |= shared
+            seen |= found
     return seen
+
+
+def _in_both(
+    columns: parts.Columns,
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    used: parts.Part,
+    their_split: str,
+) -> np.ndarray:
+    """Which examples of an evaluated split, or others of their groups, are in another split."""
+    if _has_same_names(builder, used.builder):
+        kept = used.kept_columns(their_split)
+        found, groups = np.isin(columns['id'], kept['id']), kept['group']
+    else:
+        all_kept = {split: np.zeros(len(columns['id']), bool)}
+        mine = parts.Part(builder.info.full_name, builder, {split: columns}, all_kept)
+        found = shared.same_images(shared.rows_of(mine), shared.rows_of(used))
+        groups = columns['group'][found]
+    return found | np.isin(columns['group'], groups)
 
 
 def _has_same_names(one: tfds.core.DatasetBuilder, other: tfds.core.DatasetBuilder) -> bool:
@@ -145,19 +177,6 @@ def _has_same_names(one: tfds.core.DatasetBuilder, other: tfds.core.DatasetBuild
         return False
     of_all_configs = getattr(one, 'GROUPS_OF_ALL_CONFIGS', False)
     return of_all_configs or datasets.config_name(one) == datasets.config_name(other)
-
-
-def _digests(builder: tfds.core.DatasetBuilder, split: str, names: set[str]) -> dict[str, bytes]:
-    """The sha256 of the files of some examples of a split, by their ids."""
-    source = builder.as_data_source(split, decoders={'image': tfds.decode.SkipDecoding()})
-    found = {}
-    for start in range(0, len(source), _BATCH):
-        places = range(start, min(start + _BATCH, len(source)))
-        for example in source.__getitems__(list(places)):
-            name = example['id'].decode()
-            if name in names:
-                found[name] = hashlib.sha256(example['image']).digest()
-    return found
 
 
 def _has_role(split: str, own: ConfigDict) -> bool:

@@ -7,13 +7,12 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from hybrid import devices, files
 from hybrid.data import input_pipeline, parts, prepared, several, shared
-from hybrid.data.parts import Columns, Part
+from hybrid.data.parts import Part
 from hybrid.data.shared import Finding
 from hybrid.datasets import geometry
 from hybrid.runs import dataset_record, workdir
@@ -112,10 +111,10 @@ def _finding(row: Sequence[str]) -> Finding:
     return Finding(dataset, split, name, reason, *of_other, float(measure) if measure else None)
 
 
-def read_columns(
+def open_split(
     folder: pathlib.Path, name: str, builder: tfds.core.DatasetBuilder, split: str
-) -> Columns:
-    """Reads the labels of what a run was trained or chosen on, without what it left out.
+) -> Part:
+    """Reads the labels of a split that a run was trained or chosen on, and what it left out of it.
 
     Args:
       folder: The run's workdir.
@@ -123,10 +122,8 @@ def read_columns(
       builder: It, prepared.
       split: One of its splits.
     """
-    columns = input_pipeline.read_columns(builder, split)
-    gone = [f.id for f in load(folder) if f.dataset == name and f.split == split]
-    kept = ~np.isin(columns['id'], gone)
-    return {key: column[kept] for key, column in columns.items()}
+    part = Part(name, builder, {split: input_pipeline.read_columns(builder, split)}, {})
+    return dataclasses.replace(part, left_out=shared.masks(part, load(folder)))
 
 
 def open_validation(config: ConfigDict, folder: pathlib.Path) -> list[Part]:
@@ -141,12 +138,10 @@ def open_validation(config: ConfigDict, folder: pathlib.Path) -> list[Part]:
     """
     own = workdir.load_config(folder).data
     split = own.validation_split  # Whatever flags say.
-    findings, found = load(folder), []
+    found = []
     for data in several.sections(own):
         builder = prepared.find_prepared(data, (config.data.data_dir, own.data_dir))
         if builder is None:
             raise ValueError(f'{folder}: its dataset {data.dataset} is not prepared here')
-        columns = {split: input_pipeline.read_columns(builder, split)}
-        part = Part(data.dataset, builder, columns, {})
-        found.append(dataclasses.replace(part, left_out=shared.masks(part, findings)))
+        found.append(open_split(folder, data.dataset, builder, split))
     return found

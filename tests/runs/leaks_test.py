@@ -7,10 +7,19 @@ import numpy as np
 import pytest
 
 from hybrid import datasets
-from hybrid.data import input_pipeline, several
+from hybrid.data import input_pipeline, parts, several, shared
 from hybrid.modes import evaluate
-from hybrid.runs import dataset_record, fitted, leaks, member_weights, trained, workdir
+from hybrid.runs import (
+    dataset_record,
+    fitted,
+    leaks,
+    member_weights,
+    trained,
+    trained_on,
+    workdir,
+)
 from hybrid.scores import combination
+from tests import two_datasets
 from tests.datasets.face_csv_test import write_faces
 from tests.modes.evaluate_test import fixed
 from tests.utkface_archive import jpeg
@@ -191,12 +200,54 @@ def test_it_is_said_when_the_training_data_are_not_there(
     assert 'synthetic_faces/tiny is not prepared here' in warnings(caplog)[0]
 
 
-def test_of_two_own_tables_the_same_names_are_the_same_faces_only_if_the_files_are(
+def test_of_other_datasets_the_images_are_compared(tiny_config, two_datasets_dir, tmp_path):
+    config = tiny_config
+    config.data.data_dir = str(two_datasets_dir)
+    config.data.dataset = 'face_csv/a'
+    workdir.save_config(tmp_path / 'of_a', config)
+
+    def seen(name, split, run, own_split=None, data_dir=two_datasets_dir):
+        builder = datasets.create_builder(f'face_csv/{name}', str(data_dir))
+        columns = input_pipeline.read_columns(builder, split)
+        folders = [tmp_path / run]
+        found = leaks.seen_in_training(columns, builder, split, [config], folders, own_split)
+        return sorted(columns['id'][found].tolist())
+
+    # As two_datasets.LEFT_OUT says; what is in a test split of a has not been seen.
+    assert seen('b', 'train', 'of_a') == ['b1.jpg', 'b41.jpg']
+    assert seen('b', 'validation', 'of_a') == ['b15.jpg']
+    assert seen('b', 'test', 'of_a') == ['b20.jpg', 'b21.jpg']
+    config.data.dataset = 'face_csv/b'
+    workdir.save_config(tmp_path / 'of_b', config)
+    config.data.dataset, config.init_from = 'face_csv/a', str(tmp_path / 'of_b')
+    (tmp_path / 'of_b/checkpoints').mkdir()
+    workdir.save_config(tmp_path / 'tuned', config)
+    assert seen('a', 'test', 'tuned', 'test') == ['a26.jpg', 'a27.jpg']
+    # Of b's train its first row is left out, so others are counted from there.
+    config.data.dataset, config.init_from = 'face_csv/a,face_csv/b', ''
+    workdir.save_config(tmp_path / 'of_both', config)
+    both = parts.open_all(config)
+    trained_on.save(tmp_path / 'of_both', shared.find(both))
+    faces = [('c0.jpg', two_datasets.face(3, seed=1)), ('c1.jpg', two_datasets.face(40))]
+    faces += [('c2.jpg', two_datasets.face(0, seed=1))]
+    rows = [
+        (two_datasets.cut_otherwise(face), name, 30, 'f', 'train', group)
+        for (name, face), group in zip(faces, ['p', 'p', 'q'], strict=True)
+    ]
+    folder = write_faces(tmp_path / 'c', rows, 'path,age,gender,split,group')
+    datasets.prepare(datasets.create_builder('face_csv/c', str(tmp_path / 'data')), str(folder))
+    # c1.jpg is of the group of c0.jpg, and b0.jpg was left out.
+    assert seen('c', 'train', 'of_both', data_dir=tmp_path / 'data') == ['c0.jpg', 'c1.jpg']
+
+
+def test_of_two_own_tables_the_same_names_are_the_same_faces_only_if_the_images_are(
     tiny_config, tmp_path
 ):
     tables = {
         'mine': {name: jpeg(k) for k, name in enumerate(['1.jpg', '2.jpg', '3.jpg', 'x.jpg'])},
-        'theirs': {name: jpeg(k) for k, name in [(0, '1.jpg'), (8, '2.jpg'), (9, '3.jpg')]},
+        'theirs': {
+            name: jpeg(k) for k, name in [(0, '1.jpg'), (8, '2.jpg'), (9, '3.jpg'), (3, 'y.jpg')]
+        },
     }
     builders = {}
     for table, pictures in tables.items():
@@ -217,7 +268,7 @@ def test_of_two_own_tables_the_same_names_are_the_same_faces_only_if_the_files_a
         found = leaks.seen_in_training(columns, builder, 'train', [config], [tmp_path / 'run'])
         return sorted(columns['id'][found].tolist())
 
-    # 2.jpg and 3.jpg of theirs are other people, whose groups are called so, too.
-    assert seen('face_csv/theirs') == ['1.jpg']
+    # 2.jpg and 3.jpg of theirs are other people, whose groups are called so, too; y.jpg is x.jpg.
+    assert seen('face_csv/theirs') == ['1.jpg', 'y.jpg']
     # Cut in another way, or with other labels, the faces of a table are still its faces.
     assert seen('face_csv/mine', {'train_fraction': 0.7}) == ['1.jpg', '2.jpg', '3.jpg', 'x.jpg']
