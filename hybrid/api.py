@@ -14,6 +14,8 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hybrid import files
+
 # Nothing here may import JAX: `_settle_kernels` comes first. Nor anything else that an export does
 # without.
 if TYPE_CHECKING:
@@ -140,7 +142,7 @@ def train(
     else:
         name, config = pathlib.Path(config).stem, get_config(config)
         workdir = workdir or pathlib.Path('runs') / name
-    folder = pathlib.Path(workdir).expanduser()
+    folder = files.expanded(workdir)
     _override(config, overrides or {})
 
     from hybrid.default_config import SCHEMA
@@ -154,8 +156,11 @@ def train(
     from hybrid.modes import train as mode
 
     devices.keep_freed_memory()
-    if config.deterministic and not late:
-        devices.require_determinism()
+    if config.deterministic and not devices.require_determinism(late):
+        logging.getLogger(__name__).warning(
+            'deterministic=True has to be set before JAX is imported: on a GPU, a training that is '
+            'continued may end differently'
+        )
     try:
         mode.train_and_evaluate(config, folder, overwrite_config)
     except mode.Stopped as stopped:
@@ -206,9 +211,7 @@ def evaluate(
     from hybrid.runs import member_weights
 
     folders = [one.results for one in models]
-    folder = (
-        pathlib.Path(output).expanduser() if output else member_weights.combined_folder(folders)
-    )
+    folder = files.expanded(output) if output else member_weights.combined_folder(folders)
     configs, workdirs = [one.config for one in models], [one.folder for one in models]
     opened = mode.open_datasets(configs, workdirs, str(split))
     return mode.evaluate_datasets(models, opened, str(split), folder, conditions)
@@ -288,7 +291,7 @@ def _restore(
 
 def _split_addresses(workdir: PathLike | Sequence[PathLike]) -> list[str]:
     """The addresses of one workdir or several; a folder may have a comma in its name."""
-    if isinstance(workdir, str) and not pathlib.Path(workdir).expanduser().is_dir():
+    if isinstance(workdir, str) and not files.expanded(workdir).is_dir():
         texts = [part.strip() for part in workdir.split(',')]
     elif isinstance(workdir, str | os.PathLike):
         texts = [os.fspath(workdir)]

@@ -7,7 +7,6 @@ import contextlib
 import errno
 import logging
 import os
-import pathlib
 import signal
 import sys
 import threading
@@ -19,7 +18,7 @@ from typing import NoReturn
 from absl import app
 from absl import logging as absl_logging
 
-from hybrid import options
+from hybrid import files, options
 from hybrid.options import FLAGS
 
 # What the program itself raises, with words for the user.
@@ -30,7 +29,7 @@ def run(changes: list[str]) -> None:
     """Does what the flags say. Each mode is imported here, so that --help and errors are quick."""
     configs, folders = options.load_configs(changes)
     config, folder = configs[0], folders[0]
-    output = pathlib.Path(FLAGS.output).expanduser() if FLAGS.output else None
+    output = files.expanded(FLAGS.output) if FLAGS.output else None
     if FLAGS.mode == 'crop':  # Which needs no JAX.
         from hybrid.modes import crop
 

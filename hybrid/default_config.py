@@ -423,13 +423,23 @@ def check_config(config: ConfigDict) -> None:
         )
     if not config.data.train_split:
         raise ValueError("config.data.train_split='' must name a split")
+    if not config.train.num_epochs and not config.train.num_steps:
+        raise ValueError('config.train.num_epochs=0 and config.train.num_steps=0: set one of them')
+    if config.augment.enabled and config.augment.resample >= size:
+        raise ValueError(
+            f'config.augment.resample={config.augment.resample} must be less than '
+            f'config.data.image_size={size}, or it would change nothing; 0 switches it off'
+        )
     _check_forgetting(config)
-    from hybrid.training import finetuning, groups  # They know encoders, and import JAX.
+    # They know encoders, and import JAX.
+    from hybrid.models import encoders
+    from hybrid.training import finetuning, groups
 
     several.check(config.data)
     _check_groups(config)
     for group in groups.all_groups(config):
         finetuning.check(group.config)
+        encoders.check(group.config.model.encoder)
 
 
 def _check_forgetting(config: ConfigDict) -> None:
@@ -440,7 +450,7 @@ def _check_forgetting(config: ConfigDict) -> None:
             'left out after so many steps'
         )
     if config.augment.enabled and (config.augment.mixup or config.augment.cutmix):
-        size *= 2  # Each image has two losses.
+        size *= 1 + config.augment.share  # Each image that is mixed has two losses.
     if rate and rate * size < 1 - 1e-4:
         raise ValueError(
             f'config.loss.forget_rate={rate} of config.train.batch_size={config.train.batch_size} '
@@ -453,6 +463,8 @@ def _check_groups(config: ConfigDict) -> None:
     members = 0
     for name, group in config.ensemble.groups.items():
         place = f'config.ensemble.groups.{name}'
+        if not name or '/' in name:  # Checkpoints separate the names of their arrays by it.
+            raise ValueError(f'{place}: the name of a group must neither be empty nor have a /')
         if not isinstance(group, ConfigDict) or not set(group) <= {'size', 'model'}:
             shown = group.to_dict() if isinstance(group, ConfigDict) else group
             raise ValueError(f"{place}={shown!r} must be {{'size': members, 'model': {{...}}}}")

@@ -110,10 +110,19 @@ def keep_freed_memory() -> None:
         mallopt(option, value)
 
 
-def require_determinism() -> None:
-    """Lets XLA use deterministic GPU kernels only; call it before anything else."""
-    flags = os.environ.get('XLA_FLAGS', '')
-    os.environ['XLA_FLAGS'] = f'{flags} --xla_gpu_deterministic_ops=true'.strip()
+def require_determinism(late: bool = False) -> bool:
+    """Lets XLA use deterministic GPU kernels only; call it before anything else.
+
+    Args:
+      late: Whether JAX may have started already, so that nothing can be changed any more.
+
+    Returns:
+      Whether only these are used.
+    """
+    flag, flags = '--xla_gpu_deterministic_ops=true', os.environ.get('XLA_FLAGS', '')
+    if flag not in flags and not late:
+        os.environ['XLA_FLAGS'] = f'{flags} {flag}'.strip()
+    return flag in os.environ.get('XLA_FLAGS', '')
 
 
 def lost_process(error: BaseException) -> bool:

@@ -10,6 +10,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 
+def expanded(path: str | os.PathLike) -> pathlib.Path:
+    """A path whose ~ is the home folder; that of a file called ~x stays as it is."""
+    return pathlib.Path(os.path.expanduser(path))  # Path.expanduser raises for the latter.
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Yields the path `<path>.partial` to write to, which takes the place of `path` at the end.

@@ -28,7 +28,7 @@ Cut faces out of photographs, to label them and train on them:
 Write a report that compares runs; describe a model in a model card:
 
   python launch.py --mode=report --workdir=W,V --output=report.html
-  python launch.py --mode=report --workdir=W --output=README.md
+  python launch.py --mode=report --workdir=W --output=model_card.md
 
 Find leaks between the splits of a dataset, and labels that look wrong:
 
@@ -64,7 +64,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from hybrid import recipes
+from hybrid import files, recipes
 from hybrid.data import several
 from hybrid.default_config import SCHEMA, check_config, get_config
 from hybrid.runs import provenance
@@ -196,7 +196,7 @@ def load_configs(changes: list[str]) -> tuple[list[ConfigDict], list[pathlib.Pat
         raise FileNotFoundError(f'--config={error}') from None
     changed = _apply(config, changes)
     configs = [config]
-    folders = [pathlib.Path(name).expanduser() for name in FLAGS.workdir.split(',')]
+    folders = [files.expanded(name) for name in FLAGS.workdir.split(',')]
     if FLAGS.mode not in ('prepare', 'train', 'audit', 'crop', 'score'):
         if not FLAGS.workdir:
             raise ValueError(f'--mode={FLAGS.mode} needs --workdir, the folder of a training')

@@ -21,7 +21,7 @@ import types
 
 from ml_collections import ConfigDict
 
-from hybrid import default_config
+from hybrid import default_config, files
 from hybrid.schema import nearest
 
 _PACKAGE = pathlib.Path(__file__).resolve().parent
@@ -45,7 +45,7 @@ def find(name: str | os.PathLike[str]) -> pathlib.Path:
     Raises:
       FileNotFoundError: if there is no such recipe; names the nearest.
     """
-    path = pathlib.Path(name).expanduser()
+    path = files.expanded(name)
     if path.suffix == '.py' or path.name != str(name):
         known = [os.path.relpath(file) for file in sorted(FOLDER.glob('*.py'))]
     else:

@@ -38,6 +38,7 @@ def test_every_key_says_what_it_is_for_and_its_default_is_allowed(config):
         ('data.image_size', 145, r'must be at most config\.data\.resize_size=144'),
         ('data.image_size', 127, 'less by an even number'),
         ('data.normalization', 'zscore', 'one of unit, symmetric, standardize, imagenet'),
+        ('augment.resample', 128, r'must be less than config\.data\.image_size=128'),
         ('augment.flip', 2.0, r'config\.augment\.flip=2\.0 must be in 0\.\.1'),
         ('model.encoder.name', 'resnet20', 'one of .*resnet18, resnet34, resnet50, resnet101'),
         ('model.encoder.stem', 'large', 'one of imagenet, medium, small'),
@@ -86,6 +87,8 @@ def test_a_wrong_value_names_the_key_the_value_and_what_it_may_be(config, key, v
     ('groups', 'size', 'message'),
     [
         ({'a': {'size': 0}}, 1, r'config\.ensemble\.groups\.a\.size=0 must be in 1\.\.1024'),
+        ({'a/b': {'size': 1}}, 1, r'groups\.a/b: the name of a group must neither be empty nor'),
+        ({'': {'size': 1}}, 1, r'groups\.: the name of a group must neither'),
         ({'a': 2}, 1, r"config\.ensemble\.groups\.a=2 must be \{'size'"),
         ({'a': {'model': {'kernels': 'xla'}}}, 1, r'groups\.a\.model\.kernels: all groups have'),
         ({'a': {'members': 2}}, 1, r"config\.ensemble\.groups\.a=\{'members': 2\} must be"),
@@ -108,6 +111,29 @@ def test_a_wrong_value_names_the_key_the_value_and_what_it_may_be(config, key, v
 def test_what_is_wrong_with_a_group_is_said(config, groups, size, message):
     config.ensemble.groups, config.ensemble.size = groups, size
     with pytest.raises(ValueError, match=message):
+        default_config.check_config(config)
+
+
+def test_keys_that_only_another_encoder_has_are_refused_at_once(config):
+    config.model.encoder.update(name='efficientnet_lite0', width=32)
+    with pytest.raises(ValueError, match=r'width=32 must stay 64: efficientnet_lite0 does not ha'):
+        default_config.check_config(config)
+
+
+def test_a_training_without_steps_is_refused(config):
+    config.train.num_epochs = 0.0
+    with pytest.raises(ValueError, match=r'num_epochs=0 and config\.train\.num_steps=0: set one'):
+        default_config.check_config(config)
+    config.train.num_steps = 1
+    default_config.check_config(config)
+
+
+def test_a_share_of_losses_may_count_those_of_mixed_images(config):
+    config.augment.mixup, config.augment.share = 0.2, 0.5
+    config.loss.forget_rate = 0.0125  # Of 64 images, of which on average 32 have two losses.
+    default_config.check_config(config)
+    config.augment.share = 0.0
+    with pytest.raises(ValueError, match='is less than one loss'):
         default_config.check_config(config)
 
 

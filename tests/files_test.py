@@ -15,6 +15,12 @@ def test_writing_is_whole_or_not_at_all(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ['a.json']
 
 
+def test_the_home_folder_is_meant_by_a_tilde_of_its_own_only(monkeypatch):
+    monkeypatch.setenv('HOME', '/home/me')
+    assert str(files.expanded('~/a.jpg')) == '/home/me/a.jpg'
+    assert str(files.expanded('~nobody-is-called-this.jpg')) == '~nobody-is-called-this.jpg'
+
+
 def test_line_ends_and_bytes_stay_as_they_are(tmp_path):
     files.replace(tmp_path / 'text', 'é\r\n\n')
     files.replace(tmp_path / 'bytes', b'\xff\r\n')

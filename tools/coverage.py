@@ -11,7 +11,7 @@ from tools.kept import predictions_path
 from tools.rows import markdown
 
 NAME = 'utkface_four_combined'
-LEVELS = (0.8, 0.95)
+LEVELS = (0.8, 0.9, 0.95)
 BANDS = 'fairface9'
 
 

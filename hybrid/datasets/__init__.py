@@ -20,6 +20,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
+from hybrid import files
 from hybrid.datasets import cutting, origin
 
 _LEFT_OVER_SECONDS = 3600
@@ -164,7 +165,7 @@ def prepare(
       ValueError: they are damaged, or `builder.data_dir` exists without being a prepared dataset,
         or is one made from other files than there are in `manual_dir`, see `origin`.
     """
-    folder = pathlib.Path(manual_dir).expanduser()
+    folder = files.expanded(manual_dir)
     if manual_dir and folder.is_file():
         raise ValueError(
             f'config.data.manual_dir={manual_dir} is a file; name its folder, {folder.parent}'

@@ -170,6 +170,24 @@ def computed(model: ConfigDict) -> Encoder:
     )
 
 
+def check(settings: ConfigDict) -> None:
+    """Checks that no key is set that only other encoders have than the one that is named.
+
+    Args:
+      settings: `config.model.encoder`.
+
+    Raises:
+      ValueError: When there is no such encoder, or a key has not the default that it must have.
+    """
+    encoder = get(settings.name)
+    for other in ENCODERS.values():
+        for key, default in other.keys.items():
+            if key not in encoder.keys and settings.get(key, default) != default:
+                own = ', '.join(encoder.keys) or 'none'
+                wanted = f'must stay {default!r}: {settings.name} does not have that key'
+                refuse(key, settings[key], f'{wanted} (keys of its own: {own})')
+
+
 def create_module(settings: ConfigDict, read: tuple[str, ...] = (), **keywords: Any) -> nn.Module:
     """Builds the module of the encoder that `config.model.encoder` names.
 
@@ -187,17 +205,10 @@ def create_module(settings: ConfigDict, read: tuple[str, ...] = (), **keywords: 
         kernels: What convolutions take on CPUs, one of `convolution.KERNELS`.
 
     Raises:
-      ValueError: When a value is unknown, or is not the default of a key that only other encoders
-        have.
+      ValueError: When a value is unknown, and as `check`.
     """
-    encoder = get(settings.name)
-    for other in ENCODERS.values():
-        for key, default in other.keys.items():
-            if key not in encoder.keys and settings.get(key, default) != default:
-                own = ', '.join(encoder.keys) or 'none'
-                wanted = f'must stay {default!r}: {settings.name} does not have that key'
-                refuse(key, settings[key], f'{wanted} (keys of its own: {own})')
-    module = encoder.create(settings, **keywords)
+    check(settings)
+    module = get(settings.name).create(settings, **keywords)
     if not read:
         return module
     if not hasattr(module, 'read'):

@@ -61,7 +61,7 @@ def crop(config: ConfigDict, source: str, output: str) -> None:
     """
     if not source or not output:
         raise ValueError('--mode=crop needs --input=FILE_OR_FOLDER and --output=FOLDER')
-    root, folder = pathlib.Path(source).expanduser(), pathlib.Path(output).expanduser()
+    root, folder = files.expanded(source), files.expanded(output)
     if not root.exists():
         raise FileNotFoundError(f'--input={source}: no such file or folder')
     if folder.exists() and not folder.is_dir():

@@ -44,7 +44,7 @@ def demo(
     Raises:
       FileNotFoundError: when there is no such checkpoint, or no face detector.
       ValueError: for what is wrong with a config or a workdir.
-      OSError: when the port is taken.
+      OSError: when the port is taken, or may not be used.
     """
     models = trained.restore_all(configs, folders, checkpoint)
     evaluated = member_weights.combined_folder(folders) if len(folders) > 1 else None
@@ -73,7 +73,7 @@ def create_server(model: Loaded, card_html: str, port: int) -> server.Server:
 
     Raises:
       FileNotFoundError: when there is no face detector; says where to get it.
-      OSError: when the port is taken.
+      OSError: when the port is taken, or may not be used.
     """
     empty = np.zeros((64, 64, 3), np.uint8)
     model.predict_photos([empty])
@@ -81,9 +81,13 @@ def create_server(model: Loaded, card_html: str, port: int) -> server.Server:
     try:
         return server.Server(model, files(card_html), port)
     except OSError as error:
-        if error.errno != errno.EADDRINUSE:
+        reasons = {
+            errno.EADDRINUSE: 'is taken by another program; name another one',
+            errno.EACCES: 'may not be used by you; name one from 1024 on',
+        }
+        if error.errno not in reasons:
             raise
-        raise OSError(f'--port={port} is taken by another program; name another one') from None
+        raise OSError(f'--port={port} {reasons[error.errno]}') from None
 
 
 def files(card_html: str) -> dict[str, tuple[str, bytes]]:

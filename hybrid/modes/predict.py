@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from ml_collections import ConfigDict
 
-from hybrid import devices
-from hybrid.datasets import geometry
+from hybrid import devices, files
 from hybrid.datasets.image_sources import EXTENSIONS
 from hybrid.datasets.progress import ProgressBar
 from hybrid.datasets.threads import map_in_threads
@@ -172,8 +171,8 @@ def predict(
         raise ValueError('--mode=predict needs --input=FILE_OR_FOLDER and --output=FILE.csv')
     if devices.process_count() > 1:
         raise ValueError('--mode=predict runs in one process; give each its own part of the files')
-    root, target = pathlib.Path(source).expanduser(), pathlib.Path(output).expanduser()
-    draw_folder = pathlib.Path(drawings).expanduser() if drawings else None
+    root, target = files.expanded(source), files.expanded(output)
+    draw_folder = files.expanded(drawings) if drawings else None
     check_paths(root, target, draw_folder)
     paths, skipped = image_files.find_images(
         root, draw_folder, EXTENSIONS + image_files.VIDEO_EXTENSIONS
@@ -186,9 +185,7 @@ def predict(
     detector = detection.create_detector(config.detect) if detect else None
     models = trained.restore_all(configs, folders, checkpoint)
     for folder in folders if detect else ():
-        cut = dataset_record.load_geometry(folder, geometry.UTKFACE_CHIPS)
-        if cut['geometry'] == 'box':  # Of faces that came as they were, nobody knows.
-            geometry.warn(folder, cut, '--detect', geometry.UTKFACE_CHIPS)
+        dataset_record.warn_of_photographs(folder)
     weights = member_weights.find(models)
     calibrated = calibration.find(models, weights)
     predictor = Predictor(models, weights, calibrated)

@@ -38,6 +38,7 @@ def report(
         them, and which dataset a run was evaluated on besides its own.
 
     Raises:
+      FileExistsError: when the card's file is there already.
       FileNotFoundError: when one is no workdir, or the faces are not there.
       ValueError: when a file of one is damaged, or the output cannot be that.
     """
@@ -101,6 +102,11 @@ def _check(output: pathlib.Path | None, faces: bool) -> None:
     if faces and output.suffix == '.md':
         raise ValueError(
             '--faces: a model card shows no faces; name an --output that ends in .html'
+        )
+    if output.suffix == '.md' and output.is_file():
+        raise FileExistsError(
+            f'--output={output} exists, and a model card may hold what people have added to it; '
+            'remove it, or name another file'
         )
     if not output.parent.is_dir():
         raise FileNotFoundError(f'--output={output}: there is no folder {output.parent}')

@@ -39,7 +39,7 @@ def score(source: str | os.PathLike, output: str | os.PathLike) -> metrics.Score
     """
     if not source or not output:
         raise ValueError('--mode=score needs --input=FILE.csv and --output=FOLDER')
-    path, folder = (pathlib.Path(name).expanduser() for name in (source, output))
+    path, folder = (files.expanded(name) for name in (source, output))
     if folder.resolve() == path.resolve().parent:
         raise ValueError(f'--output={output} holds --input={path.name}: name another folder')
     if folder.exists() and not folder.is_dir():

@@ -30,7 +30,7 @@ def find(paths: Sequence[str], part: Part) -> list[suspects.Suspect]:
     tables = []
     seen: set[str] = set()
     for path in paths:
-        table = score.read_table(pathlib.Path(path).expanduser())
+        table = score.read_table(files.expanded(path))
         for name in table['id'].tolist():
             if name not in places:
                 raise ValueError(

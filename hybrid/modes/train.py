@@ -179,7 +179,11 @@ def train_and_evaluate(
     steps_per_epoch = num_examples / config.train.batch_size
     num_steps = config.train.num_steps or round(config.train.num_epochs * steps_per_epoch)
     if num_steps < 1:
-        raise ValueError('config.train.num_steps or num_epochs must come to at least one step')
+        raise ValueError(
+            f'config.train.num_epochs={config.train.num_epochs} of {num_examples:,} examples are '
+            f'less than one step of config.train.batch_size={config.train.batch_size}; set more, '
+            'or config.train.num_steps'
+        )
     eval_every = config.train.eval_every_steps
     save_every = config.train.checkpoint_every_steps
 
@@ -224,7 +228,7 @@ def train_and_evaluate(
             if not start_step:
                 workdir_lib.save_sources(workdir, sources)
             if 0 < start_step < num_steps:
-                provenance.warn_of_changes(workdir)
+                provenance.warn_of_changes(workdir, config.model.kernels)
             stack.enter_context(provenance.session(workdir, start_step, config.model.kernels))
         interruption = stack.enter_context(Interruption())
         if start_step < num_steps:

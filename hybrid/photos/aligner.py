@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from hybrid import files
 from hybrid.datasets.cutting import Box, overlap
 from hybrid.datasets.geometry import Geometry
 from hybrid.datasets.image_sources import RefusedError
@@ -99,7 +100,7 @@ def describe(config: ConfigDict, size: int) -> dict[str, Any]:
 def settings(config: ConfigDict) -> dict[str, Any]:
     """What of such a record depends on the detector; without its file, on its settings alone."""
     values = config.to_dict()
-    path = pathlib.Path(values.pop('model')).expanduser()
+    path = files.expanded(values.pop('model'))
     digest = {'detector_sha256': _digest(path)} if path.is_file() else {}
     return digest | values
 

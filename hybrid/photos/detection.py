@@ -1,6 +1,5 @@
 """Finds the faces of a photograph by YuNet, through OpenCV."""
 
-import pathlib
 import threading
 from typing import Protocol
 
@@ -8,6 +7,7 @@ import cv2
 import numpy as np
 from ml_collections import ConfigDict
 
+from hybrid import files
 from hybrid.photos.search import Face, search, search_tiles, straighten, surest, tilt
 
 MODEL_FILE = 'face_detection_yunet_2023mar.onnx'
@@ -70,7 +70,7 @@ class FaceDetector:
             raise ValueError(f'config.detect.max_size={max_size} is less than 32 pixels')
         if min_face < 1:
             raise ValueError(f'config.detect.min_face={min_face} is less than 1 pixel')
-        self._path = pathlib.Path(model).expanduser()
+        self._path = files.expanded(model)
         if not self._path.is_file():
             raise FileNotFoundError(
                 f'config.detect.model={model}: no such file. Detection needs {MODEL_FILE} of '

@@ -145,7 +145,10 @@ def _boxes_and_labels(rows: Sequence[Row]) -> tuple[list[tuple[int, int, int, in
         words = [] if age is None else [f'{age:.0f}']
         if gender is not None:
             female = row['female_probability']
-            words.append(f'{gender} {max(female, 1 - female):.0%}')
+            if gender == 'unsure':
+                words.append(f'unsure (female {female:.0%})')
+            else:
+                words.append(f'{gender} {1 - female if gender == "male" else female:.0%}')
         boxes.append((row['x'], row['y'], row['width'], row['height']))
         labels.append(', '.join(words))
     return boxes, labels

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
+from hybrid import files
 from hybrid.datasets.image_sources import EXTENSIONS
 from hybrid.datasets.images import FORMATS, Decoded, decode, open_image, to_rgb, upright
 from hybrid.photos.given import ImageLike, check_array, check_kind
@@ -118,11 +119,6 @@ def read_bytes(content: bytes) -> Decoded:
         raise ValueError(_reason(error)) from error
 
 
-def read_image(path: pathlib.Path) -> np.ndarray:
-    """The pixels of `read_file`, uint8 [H, W, 3]."""
-    return read_file(path).pixels
-
-
 def read(image: ImageLike) -> Decoded:
     """Reads an image, whatever kind it is; files as `read_file` reads them, the others likewise.
 
@@ -134,8 +130,7 @@ def read(image: ImageLike) -> Decoded:
     """
     check_kind(image)
     if isinstance(image, str | os.PathLike):
-        # Not Path.expanduser, which raises for a file that is called ~x.jpg.
-        return read_file(pathlib.Path(os.path.expanduser(image)))
+        return read_file(files.expanded(image))
     if isinstance(image, Image.Image):
         try:
             pixels = np.ascontiguousarray(to_rgb(upright(image)))

@@ -4,6 +4,7 @@ import dataclasses
 import pathlib
 import re
 
+from hybrid import files
 from hybrid.runs import workdir
 
 
@@ -33,10 +34,10 @@ def parse(text: str, key: str = 'config.init_from') -> Address:
       FileNotFoundError: when there is no such workdir.
     """
     match = re.fullmatch(r'(.+?)(?:@(best|last|\d+))?(?:#(\d+))?', text)
-    address = Address(pathlib.Path(text).expanduser())
+    address = Address(files.expanded(text))
     if match and not address.folder.is_dir():  # which may have such a name
         member = int(match[3]) if match[3] else None
-        address = Address(pathlib.Path(match[1]).expanduser(), match[2] or '', member)
+        address = Address(files.expanded(match[1]), match[2] or '', member)
     folder = address.folder
     if folder.parent.name == 'checkpoints' and folder.name.isdecimal():
         address = dataclasses.replace(address, folder=folder.parent.parent, checkpoint=folder.name)

@@ -183,6 +183,13 @@ def of_one(record: dict[str, Any], name: str) -> dict[str, Any]:
     return datasets.get(name, record)
 
 
+def warn_of_photographs(workdir: pathlib.Path) -> None:
+    """Warns if a run that was trained on boxes is shown faces that were found and aligned."""
+    cut = load_geometry(workdir, geometry.UTKFACE_CHIPS)
+    if cut['geometry'] == 'box':  # Of faces that came as they were, nobody knows.
+        geometry.warn(workdir, cut, 'photographs', geometry.UTKFACE_CHIPS)
+
+
 def load_geometry(
     workdir: pathlib.Path, shown: geometry.Geometry | None = None
 ) -> geometry.Geometry:

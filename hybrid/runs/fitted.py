@@ -67,18 +67,20 @@ def _records(path: pathlib.Path) -> list[dict[str, Any]]:
     return [latest, *(one for one in others if isinstance(one, dict))]
 
 
+def called(workdir: str) -> str:
+    """The name of a workdir's folder, for which a path is one of many ways; '' of ''."""
+    return os.path.basename(os.path.realpath(workdir)) if workdir else ''
+
+
 def _same(one: Any, other: Any) -> bool:
     # What was written went through JSON, too.
     return bool(_by_names(json.loads(json.dumps(one))) == _by_names(json.loads(json.dumps(other))))
 
 
 def _by_names(source: Any) -> Any:
-    """Names workdirs as their folders are called, for which a path is one of many ways."""
+    """Names workdirs as their folders are called."""
     try:
-        named = [
-            run | {'workdir': os.path.basename(os.path.realpath(run['workdir']))}
-            for run in source['workdirs']
-        ]
+        named = [run | {'workdir': called(run['workdir'])} for run in source['workdirs']]
     except (KeyError, TypeError):  # One workdir, or no record of ours.
         return source
     return source | {'workdirs': named}

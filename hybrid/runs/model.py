@@ -11,7 +11,7 @@ from hybrid.datasets.threads import map_in_threads
 from hybrid.photos.detection import Detector, FaceDetector, create_detector
 from hybrid.photos.faces import read_faces, read_faces_or_error
 from hybrid.photos.given import ImageLike, naming, numbered, several
-from hybrid.runs import calibration, member_weights, trained
+from hybrid.runs import calibration, dataset_record, member_weights, trained
 from hybrid.runs.export import folder
 from hybrid.runs.face_rows import FACES_IN_A_PHOTOGRAPH, Predictions, predict_rows
 from hybrid.runs.predictor import Predictor
@@ -46,6 +46,7 @@ class Model:
         self.folders = [model.folder for model in models]
         self.predicts = trained.predicted(models)
         self._predictor: Predictor | None = None
+        self._warned = False
         self._detectors: dict[str, FaceDetector] = {}
         self._lock = threading.Lock()
 
@@ -110,6 +111,10 @@ class Model:
         """
         predictor = self._get_predictor()
         finder = self._get_detector(detector)
+        with self._lock:
+            folders, self._warned = [] if self._warned else self.folders, True
+        for run in folders:
+            dataset_record.warn_of_photographs(run)
 
         def read(numbered: tuple[int, ImageLike]) -> list:
             place, image = numbered

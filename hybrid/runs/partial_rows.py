@@ -74,7 +74,7 @@ def identify(
     for name in (*workdir.MACHINE_KEYS, 'evaluate.batch_size'):
         if not detect or not name.startswith(('detect.', 'video.')):
             config.pop(name, None)
-    detector = pathlib.Path(config.get('detect.model', '')).expanduser()
+    detector = files.expanded(config.get('detect.model', ''))
     if detector.is_file():
         config['detect.model'] = hashlib.sha256(detector.read_bytes()).hexdigest()[:16]
     return {

@@ -90,23 +90,28 @@ def machine() -> str:
     return f'{cores} {"core" if cores == 1 else "cores"} of {model}'
 
 
-def warn_of_changes(workdir: pathlib.Path) -> None:
+def warn_of_changes(workdir: pathlib.Path, kernels: str) -> None:
     """Warns where a training goes on with what changes the last bits of its results.
 
     Sums of floats depend on the processor, on how many of its cores share the work (2 or 1 changed
-    the losses of a training in bfloat16 from its first steps on), and on the version of XLA.
+    the losses of a training in bfloat16 from its first steps on), on the version of XLA, and on how
+    processes and kernels divide them.
 
     Args:
       workdir: The folder of a run that is continued, before its new session is written.
+      kernels: `config.model.kernels`.
     """
+    import jax
+
     starts = [row for row in _rows(workdir) if 'started' in row]
     if not starts:
         return
-    was = {'machine': starts[-1]['machine'], **starts[-1]['versions']}
-    now = {'machine': machine(), **versions()}
+    was = {**starts[-1], **starts[-1]['versions']}
+    now: dict[str, Any] = {'processes': jax.process_count(), 'kernels': kernels, **versions()}
+    now['machine'] = machine()
     changed = [
         f'{"" if name == "machine" else name + " "}{was[name]}, now {now[name]}'
-        for name in ('machine', 'jax', 'jaxlib')
+        for name in ('machine', 'processes', 'kernels', 'jax', 'jaxlib')
         if was.get(name, now[name]) != now[name]
     ]
     if changed:

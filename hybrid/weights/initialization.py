@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from hybrid import devices
+from hybrid import devices, files
 from hybrid.models import encoders
 from hybrid.models.network import create_model
 from hybrid.training import finetuning
@@ -38,6 +38,10 @@ def check(config: ConfigDict) -> None:
       FileNotFoundError: when a file or a workdir is not there.
     """
     runs = _split(config.init_from)
+    if config.init_from and not runs:
+        raise ValueError(
+            f'config.init_from={config.init_from!r} names no run; leave it empty for none'
+        )
     for text in runs:
         earlier_run.check(text)
     if config.init_from_parts != 'all' and not runs:
@@ -196,7 +200,7 @@ def _split(text: str) -> list[str]:
 
 
 def _local(source: str) -> pathlib.Path:
-    return pathlib.Path(source).expanduser()
+    return files.expanded(source)
 
 
 def _path(source: str) -> pathlib.Path:

@@ -25,10 +25,13 @@ def described(config):
 
 
 def test_a_config_of_one_dataset_is_left_as_it_is():
-    config = config_of('face_csv/a', manual_dir='x,y', parameters={'align': True}, weights='nil')
+    config = config_of('face_csv/a', manual_dir='x,y', parameters={'align': True})
     default_config.check_config(config)
     assert several.each(config) == [config]
     assert several.sections(config.data)[0] is config.data
+    config.data.weights = '1,1'
+    with pytest.raises(ValueError, match=r'weights=1,1, but .*=face_csv/a is one dataset'):
+        default_config.check_config(config)
 
 
 def test_each_dataset_gets_what_belongs_to_it():

@@ -224,6 +224,6 @@ def test_a_real_photograph_is_cropped_as_it_is_predicted(shared_data, tmp_path):
     found = seen_faces(path, detection.create_detector(config.detect), 112)
     assert len(rows) == len(found) == 3
     for row, face in zip(rows, found, strict=True):
-        cut = image_files.read_image(tmp_path / 'faces' / row['path'])
+        cut = image_files.read_file(tmp_path / 'faces' / row['path']).pixels
         np.testing.assert_array_equal(cut, face)
     assert json.loads((tmp_path / 'faces/geometry.json').read_text())['size'] == 112

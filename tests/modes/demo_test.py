@@ -1,3 +1,4 @@
+import errno
 import http.client
 import json
 import socket
@@ -64,6 +65,15 @@ def test_an_interruption_is_the_end_and_no_error(monkeypatch, capsys):
     first, last = capsys.readouterr().out.splitlines()
     assert first.startswith('http://127.0.0.1:')
     assert last == 'ended'
+
+
+def test_a_port_that_may_not_be_used_is_named(monkeypatch):
+    def refuse(*_):
+        raise PermissionError(errno.EACCES, 'Permission denied')
+
+    monkeypatch.setattr(server.Server, 'server_bind', refuse)
+    with pytest.raises(OSError, match='--port=80 may not be used by you; name one from 1024 on'):
+        demo.create_server(Model(), '', 80)
 
 
 def test_a_port_that_is_taken_is_named():

@@ -180,9 +180,9 @@ def test_detected_faces_get_a_row_each(config, run, tmp_path, monkeypatch):
 
     pictures = sorted(str(x.relative_to(drawn)) for x in drawn.rglob('*') if x.is_file())
     assert pictures == ['a.png', 'b.jpg', 'c.gif.jpg', 'c.gif.jpg.jpg', 'sub/a.png']
-    sizes = [image_files.read_image(drawn / name).shape[1::-1] for name in pictures]
+    sizes = [image_files.read_file(drawn / name).pixels.shape[1::-1] for name in pictures]
     assert sizes == [(600, 500), (300, 500), (640, 480), (640, 480), (700, 500)]
-    marked = image_files.read_image(drawn / 'a.png')
+    marked = image_files.read_file(drawn / 'a.png').pixels
     changed = (marked != np.asarray(face(1, (600, 500)))).any(-1)
     assert changed[260, 300:550].all()
     assert not changed[262:].any()
@@ -268,7 +268,7 @@ def test_stopped_and_continued_is_as_if_never_stopped(config, run, tmp_path, mon
     assert out.read_bytes() == whole
     assert (drawn / '02.jpg').read_bytes() == picture
     assert (drawn / f'{kept - 1:02}.jpg').read_text() == 'not drawn again'
-    assert image_files.read_image(drawn / f'{kept:02}.jpg').shape == (480, 480, 3)
+    assert image_files.read_file(drawn / f'{kept:02}.jpg').pixels.shape == (480, 480, 3)
     assert '24 files, 23 faces, 1 errors; ' in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ['drawn', 'in', 'out.csv']
 
@@ -386,7 +386,7 @@ def test_a_picture_that_cannot_be_drawn_stops_nothing(config, run, tmp_path, cap
     out = tmp_path / 'out.csv'
     predict.predict([config], [run], 'best', str(folder), str(out), drawings=str(drawn))
     assert [row['error'] for row in read_csv(out)] == ['', '']
-    assert image_files.read_image(drawn / '1.png').shape == (480, 480, 3)
+    assert image_files.read_file(drawn / '1.png').pixels.shape == (480, 480, 3)
     assert '0.png: not drawn: ' in capsys.readouterr().err
 
 
@@ -500,6 +500,5 @@ def test_a_model_of_faces_that_boxes_cut_is_warned_of_when_it_is_to_detect(
     )
     (message,) = of_framing(caplog)
     assert (
-        'was trained on faces cut by boxes with a margin of 0.4; those of --detect are al'
-        in message
+        'was trained on faces cut by boxes with a margin of 0.4; those of photographs ' in message
     )

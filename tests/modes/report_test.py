@@ -193,4 +193,9 @@ def test_the_ending_decides_between_report_and_card(run, tmp_path):
     report.report([run], tmp_path / 'x.html')
     assert (tmp_path / 'x.html').read_text() == report.create_page([run])
     report.report([run], tmp_path / 'README.md')
-    assert (tmp_path / 'README.md').read_text().startswith('---\nlicense: "other"\n')
+    card = (tmp_path / 'README.md').read_text()
+    assert card.startswith('---\nlicense: "other"\n')
+    (tmp_path / 'README.md').write_text(card + 'Our own terms.')
+    with pytest.raises(FileExistsError, match='may hold what people have added to it; remove it'):
+        report.report([run], tmp_path / 'README.md')
+    assert (tmp_path / 'README.md').read_text() == card + 'Our own terms.'

@@ -74,7 +74,7 @@ def test_the_record_says_what_aligned(config):
 def test_real_faces_in_boxes_are_what_detection_sees(shared_data):
     config = default_config.get_config().detect
     config.model = str(shared_data / 'face_detector' / detection.MODEL_FILE)
-    image = image_files.read_image(shared_data / 'photos/ageitgey_obama_and_biden.jpg')
+    image = image_files.read_file(shared_data / 'photos/ageitgey_obama_and_biden.jpg').pixels
     found = read_faces(image, detection.create_detector(config), (112,))
     boxes = [tuple(row[name] for name in ('x', 'y', 'width', 'height')) for row, _ in found]
     cuts = Aligner(config, 112)(image, [*reversed(boxes), (10, 10, 90, 90)])

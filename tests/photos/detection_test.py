@@ -30,7 +30,7 @@ def model(shared_data):
 def photos(shared_data):
     names = {'ageitgey_obama_and_biden.jpg': OBAMA_AND_BIDEN, 'skimage_astronaut.png': ASTRONAUT}
     folder = shared_data / 'photos'
-    return [(image_files.read_image(folder / name), people) for name, people in names.items()]
+    return [(image_files.read_file(folder / name).pixels, people) for name, people in names.items()]
 
 
 def check(faces, people, scale=1.0):

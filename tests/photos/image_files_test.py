@@ -41,7 +41,7 @@ def pixels(height=5, width=4, seed=0):
 def test_every_colour_mode_becomes_rgb(tmp_path, mode, value, expected, name):
     options = {'lossless': True} if name.endswith('webp') else {}
     path = save(Image.new(mode, (4, 5), value), tmp_path / name, **options)
-    image = image_files.read_image(path)
+    image = image_files.read_file(path).pixels
     assert (image.shape, image.dtype) == ((5, 4, 3), np.uint8)
     np.testing.assert_array_equal(image, np.broadcast_to(expected, (5, 4, 3)))
 
@@ -51,7 +51,9 @@ def test_a_palette_with_a_transparent_colour(tmp_path):
     image.putpalette([10, 20, 30, 40, 50, 60])
     image.putdata([0, 1])
     path = save(image, tmp_path / 'x.png', transparency=1)
-    np.testing.assert_array_equal(image_files.read_image(path), [[[10, 20, 30], [255, 255, 255]]])
+    np.testing.assert_array_equal(
+        image_files.read_file(path).pixels, [[[10, 20, 30], [255, 255, 255]]]
+    )
 
 
 @pytest.mark.parametrize('name', ['x.jpg', 'x.png', 'x.tif', 'x.webp'])
@@ -78,9 +80,8 @@ def test_exif_orientation(tmp_path, name, orientation, store):
         'x.jpg': {'quality': 95, 'subsampling': 0},
     }
     stored = Image.fromarray(np.ascontiguousarray(store(upright)))
-    image = image_files.read_image(
-        save(stored, tmp_path / name, exif=exif, **options.get(name, {}))
-    )
+    path = save(stored, tmp_path / name, exif=exif, **options.get(name, {}))
+    image = image_files.read_file(path).pixels
     assert image.shape == (48, 32, 3)
     difference = np.abs(image.astype(int) - upright)
     assert difference.max() <= (12 if name.endswith('jpg') else 0)
@@ -88,7 +89,7 @@ def test_exif_orientation(tmp_path, name, orientation, store):
 
 def test_damaged_exif_leaves_the_pixels(tmp_path):
     path = save(Image.new('RGB', (4, 5), 'white'), tmp_path / 'x.jpg', exif=b'Exif\0\0nonsense')
-    assert (image_files.read_image(path) == 255).all()
+    assert (image_files.read_file(path).pixels == 255).all()
 
 
 def test_the_first_frame_of_an_animation(tmp_path):
@@ -96,7 +97,7 @@ def test_the_first_frame_of_an_animation(tmp_path):
     for name in ('x.gif', 'x.tif', 'x.webp', 'x.png'):
         frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:], lossless=True)
         np.testing.assert_array_equal(
-            image_files.read_image(tmp_path / name), np.broadcast_to((255, 0, 0), (5, 4, 3))
+            image_files.read_file(tmp_path / name).pixels, np.broadcast_to((255, 0, 0), (5, 4, 3))
         )
 
 
@@ -116,7 +117,7 @@ def test_too_many_pixels_are_refused_before_decoding(tmp_path, monkeypatch, size
     path.write_bytes(png_header(*size))
     monkeypatch.setattr(ImageFile.ImageFile, 'load', lambda self: pytest.fail('decoded'))
     with pytest.raises(ValueError, match='more than the 256,000,000'):
-        image_files.read_image(path)
+        image_files.read_file(path)
 
 
 @pytest.mark.parametrize('size', [(8192, 6144), (12_000, 9_000), (16_320, 12_240)])
@@ -162,7 +163,7 @@ def test_what_is_no_image_says_why(tmp_path):
     }
     for name, reason in reasons.items():
         with pytest.raises(ValueError, match=reason) as caught:
-            image_files.read_image(tmp_path / name)
+            image_files.read_file(tmp_path / name)
         assert '\n' not in str(caught.value)
 
 
@@ -182,7 +183,7 @@ def test_a_file_that_may_not_be_read(tmp_path, monkeypatch):
 
     monkeypatch.setattr(pathlib.Path, 'open', refuse)
     with pytest.raises(ValueError, match=r'^Permission denied$'):
-        image_files.read_image(path)
+        image_files.read_file(path)
 
 
 def test_folders_are_searched(tmp_path):
@@ -254,7 +255,7 @@ def test_links_to_nothing_are_listed_and_links_to_drawings_are_not(tmp_path, cap
     (root / 'by another way').symlink_to('drawn')
     assert found_names(root, leave_out=root / 'drawn') == ['a.jpg', 'unplugged']
     with pytest.raises(ValueError, match='no such file, or a link to one'):
-        image_files.read_image(root / 'unplugged')
+        image_files.read_file(root / 'unplugged')
     (root / 'by another way').unlink()
     # Drawings that go to another disk may not hide in silence what lies there.
     (root / 'elsewhere').symlink_to(disk / '2023')
@@ -275,7 +276,7 @@ def test_videos_are_listed_where_they_are_asked_for(tmp_path):
     )
     (tmp_path / 'b.MP4').write_bytes(b'video')
     with pytest.raises(ValueError, match='a video, whose frames --mode=predict reads with'):
-        image_files.read_image(tmp_path / 'b.MP4')
+        image_files.read_file(tmp_path / 'b.MP4')
 
 
 def test_a_folder_that_cannot_be_listed_is_reported(tmp_path, monkeypatch):
@@ -293,4 +294,4 @@ def test_a_folder_that_cannot_be_listed_is_reported(tmp_path, monkeypatch):
     found, _ = image_files.find_images(tmp_path)
     assert found == [tmp_path / 'a' / '1.jpg', tmp_path / 'closed']
     with pytest.raises(ValueError, match='Permission denied'):
-        image_files.read_image(tmp_path / 'closed')
+        image_files.read_file(tmp_path / 'closed')

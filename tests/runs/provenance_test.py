@@ -67,20 +67,21 @@ def test_a_session_has_a_start_and_an_end_whatever_ends_it(tmp_path, monkeypatch
 def test_a_training_that_goes_on_elsewhere_is_told_that_its_last_bits_differ(
     tmp_path, monkeypatch, caplog
 ):
-    provenance.warn_of_changes(tmp_path)  # A run that is older than sessions.jsonl.
+    provenance.warn_of_changes(tmp_path, 'portable')  # A run that is older than sessions.jsonl.
     monkeypatch.setattr(provenance, 'machine', lambda: '2 cores of A')
     with provenance.session(tmp_path, 0, 'portable'):
         pass
-    provenance.warn_of_changes(tmp_path)
+    provenance.warn_of_changes(tmp_path, 'portable')
     assert not caplog.messages
     monkeypatch.setattr(provenance, 'machine', lambda: '1 core of A')
     versions = provenance.versions()
     jax = versions['jax']
     later = versions | {'jax': '9.9', 'flax': '9.9'}
     monkeypatch.setattr(provenance, 'versions', lambda: later)
-    provenance.warn_of_changes(tmp_path)
+    provenance.warn_of_changes(tmp_path, 'onednn')
     assert caplog.messages == [
-        f'{tmp_path}: so far trained with 2 cores of A, now 1 core of A; jax {jax}, now 9.9; the '
+        f'{tmp_path}: so far trained with 2 cores of A, now 1 core of A; kernels '
+        f'portable, now onednn; jax {jax}, now 9.9; the '
         'results will differ in their last bits from those of a training that was not interrupted'
     ]
 

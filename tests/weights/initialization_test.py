@@ -209,6 +209,7 @@ def test_freezing_what_is_random_is_pointed_out(config, files, caplog, tmp_path)
         ({'model.encoder.pretrained': ''}, r"allow_missing=\('layer4',\) without config\.model"),
         ({'model.encoder.pretrained': 'a,b'}, r"='a,b' are 2 files, for a run of 1"),
         ({'init_from': 'runs/none'}, r"init_from='runs/none': runs/none is not the folder of a"),
+        ({'init_from': ' ,'}, r"init_from=' ,' names no run; leave it empty"),
         ({'init_from_parts': 'encoder'}, r"init_from_parts='encoder' without config\.init_from"),
         ({'init_from_parts': 'heads'}, r"init_from_parts='heads' is not one of all, encoder"),
     ],

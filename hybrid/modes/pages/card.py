@@ -15,7 +15,7 @@ from hybrid.datasets import terms
 from hybrid.modes.pages import figures, hub_header, origin, run_record
 from hybrid.modes.pages.blocks import Block, Heading, Items, Listing, Paragraph, to_markdown
 from hybrid.modes.pages.run_record import Evaluation, Run
-from hybrid.runs import calibration
+from hybrid.runs import calibration, fitted
 from hybrid.scores.subgroups import SMALLEST
 from hybrid.scores.thresholds import NEAR
 
@@ -99,7 +99,7 @@ def _is_of(about: Mapping[str, Any], source: Mapping[str, Any]) -> bool:
 def _steps(about: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
     """Which checkpoints and members an evaluation is of, wherever the workdirs lie."""
     return [
-        (pathlib.Path(one.get('workdir', '')).name, one.get('step'), one.get('member'))
+        (fitted.called(one.get('workdir', '')), one.get('step'), one.get('member'))
         for one in about.get('workdirs', [about])
     ]
 

@@ -196,13 +196,16 @@ takeFiles(byId('drop'), byId('file'), showPhoto);
 
 // The webcam: a frame is sent when the answer about the one before has come.
 let stream = null;
+let asked = 0;
 function stopWebcam() {
+  asked++;
   if (stream) for (const track of stream.getTracks()) track.stop();
   stream = null;
   byId('webcam-button').textContent = 'Start the webcam';
 }
 async function startWebcam() {
   say('webcam-message', 'Waiting for the webcam ...');
+  const number = ++asked;
   let own;
   try {
     own = await navigator.mediaDevices.getUserMedia({ video: true, audio: false });
@@ -210,7 +213,11 @@ async function startWebcam() {
     say('webcam-message', `There is no webcam to be had: ${error.message}.`, true);
     return;
   }
-  stopWebcam();
+  if (number !== asked) { // The tab was left, or the button pressed again, before it was allowed.
+    for (const track of own.getTracks()) track.stop();
+    if (!stream) say('webcam-message', '');
+    return;
+  }
   stream = own;
   byId('webcam-button').textContent = 'Stop the webcam';
   const video = byId('video');

@@ -6,6 +6,8 @@ It names no folder, no machine and no example.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from hybrid import __version__
 from hybrid.datasets import geometry, terms
 from hybrid.photos import alignment
@@ -62,6 +64,7 @@ def describe(
             'resize': 'the middle square; mean over areas where it shrinks, bilinear elsewhere',
         },
         'faces': _faces(models),
+        'detect': _detect(models[0].config.detect),
         'outputs': {name: list(shapes[name]) for name in outputs},
         'meanings': {name: OUTPUTS.get(name, '') for name in outputs},
         'genders': list(GENDERS),
@@ -111,6 +114,11 @@ def _faces(models: Sequence[Trained]) -> dict[str, Any]:
         'landmarks': dict(zip(_LANDMARKS, alignment.TEMPLATE.round(6).tolist(), strict=True)),
     }
     return {'cut': geometry.describe(cut)} | cut | (template if aligned else {})
+
+
+def _detect(settings: ConfigDict) -> dict[str, Any]:
+    """How faces are searched for in photographs, but for where the detector's file lies."""
+    return {name: value for name, value in settings.items() if name != 'model'}
 
 
 def _datasets(models: Sequence[Trained]) -> list[dict[str, str]]:

@@ -26,8 +26,9 @@ HALF, STABLEHLO, WEIGHTS = 'model_fp16.onnx', 'model.stablehlo', 'weights.safete
 PROGRAM = 'predict.py'
 # It is there while an export is written.
 UNFINISHED = 'unfinished.json'
-# What may be in a folder that is written anew.
-_OURS = {DESCRIPTION, MODEL, HALF, STABLEHLO, WEIGHTS, PROGRAM, 'README.md', UNFINISHED}
+# What may be in a folder that is written anew, and what `files.replacing` leaves if it is killed.
+_WHOLE = {DESCRIPTION, MODEL, HALF, STABLEHLO, WEIGHTS, PROGRAM, 'README.md', UNFINISHED}
+_OURS = _WHOLE | {f'{name}.partial' for name in _WHOLE}
 
 
 def check(output: str | os.PathLike) -> pathlib.Path:
@@ -41,7 +42,7 @@ def check(output: str | os.PathLike) -> pathlib.Path:
         raise RuntimeError(
             "an export needs the package onnx, which is not installed: pip install -e '.[export]'"
         )
-    folder = pathlib.Path(output).expanduser()
+    folder = files.expanded(output)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f'--output={output} is a file; name a folder')
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
@@ -57,7 +58,7 @@ def check(output: str | os.PathLike) -> pathlib.Path:
 
 def _is_ours(folder: pathlib.Path) -> bool:
     """Whether a folder holds an export of this program, or what an interrupted one has left."""
-    if (folder / UNFINISHED).exists():
+    if (folder / UNFINISHED).exists() or (folder / f'{UNFINISHED}.partial').exists():
         return True
     try:
         record = json.loads((folder / DESCRIPTION).read_text(encoding='utf-8'))

@@ -4,13 +4,13 @@ To find faces in photographs it needs OpenCV, to predict crops NumPy and Pillow 
 """
 
 import os
-import pathlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from hybrid import files
 from hybrid.photos.given import (
     ImageLike,
     check_array,
@@ -32,7 +32,7 @@ _COLUMNS = {'age': 'predicted_age'}
 
 def holds_export(path: str | os.PathLike) -> bool:
     """Whether a path is a folder with an export, whole or not, or a file in one."""
-    path = pathlib.Path(path).expanduser()
+    path = files.expanded(path)
     folder = path.parent if path.is_file() else path
     names = (predict.DESCRIPTION, predict.MODEL)
     return not (folder / 'config.json').exists() and any((folder / n).is_file() for n in names)
@@ -57,7 +57,7 @@ class Exported:
     """
 
     def __init__(self, path: str | os.PathLike):
-        path = pathlib.Path(path).expanduser()
+        path = files.expanded(path)
         if path.is_file() and path.suffix != '.onnx':
             raise ValueError(f'{path} is a file of an export; name the folder, {path.parent}')
         self.folder, name = (path.parent, path.name) if path.is_file() else (path, predict.MODEL)
@@ -66,6 +66,7 @@ class Exported:
         outputs = self.description['outputs']
         kinds = {'age': 'age', 'gender': 'female_probability'}
         self.predicts = tuple(kind for kind, name in kinds.items() if name in outputs)
+        self._warned = False
         # What `face_rows.predict_rows` wants to know of a predictor.
         self.face_sizes = [self._runner.size]
         self.most = predict.BATCH
@@ -106,6 +107,7 @@ class Exported:
         """
         try:
             from hybrid import default_config
+            from hybrid.datasets import geometry
             from hybrid.photos.detection import create_detector
             from hybrid.photos.faces import read_faces_or_error
         except ModuleNotFoundError as error:
@@ -115,10 +117,15 @@ class Exported:
             ) from None
         if detector is None or isinstance(detector, str | os.PathLike):
             settings = default_config.get_config().detect
+            settings.update(self.description.get('detect', {}))  # Older exports have none.
             path = settings.model if detector is None else os.fspath(detector)
             detector = create_detector(settings, path)
         elif not callable(getattr(detector, 'detect', None)):
             raise TypeError(f'detector={detector!r} has no method detect; see FaceDetector')
+        cut = self.description['faces']
+        if cut['geometry'] == 'box' and not self._warned:
+            geometry.warn(self.folder, cut, 'photographs', geometry.UTKFACE_CHIPS)
+            self._warned = True
         return self._predict(
             (row | {'image': place}, face)
             for place, image in numbered(several(photos))
@@ -140,7 +147,9 @@ def _read(image: Any) -> np.ndarray:
     if isinstance(image, Image.Image):
         try:
             return predict.to_rgb(image)
-        except OSError as error:  # The file behind it is decoded only now.
+        except ValueError:
+            raise
+        except Exception as error:  # The file behind it is decoded only now; AVIF raises others.
             raise ValueError(f'cannot be decoded: {error}') from None
     pixels = check_array(image)
     if pixels.shape[2] == 4:

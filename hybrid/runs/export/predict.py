@@ -314,16 +314,14 @@ def describe_row(row: dict[str, Any]) -> str:
 
 
 def write_table(path: pathlib.Path, rows: Sequence[dict[str, Any]], outputs: Sequence[str]) -> None:
-    """Writes rows as CSV; a path that a spreadsheet would take for a formula begins with '."""
+    """Writes rows as CSV, paths as they are."""
     names = ['path', 'age', 'gender', 'female_probability']
     names = [*names, *(name for name in outputs if name not in names), 'error']
     partial = path.with_name(path.name + '.partial')
     with partial.open('w', encoding='utf-8', errors='backslashreplace', newline='') as file:
         writer = csv.DictWriter(file, names, extrasaction='ignore', lineterminator='\n')
         writer.writeheader()
-        for row in rows:
-            formula = row['path'].startswith(('=', '+', '-', '@', '\t', '\r'))
-            writer.writerow(row | {'path': "'" * formula + row['path']})
+        writer.writerows(rows)
     partial.replace(path)
 
 

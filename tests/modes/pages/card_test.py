@@ -130,6 +130,19 @@ def test_evaluations_of_other_checkpoints_and_members_are_left_out(run, tmp_path
     assert not card.describe([run], source=member).evaluations
 
 
+def test_evaluations_count_however_the_path_of_the_workdir_was_written(tmp_path):
+    run = reported_run.make(tmp_path / 'run')
+    (tmp_path / 'latest').symlink_to(run)
+    path = run / 'evaluation/test/evaluation.json'
+    about = json.loads(path.read_text())
+    one = {'workdir': str(tmp_path / 'latest'), 'checkpoint': 'best', 'step': 1234}
+    path.write_text(json.dumps(about | {'workdirs': [one]}))
+    source = {'workdirs': [one | {'workdir': str(run)}]}
+    assert len(card.describe([run], source=source).evaluations) == 1
+    source['workdirs'][0]['workdir'] = str(tmp_path / 'another')
+    assert not card.describe([run], source=source).evaluations
+
+
 def test_evaluations_with_other_settings_or_weights_are_left_out(tmp_path):
     run = reported_run.make(tmp_path / 'run')
     path = run / 'evaluation/test/evaluation.json'

@@ -132,6 +132,9 @@ def test_an_export_is_written_anew_and_nothing_else_is(export, tmp_path):
         folder.check(own)
     # What an export that was interrupted has left may be replaced.
     (own / 'unfinished.json').write_text('{}')
+    (own / 'model.onnx.partial').write_text('killed')
+    assert folder.check(own) == own
+    (own / 'unfinished.json').rename(own / 'unfinished.json.partial')
     assert folder.check(own) == own
     with pytest.raises(NotADirectoryError, match='is a file; name a folder'):
         folder.check(once / 'mine.txt')

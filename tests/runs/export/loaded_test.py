@@ -80,6 +80,37 @@ def test_faces_of_photographs(export, crops):
         hybrid.load(export.folder).predict_photos(crops, np)  # type: ignore[arg-type]
 
 
+def test_photographs_are_searched_as_the_run_would_and_boxes_are_warned_of(
+    export, tmp_path, monkeypatch, caplog
+):
+    class Nothing:
+        def detect(self, image):
+            return []
+
+    asked = []
+
+    def create(settings, path):
+        asked.append((settings.threshold, settings.min_face, path))
+        return Nothing()
+
+    monkeypatch.setattr('hybrid.photos.detection.create_detector', create)
+    shutil.copytree(export.folder, tmp_path / 'export')
+    path = tmp_path / 'export' / 'model.json'
+    record = json.loads(path.read_text())
+    own = export.model.config.detect
+    assert record['detect'] == {name: own[name] for name in own if name != 'model'}
+    record['detect'] |= {'threshold': 0.9, 'min_face': 64}
+    record['faces'] |= {'geometry': 'box', 'margin': 0.4}
+    path.write_text(json.dumps(record))
+    model = hybrid.load(tmp_path / 'export')
+    photo = np.zeros((9, 9, 3), np.uint8)
+    for _ in range(2):
+        assert model.predict_photos(photo, 'yunet.onnx').errors == {0: 'no face found'}
+    assert asked == [(0.9, 64, 'yunet.onnx')] * 2
+    (message,) = [text for text in caplog.messages if 'was trained on faces' in text]
+    assert 'cut by boxes with a margin of 0.4; those of photographs are aligned' in message
+
+
 @pytest.mark.parametrize(
     ('given', 'error', 'said'),
     [
@@ -106,7 +137,7 @@ def test_pixels_are_those_of_training(side):
 
 def test_files_are_read_as_elsewhere(crops, tmp_path):
     for path in crops:
-        np.testing.assert_array_equal(predict.read_file(path), image_files.read_image(path))
+        np.testing.assert_array_equal(predict.read_file(path), image_files.read_file(path).pixels)
     (tmp_path / 'text.png').write_text('text')
     (tmp_path / 'cut.png').write_bytes(crops[0].read_bytes()[:60])
     for name, said in (
@@ -264,8 +295,7 @@ def test_predict_py_runs_with_three_packages(export, crops, bare, tmp_path):
     assert result.stdout.splitlines() == [*lines, 'missing.jpg: no such file']
     with (tmp_path / 'out.csv').open() as file:
         rows = list(csv.DictReader(file))
-    # A spreadsheet would take the name for a formula.
-    assert [row['path'] for row in rows] == ["'=clear.png", *names[1:], 'missing.jpg']
+    assert [row['path'] for row in rows] == [*names, 'missing.jpg']
     assert rows[-1] == dict.fromkeys(rows[0], '') | {
         **{'path': 'missing.jpg', 'error': 'no such file'},
     }
