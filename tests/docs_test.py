@@ -18,7 +18,11 @@ import yaml
 
 from tests.launching import ROOT, launch, tiny_flags
 
-PAGES = [ROOT / 'README.md', ROOT / 'results/README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+PAGES = [
+    ROOT / 'README.md',
+    *sorted((ROOT / 'results').glob('*.md')),
+    *sorted((ROOT / 'docs').glob('*.md')),
+]
 BLOCK = re.compile(
     r'(?:<!-- (not run|stops): ([^>]*?) -->\n)?```(bash|python)\n(.*?)```', re.DOTALL
 )

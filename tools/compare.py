@@ -1,6 +1,6 @@
 r"""Compares two runs on the same examples: the difference, with its paired bootstrap interval.
 
-  python -m tools.compare runs/hybrid runs/cnn --name='CNN + LSTM less CNN alone' [--split=test]
+  python -m tools.compare runs/hybrid runs/cnn --name='CNN + LSTM minus CNN alone' [--split=test]
   python -m tools.compare hybrid,hybrid_seed1 cnn,cnn_seed1 --name='the same, both seeds'
 
 A run is a workdir, or the name of a run whose predictions are kept in results/predictions/. Both
@@ -72,7 +72,7 @@ def main() -> None:
     try:
         scores = compare_runs(options.a.split(','), options.b.split(','), options.split)
     except (ValueError, OSError) as error:
-        sys.exit(f'error: {options.a} less {options.b} on {options.split}: {error}')
+        sys.exit(f'error: {options.a} minus {options.b} on {options.split}: {error}')
     kept = json.loads(PATH.read_text()) if PATH.exists() else {}
     sides = {name: names(getattr(options, name).split(',')) for name in 'ab'}
     kept[options.name] = {**sides, 'split': options.split, 'scores': scores}

@@ -26,6 +26,6 @@ def frozen_table(record: Mapping[str, Any]) -> list[str]:
         ]
 
     columns = ('stages', 'recurrent part', 'parameters, millions', 'training', 'seeds', 'MAE')
-    less = ('gender accuracy', 'MAE less pooled', 'gender less pooled')
-    hidden = ('MAE less hidden layer', 'gender less hidden layer')
+    less = ('gender accuracy', 'MAE minus pooled', 'gender minus pooled')
+    hidden = ('MAE minus hidden layer', 'gender minus hidden layer')
     return rows.markdown((*columns, *less, *hidden), map(row, record.get('rows', ())))

@@ -226,7 +226,7 @@ def tried_table(trials: Sequence[Record]) -> list[str]:
             f'`{trial["commit"]}`{_minutes(trial)}',
         )
 
-    columns = ('tried', 'file', 'validation MAE', 'gender accuracy', 'less', 'MAE')
+    columns = ('tried', 'file', 'validation MAE', 'gender accuracy', 'minus', 'MAE')
     return markdown((*columns, 'gender, points', 'run'), map(row, trials))
 
 
@@ -234,7 +234,7 @@ def comparisons_table(comparisons: Mapping[str, Any]) -> list[str]:
     """Shows the differences of two runs, with their paired intervals."""
     rows = (
         (
-            f'{name} (`{entry["a"]}` less `{entry["b"]}`)',
+            f'{name} (`{entry["a"]}` minus `{entry["b"]}`)',
             f'{entry["split"]}, {entry["scores"]["age/mae_num_examples"]:,}',
             *difference_cells(entry['scores']),
         )
@@ -283,7 +283,7 @@ def members_table(records: Sequence[Record], split: str = 'test') -> list[str]:
             yield f'mean over ensembles of {k}', *cells(f'curve/{k}/', '_mean')
         yield f'all {len(numbers)} combined', *cells('')
         if best is not None:
-            yield 'combined less the best member, paired', *cells('minus_best_member/')
+            yield 'combined minus the best member, paired', *cells('minus_best_member/')
 
     columns = ('', 'age MAE', 'gender accuracy')
     return markdown(columns, (row for record in records for row in rows(record)))

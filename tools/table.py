@@ -1,10 +1,10 @@
-r"""Makes the result tables in README.md, results/README.md and the configs from results/*.json.
+r"""Makes the result tables in README.md, results/*.md and the configs from results/*.json.
 
   python -m tools.table           # rewrites the tables
   python -m tools.table --check   # fails if they are not what the files say; a test does the same
 
 No figure is typed by hand. A table stands between the lines `<!-- results: NAME -->` and
-`<!-- end -->` of README.md or results/README.md; the scores of a run stand in the docstring of its
+`<!-- end -->` of README.md or a page in results/; the scores of a run stand in the docstring of its
 config, under the line `Scores (results/NAME.json):`.
 """
 
@@ -114,10 +114,11 @@ def rendered() -> dict[pathlib.Path, str]:
     Raises:
       ValueError: when no text has a place for a table, or a place has no table.
     """
-    texts = {path: path.read_text() for path in (ROOT / 'README.md', RESULTS / 'README.md')}
+    pages = (ROOT / 'README.md', *sorted(RESULTS.glob('*.md')))
+    texts = {path: path.read_text() for path in pages}
     shown = {match[2] for text in texts.values() for match in REGION.finditer(text)}
     if hidden := set(create_tables(RESULTS)) - shown:
-        raise ValueError(f'no table of README.md shows the results {", ".join(sorted(hidden))}')
+        raise ValueError(f'no page has a table that shows the results {", ".join(sorted(hidden))}')
     new = {path: render(text, RESULTS) for path, text in texts.items()}
     for path in sorted((ROOT / 'configs').glob('*.py')):
         new[path] = render_docstring(path.read_text(), RESULTS, path.stem)

@@ -28,7 +28,7 @@ class Part:
       builder: It, prepared.
       columns: For each split that has a role, in the order of `ROLES`, what
         `input_pipeline.read_columns` gives.
-      left_out: For each of these splits where a run does without an example, bool [N].
+      left_out: For a split where a run does without an example, bool [N]; other splits are whole.
     """
 
     name: str
@@ -38,6 +38,8 @@ class Part:
 
     def kept(self, split: str) -> np.ndarray:
         """The places of a split that are not left out, int64 [M]."""
+        if split not in self.left_out:
+            return np.arange(len(self.columns[split]['id']))
         return np.flatnonzero(~self.left_out[split])
 
     def kept_columns(self, split: str) -> Columns:
@@ -80,8 +82,7 @@ def _open(config: ConfigDict) -> Part:
     if len(columns) < len(splits):
         raise ValueError(f'config.data names a split twice: {", ".join(splits)}')
     split_names.check_disjoint(columns)
-    left_out = {split: np.zeros(len(of_split['id']), bool) for split, of_split in columns.items()}
-    return Part(data.dataset, builder, columns, left_out)
+    return Part(data.dataset, builder, columns, {})
 
 
 def join(parts: Sequence[Part]) -> dict[str, Columns]:

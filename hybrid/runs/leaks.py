@@ -164,8 +164,7 @@ def _in_both(
         kept = used.kept_columns(their_split)
         found, groups = np.isin(columns['id'], kept['id']), kept['group']
     else:
-        all_kept = {split: np.zeros(len(columns['id']), bool)}
-        mine = parts.Part(builder.info.full_name, builder, {split: columns}, all_kept)
+        mine = parts.Part(builder.info.full_name, builder, {split: columns}, {})
         found = shared.same_images(shared.rows_of(mine), shared.rows_of(used))
         groups = columns['group'][found]
     return found | np.isin(columns['group'], groups)
