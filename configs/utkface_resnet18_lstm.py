@@ -25,7 +25,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.encoder.width = 32
     config.model.recurrent.bidirectional = True
     config.model.recurrent.reduce = 'mean'
-    # Its median was among the best on validation (results/README.md, Age heads).
+    # Its median was among the best on validation (results/experiments.md, Age heads).
     config.model.head.age = 'dex'
     config.evaluate.age_estimate = 'median'
     config.train.batch_size = 64

@@ -30,7 +30,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.data.normalization = 'imagenet'
     config.augment.shift = 4 / 96
     # The faces are aligned already. On validation less than the default was no worse, perhaps a
-    # little better, and more was worse (results/README.md).
+    # little better, and more was worse (results/experiments.md).
     config.augment.rotation = 5.0
     config.augment.scale = 0.05
     config.augment.brightness = 0.15
@@ -40,10 +40,10 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.encoder.zero_init_residual = False
     config.model.recurrent.bidirectional = True
     config.model.recurrent.reduce = 'mean'
-    # Its median was among the best on validation (results/README.md, Age heads).
+    # Its median was among the best on validation (results/experiments.md, Age heads).
     config.model.head.age = 'dex'
     config.evaluate.age_estimate = 'median'
-    # Trials at 1e-3 ended worse on validation (results/README.md).
+    # Trials at 1e-3 ended worse on validation (results/experiments.md).
     config.optimizer.learning_rate = 3e-4
     config.optimizer.schedule = 'one_cycle'
     config.optimizer.warmup = 0.3
@@ -51,6 +51,6 @@ def get_config() -> ml_collections.ConfigDict:
     config.train.num_epochs = 16.0
     config.train.checkpoint_every_steps = 100
     config.evaluate.flip_average = True
-    # On validation 0.08 years better, also on WIKI's faces (results/README.md).
+    # On validation 0.08 years better, also on WIKI's faces (results/experiments.md).
     config.evaluate.scales = (0.9, 1.1)
     return config

@@ -423,13 +423,6 @@ def check_config(config: ConfigDict) -> None:
         )
     if not config.data.train_split:
         raise ValueError("config.data.train_split='' must name a split")
-    if not config.train.num_epochs and not config.train.num_steps:
-        raise ValueError('config.train.num_epochs=0 and config.train.num_steps=0: set one of them')
-    if config.augment.enabled and config.augment.resample >= size:
-        raise ValueError(
-            f'config.augment.resample={config.augment.resample} must be less than '
-            f'config.data.image_size={size}, or it would change nothing; 0 switches it off'
-        )
     _check_forgetting(config)
     # They know encoders, and import JAX.
     from hybrid.models import encoders
@@ -439,7 +432,33 @@ def check_config(config: ConfigDict) -> None:
     _check_groups(config)
     for group in groups.all_groups(config):
         finetuning.check(group.config)
-        encoders.check(group.config.model.encoder)
+        try:
+            encoders.check(group.config.model.encoder)
+        except ValueError as error:
+            if not group.name:
+                raise
+            raise ValueError(f'config.ensemble.groups.{group.name}: {error}') from None
+
+
+def check_training(config: ConfigDict) -> None:
+    """Checks what matters to a training alone, beside `check_config`; earlier runs may have it.
+
+    Raises:
+      ValueError: naming the key, its value and what it may be.
+    """
+    data, resample = config.data, config.augment.resample
+    if not config.train.num_epochs and not config.train.num_steps:
+        raise ValueError('config.train.num_epochs=0 and config.train.num_steps=0: set one of them')
+    if config.augment.enabled and resample >= data.image_size:
+        raise ValueError(
+            f'config.augment.resample={resample} must be less than config.data.image_size='
+            f'{data.image_size}, or it would change nothing; 0 switches it off'
+        )
+    if data.weights and len(several.names(data)) == 1:
+        raise ValueError(
+            f'config.data.weights={data.weights}, but config.data.dataset={data.dataset} is one '
+            'dataset; --config.data.weights= takes them away'
+        )
 
 
 def _check_forgetting(config: ConfigDict) -> None:
@@ -449,8 +468,9 @@ def _check_forgetting(config: ConfigDict) -> None:
             f'config.loss.forget_steps={steps} needs config.loss.forget_rate, the share that is '
             'left out after so many steps'
         )
-    if config.augment.enabled and (config.augment.mixup or config.augment.cutmix):
-        size *= 1 + config.augment.share  # Each image that is mixed has two losses.
+    mixed = config.augment.enabled and (config.augment.mixup or config.augment.cutmix)
+    if mixed and config.augment.share:
+        size *= 2  # Each image that is mixed has two losses.
     if rate and rate * size < 1 - 1e-4:
         raise ValueError(
             f'config.loss.forget_rate={rate} of config.train.batch_size={config.train.batch_size} '

@@ -38,7 +38,6 @@ def test_every_key_says_what_it_is_for_and_its_default_is_allowed(config):
         ('data.image_size', 145, r'must be at most config\.data\.resize_size=144'),
         ('data.image_size', 127, 'less by an even number'),
         ('data.normalization', 'zscore', 'one of unit, symmetric, standardize, imagenet'),
-        ('augment.resample', 128, r'must be less than config\.data\.image_size=128'),
         ('augment.flip', 2.0, r'config\.augment\.flip=2\.0 must be in 0\.\.1'),
         ('model.encoder.name', 'resnet20', 'one of .*resnet18, resnet34, resnet50, resnet101'),
         ('model.encoder.stem', 'large', 'one of imagenet, medium, small'),
@@ -118,19 +117,32 @@ def test_keys_that_only_another_encoder_has_are_refused_at_once(config):
     config.model.encoder.update(name='efficientnet_lite0', width=32)
     with pytest.raises(ValueError, match=r'width=32 must stay 64: efficientnet_lite0 does not ha'):
         default_config.check_config(config)
+    config.model.encoder.name = 'resnet18'
+    lite = {'name': 'efficientnet_lite0'}
+    config.ensemble.groups = {'a': {'model': {'encoder': lite}}, 'b': {}}
+    with pytest.raises(ValueError, match=r'ensemble\.groups\.a: config.*width=32 must stay 64'):
+        default_config.check_config(config)
+    config.ensemble.groups.a.model.encoder.width = 64
+    default_config.check_config(config)
 
 
-def test_a_training_without_steps_is_refused(config):
+def test_a_training_that_would_do_nothing_is_refused_but_not_an_earlier_run(config):
+    default_config.check_training(config)
+    config.augment.resample = config.data.image_size
+    default_config.check_config(config)
+    with pytest.raises(ValueError, match=r'resample=128 must be less than .*image_size=128'):
+        default_config.check_training(config)
+    config.augment.enabled = False
     config.train.num_epochs = 0.0
     with pytest.raises(ValueError, match=r'num_epochs=0 and config\.train\.num_steps=0: set one'):
-        default_config.check_config(config)
+        default_config.check_training(config)
     config.train.num_steps = 1
-    default_config.check_config(config)
+    default_config.check_training(config)
 
 
 def test_a_share_of_losses_may_count_those_of_mixed_images(config):
     config.augment.mixup, config.augment.share = 0.2, 0.5
-    config.loss.forget_rate = 0.0125  # Of 64 images, of which on average 32 have two losses.
+    config.loss.forget_rate = 0.01  # Of 64 images, each of which may have two losses.
     default_config.check_config(config)
     config.augment.share = 0.0
     with pytest.raises(ValueError, match='is less than one loss'):

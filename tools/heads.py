@@ -6,7 +6,7 @@ r"""Compares age heads, each trained with several seeds, with the regression on 
 
 The first head is the one that the others are compared with. `--medians` says where a run was
 evaluated with `--config.evaluate.age_estimate=median`, with its name for {}. Validation scores go
-to results/heads.json, one entry for each budget; results/README.md shows them as a table.
+to results/heads.json, one entry for each budget; results/experiments.md shows them as a table.
 """
 
 import argparse

@@ -36,10 +36,24 @@ class Fingerprints(NamedTuple):
     description: np.ndarray
 
     def take(self, ids: np.ndarray) -> 'Fingerprints':
-        """Those of the examples of these ids, [N], in their order."""
+        """Those of the examples of these ids, [N], in their order.
+
+        Raises:
+          ValueError: when one is not there.
+        """
         order = np.argsort(self.id, kind='stable')
-        places = order[np.searchsorted(self.id, ids, sorter=order)]
+        found = np.searchsorted(self.id, ids, sorter=order)
+        places = order[np.minimum(found, len(order) - 1)]
+        if (gone := self.id[places] != ids).any():
+            raise ValueError(
+                f'{ids[gone][0]} is not in {FILE}, which is of other data: remove it from the '
+                'folder of the prepared dataset'
+            )
         return Fingerprints(*(column[places] for column in self))
+
+
+# Those that this process has made, but could not write.
+_not_kept: dict[pathlib.Path, Fingerprints] = {}
 
 
 def of(builder: tfds.core.DatasetBuilder) -> Fingerprints:
@@ -52,12 +66,13 @@ def of(builder: tfds.core.DatasetBuilder) -> Fingerprints:
     count = sum(info.num_examples for info in builder.info.splits.values())
     found = _read(path)
     if found is None or len(found.id) != count:
-        found = _make(builder)
+        found = _not_kept.pop(path, None) or _make(builder)
         try:
             with files.replacing(path) as partial, partial.open('wb') as file:
                 np.savez(file, **found._asdict())
         except OSError as error:  # A folder that others may only read.
             _LOG.info('%s could not be kept for the next time: %s', path, error)
+            _not_kept[path] = found
     return found
 
 

@@ -90,11 +90,6 @@ def check(data: ConfigDict) -> None:
                     f'{data.dataset} is one dataset; --config.data.parameters={{}} takes its own '
                     'defaults'
                 )
-        if data.weights:
-            raise ValueError(
-                f'config.data.weights={data.weights}, but config.data.dataset={data.dataset} is '
-                'one dataset; --config.data.weights= takes them away'
-            )
         return
     place = f'config.data.dataset={data.dataset}'
     if not all(found):

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from hybrid import devices
 from hybrid.data import input_pipeline, mixture, parts, several
 from hybrid.data.parts import Part
-from hybrid.default_config import check_config
+from hybrid.default_config import check_config, check_training
 from hybrid.modes import evaluate
 from hybrid.runs import (
     calibration,
@@ -158,6 +158,7 @@ def train_and_evaluate(
       Stopped: when a signal asked for it; everything is saved.
     """
     check_config(config)
+    check_training(config)
     devices.check_batch_size(config.train.batch_size, 'config.train.batch_size')
     devices.check_batch_size(config.evaluate.batch_size, 'config.evaluate.batch_size')
     workdir_lib.check_continues(workdir, config, overwrite_config)

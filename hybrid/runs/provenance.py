@@ -106,7 +106,7 @@ def warn_of_changes(workdir: pathlib.Path, kernels: str) -> None:
     starts = [row for row in _rows(workdir) if 'started' in row]
     if not starts:
         return
-    was = {**starts[-1], **starts[-1]['versions']}
+    was = {**starts[-1], **starts[-1].get('versions', {})}
     now: dict[str, Any] = {'processes': jax.process_count(), 'kernels': kernels, **versions()}
     now['machine'] = machine()
     changed = [
@@ -185,7 +185,7 @@ def _rows(workdir: pathlib.Path) -> list[dict[str, Any]]:
         for line in (workdir / SESSIONS).read_text(encoding='utf-8').splitlines():
             with contextlib.suppress(ValueError):  # A line may have been cut short by a crash.
                 rows.append(json.loads(line))
-    return rows
+    return [row for row in rows if isinstance(row, dict)]
 
 
 def _append(workdir: pathlib.Path, row: dict[str, Any]) -> None:

@@ -30,8 +30,9 @@ def test_a_config_of_one_dataset_is_left_as_it_is():
     assert several.each(config) == [config]
     assert several.sections(config.data)[0] is config.data
     config.data.weights = '1,1'
+    default_config.check_config(config)
     with pytest.raises(ValueError, match=r'weights=1,1, but .*=face_csv/a is one dataset'):
-        default_config.check_config(config)
+        default_config.check_training(config)
 
 
 def test_each_dataset_gets_what_belongs_to_it():

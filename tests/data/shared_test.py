@@ -83,6 +83,13 @@ def test_a_split_of_which_nothing_is_left_is_an_error(both):
         both[0].leave_out(everything)
 
 
+def test_no_photograph_is_looked_for_among_drawn_faces(both, monkeypatch):
+    one, other = map(shared.rows_of, both)
+    assert list(shared.same_photographs(one, other))
+    monkeypatch.setattr(type(both[0].builder), 'DRAWN', True, raising=False)
+    assert not list(shared.same_photographs(one, other))
+
+
 def test_persons_are_compared_where_groups_mean_the_same():
     mine, role = np.array(['x', 'y', 'z', 'x', 'u']), np.array([0, 0, 1, 2, 0])
     theirs, other_role = np.array(['x', 'z', 'u', 'y']), np.array([0, 0, 0, 2])
@@ -100,6 +107,9 @@ def test_fingerprints_are_made_once_and_kept_beside_the_dataset(both, monkeypatc
         np.testing.assert_array_equal(before, now)
     some = first.take(np.array(['a44.jpg', 'a3.jpg']))
     assert some.id.tolist() == ['a44.jpg', 'a3.jpg']
+    for unknown in ('a00.jpg', 'z.jpg'):
+        with pytest.raises(ValueError, match=f'{unknown} is not in fingerprints.npz, which is of '):
+            first.take(np.array(['a3.jpg', unknown]))
 
 
 def test_damaged_fingerprints_are_made_anew_and_need_not_be_kept(both, monkeypatch, caplog):
@@ -113,6 +123,8 @@ def test_damaged_fingerprints_are_made_anew_and_need_not_be_kept(both, monkeypat
 
     with monkeypatch.context() as patch:
         patch.setattr(fingerprints.np, 'savez', refuse)
+        np.testing.assert_array_equal(fingerprints.of(builder).hash, first.hash)
+        patch.setattr(fingerprints, '_make', lambda _: pytest.fail('made again'))
         np.testing.assert_array_equal(fingerprints.of(builder).hash, first.hash)
     assert path.read_bytes() == whole[:1000]
     np.testing.assert_array_equal(fingerprints.of(builder).bytes, first.bytes)

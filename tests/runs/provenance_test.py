@@ -78,6 +78,8 @@ def test_a_training_that_goes_on_elsewhere_is_told_that_its_last_bits_differ(
     jax = versions['jax']
     later = versions | {'jax': '9.9', 'flax': '9.9'}
     monkeypatch.setattr(provenance, 'versions', lambda: later)
+    with (tmp_path / 'sessions.jsonl').open('a') as file:
+        file.write('7\n')  # By whomever.
     provenance.warn_of_changes(tmp_path, 'onednn')
     assert caplog.messages == [
         f'{tmp_path}: so far trained with 2 cores of A, now 1 core of A; kernels '

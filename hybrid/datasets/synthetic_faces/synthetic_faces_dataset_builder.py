@@ -90,7 +90,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     VERSION = tfds.core.Version('1.0.0')
     RELEASE_NOTES = {'1.0.0': 'First release.'}  # noqa: RUF012, TFDS reads it from the class
-    DRAWN = True  # Alike without being the same: audit looks for no photographs in it.
+    DRAWN = True  # Alike without being the same: no photographs are looked for in it.
     BUILDER_CONFIGS = [  # noqa: RUF012
         SyntheticFacesConfig(name='default', description='The quickstart trains on it.'),
         SyntheticFacesConfig(

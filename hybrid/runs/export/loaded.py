@@ -117,7 +117,9 @@ class Exported:
             ) from None
         if detector is None or isinstance(detector, str | os.PathLike):
             settings = default_config.get_config().detect
-            settings.update(self.description.get('detect', {}))  # Older exports have none.
+            # Older exports have none, and newer ones may have keys that are not known here.
+            own = self.description.get('detect', {})
+            settings.update({name: own[name] for name in own if name in settings})
             path = settings.model if detector is None else os.fspath(detector)
             detector = create_detector(settings, path)
         elif not callable(getattr(detector, 'detect', None)):
