@@ -252,6 +252,7 @@ def create_rows(
             'model': {STAGES: stages} | TRIALS[name],
             'seeds': [*seeds],
             **about,
+            'commit': ', '.join(sorted({str(file['commit']) for file in seeds.values()})),
             'num_params': int(one['num_params']),
             'seconds': float(np.mean([file['seconds'] for file in seeds.values()])),
             'scores': {k: float(x.mean()) for k, x in mean((stages, name), seeds).items()},
@@ -287,7 +288,9 @@ def main() -> None:
     parser.add_argument('--epochs', default=5, type=int)
     parser.add_argument('--learning_rate', default=1e-3, type=float, help='at its peak')
     options = parser.parse_args()
-    config, cache = create_config(options), options.cache
+    # Maps and trials of other weights lie beside these.
+    digest = tensor_files.sha256(pathlib.Path(options.weights))
+    config, cache = create_config(options), options.cache / digest[:8]
     cache.mkdir(parents=True, exist_ok=True)
     for split in SPLITS:
         extract(config, options.weights, cache, split)
@@ -310,7 +313,8 @@ def main() -> None:
         }
         start = time.monotonic()
         found = train(trial, maps, labels, seed, options.epochs)
-        np.savez(path, seconds=time.monotonic() - start, **found)
+        about_it = {'seconds': time.monotonic() - start, 'commit': environment()['commit']}
+        np.savez(path, **about_it, **found)
         print(path.stem, flush=True)
     rows = create_rows(cache, labels['validation'], about)
     table = Table(['MAE', 'gender', *COLUMNS], 'trial, seeds')

@@ -56,6 +56,7 @@ from hybrid.data import input_pipeline, prepared
 from hybrid.ops import kernels
 from hybrid.runs import dataset_record, provenance
 from hybrid.scores import joining, report
+from hybrid.weights import tensor_files
 
 SEED, SUBSET = 0, 3000
 SIZES = (64, 96, 128)
@@ -213,7 +214,9 @@ def run(config: ConfigDict, method: str, folder: pathlib.Path) -> None:
     builder = prepared.create_prepared_builder(config)
     labels = {name: input_pipeline.read_columns(builder, name) for name in ('train', 'validation')}
     search = Search('hog' if method == 'hog' else 'resnet', labels['train'], labels['validation'])
-    features = Features(builder, folder / 'features')
+    weights = config.model.encoder.pretrained if method != 'hog' else ''
+    digest = tensor_files.sha256(pathlib.Path(weights))[:8] if weights else ''
+    features = Features(builder, folder / 'features' / f'{method}{digest}')
     rows = None
     if method == 'hog':
         load = hog_method(features)

@@ -18,6 +18,7 @@ import os
 import sys
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax_hybrid import add_model_flags, create_configs, create_steps
 from ml_collections import ConfigDict
@@ -88,6 +89,11 @@ def main() -> None:
     add_model_flags(parser, image_size='64,96,128')
     options = parser.parse_args()
     configs = create_configs(options)
+    if (jax.default_backend() == 'gpu') != ON_GPU:
+        sys.exit(
+            f'error: JAX runs on {jax.default_backend()} and PyTorch on {DEVICE}; '
+            "install JAX's extra cuda, or hide the GPU (CUDA_VISIBLE_DEVICES=)"
+        )
     torch.set_num_threads(os.cpu_count() or 1)
     rate = matmul_rate() if ON_GPU else 0.0
     formats = ['channels_last'] if ON_GPU else ['torch', 'channels_last']

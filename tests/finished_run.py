@@ -23,7 +23,7 @@ SESSIONS = [
 CONFIG: dict[str, Any] = {
     'seed': 3,
     'data': {'dataset': 'd', 'validation_split': 'validation', 'test_split': 'test'},
-    'evaluate': {'flip_average': False},
+    'evaluate': {'flip_average': False, 'age_estimate': 'mean', 'scales': ()},
     'loss': 'mse',
 }
 

@@ -14,6 +14,7 @@ to results/age_noise.json.
 """
 
 import argparse
+import json
 import pathlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -109,7 +110,7 @@ def main() -> None:
             }
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
-    files.write_json(PATH, kept)
+    files.write_json(PATH, (json.loads(PATH.read_text()) if PATH.exists() else {}) | kept)
 
 
 if __name__ == '__main__':

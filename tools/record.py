@@ -69,6 +69,8 @@ def evaluated_splits(folder: pathlib.Path) -> dict[str, Any]:
     for path in sorted((folder / 'evaluation').glob('*/metrics.json')):
         about = json.loads(path.with_name('evaluation.json').read_text())
         splits[path.parent.name] = {'about': about, 'metrics': json.loads(path.read_text())}
+    if not splits and list((folder / 'evaluation').glob('*/*/*/*/metrics.json')):
+        raise ValueError(f'{folder} was evaluated on several datasets: see tools.elsewhere')
     if not splits:
         raise ValueError(f'{folder}/evaluation holds no metrics.json: evaluate first')
     return splits
@@ -106,22 +108,22 @@ def record(folder: pathlib.Path, evaluation: pathlib.Path) -> dict[str, Any]:
     }
     if 'test' not in kept['splits']:
         raise ValueError(f'{evaluation} was not evaluated on test; a trial is recorded by --tried')
-    usual = {
-        'checkpoint': 'best' if kept['config']['data.validation_split'] else 'last',
-        'flip_average': kept['config']['evaluate.flip_average'],
-    }
+    config = kept['config']
     for split, entry in kept['splits'].items():
-        was = {name: entry['about'][name] for name in usual}
-        if was == usual:
+        usual = {'checkpoint': 'best' if config['data.validation_split'] else 'last'}
+        usual |= {k: config[f'evaluate.{k}'] for k in entry['about'] if f'evaluate.{k}' in config}
+        about = json.loads(json.dumps(usual))  # As evaluation.json has it: a tuple is a list.
+        was = {name: entry['about'][name] for name in usual if entry['about'][name] != about[name]}
+        if not was:
             continue
         if evaluation == folder:
             raise ValueError(
-                f'{folder}/evaluation/{split} was made with {was}, but the training evaluates its '
-                f'{usual["checkpoint"]} checkpoint with flip_average={usual["flip_average"]}: '
-                'evaluate it so again, or keep the other evaluation elsewhere (--mode=evaluate '
-                '--output) and name that folder by --evaluation'
+                f'{folder}/evaluation/{split} was made with {was}, but the training evaluates with '
+                f'{ {name: usual[name] for name in was} }: evaluate it so again, or keep the other '
+                'evaluation elsewhere (--mode=evaluate --output) and name that folder by '
+                '--evaluation'
             )
-        kept['evaluated'] = was
+        kept['evaluated'] = kept.get('evaluated', {}) | was
     return without_folders(kept)
 
 

@@ -38,7 +38,10 @@ def mark(
     models: Sequence[Trained],
     other: bool,
 ) -> dict[str, np.ndarray]:
-    """Adds to labels which examples the models have seen, beside the leaks that the dataset knows.
+    """Adds to labels which examples the models have seen.
+
+    What a dataset itself calls a leak is in several of its splits; whether a model has seen it
+    depends on what it was trained on.
 
     Args:
       labels: From `input_pipeline.read_columns`, of what is evaluated.
@@ -52,12 +55,8 @@ def mark(
     """
     configs, folders = [model.config for model in models], [model.folder for model in models]
     own_split = None if other else split
-    # What a run is trained and chosen on never overlaps its own test split; what the runs saw that
-    # it started from may.
     seen = seen_in_training(labels, builder, split, configs, folders, own_split)
-    if own_split is not None and not seen.any():
-        return labels
-    return labels | {'leak': labels.get('leak', np.zeros_like(seen)) | seen}
+    return labels | {'leak': seen} if other or seen.any() or 'leak' in labels else labels
 
 
 def seen_in_training(
@@ -82,8 +81,9 @@ def seen_in_training(
       configs: The configs of the workdirs, with overrides.
       folders: The workdirs.
       own_split: The split that is evaluated if it belongs to the models' own dataset, else None.
-        On a split that a run was trained, chosen or tested on, only the runs count that it started
-        from; if such a run was chosen on the same validation split, that is no leak.
+        On a split that a run was trained, chosen or tested on, of its own splits only those count
+        that come before: for validation, train; for test, both. If a run that it started from was
+        chosen on the same validation split, that is no leak.
 
     Returns:
       bool [N]; False, after a warning, where a training's dataset is not prepared on this machine.
@@ -107,19 +107,14 @@ def _search(
 ) -> np.ndarray:
     """Does what `seen_in_training` says, of which it has the arguments."""
     seen = np.zeros(len(columns['id']), bool)
-    pairs = zip(configs, folders, strict=True)
-    runs = []
-    for config, folder in pairs:
-        all_runs = _with_earlier_runs(folder)
-        known = own_split is not None and _has_role(own_split, workdir.load_config(folder).data)
-        runs += [(config, run) for run in all_runs[1 if known else 0 :]]
-    trainings = [
-        (config, folder, own)
-        for config, folder in runs
-        for own in several.sections(workdir.load_config(folder).data)
-    ]
+    trainings = []
+    for config, started in zip(configs, folders, strict=True):
+        role = own_split and _role(own_split, workdir.load_config(started).data)
+        for folder in _with_earlier_runs(started):
+            for own in several.sections(workdir.load_config(folder).data):
+                trainings.append((config, folder, own, role if folder is started else None))
     compared: dict[tuple[str, str, bytes], np.ndarray] = {}  # Runs are often trained on the same.
-    for config, folder, own in trainings:
+    for config, folder, own, role in trainings:
         theirs = prepared.find_prepared(own, (config.data.data_dir, own.data_dir))
         if theirs is None:
             _LOG.warning(
@@ -132,6 +127,10 @@ def _search(
         splits = [own.train_split]
         if own_split is None or not split_names.same(own_split, config.data.validation_split):
             splits.append(own.validation_split)
+        if role:
+            # What its other datasets share with this one, the training has left out.
+            before = parts.ROLES.index(role) if _has_same_names(builder, theirs) else 0
+            splits = splits[:before]
         for their_split in filter(None, splits):
             used = trained_on.open_split(folder, own.dataset, theirs, their_split)
             key = str(theirs.data_path), their_split, used.left_out[their_split].tobytes()
@@ -178,10 +177,9 @@ def _has_same_names(one: tfds.core.DatasetBuilder, other: tfds.core.DatasetBuild
     return of_all_configs or datasets.config_name(one) == datasets.config_name(other)
 
 
-def _has_role(split: str, own: ConfigDict) -> bool:
-    """Whether a run knows a split as what it is trained on, chosen on or tested on."""
-    roles = (own.train_split, own.validation_split, own.test_split)
-    return any(split_names.same(split, role) for role in roles)
+def _role(split: str, own: ConfigDict) -> str | None:
+    """One of `parts.ROLES`: what a run knows a split as, if it is one that it knows."""
+    return next((role for role in parts.ROLES if split_names.same(split, own[role])), None)
 
 
 def _with_earlier_runs(folder: pathlib.Path) -> list[pathlib.Path]:

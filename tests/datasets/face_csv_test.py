@@ -131,10 +131,12 @@ def test_copies_are_dropped_and_those_whose_labels_differ_go_altogether(tmp_path
         *((jpeg(501), f'ages/{k}.jpg', 9 + k, 'm') for k in range(2)),
         *((jpeg(502), f'genders/{k}.jpg', '', g) for k, g in enumerate('mf')),
         *((jpeg(503), f'some/{k}.jpg', age, '') for k, age in enumerate(['', 30, ''])),
+        *((jpeg(504), f'half/{k}.jpg', *half) for k, half in enumerate([('', 'f'), (31, '')])),
     ]
     manual_dir = write_faces(tmp_path / 'mine', rows)
     builder = prepare(manual_dir, tmp_path / 'data', 'face_csv')
     assert quarantined(builder) == {
+        'half/1.jpg': 'duplicate',
         'same/0.jpg': 'duplicate',
         'same/1.jpg': 'duplicate',
         'some/0.jpg': 'duplicate',
@@ -143,7 +145,11 @@ def test_copies_are_dropped_and_those_whose_labels_differ_go_altogether(tmp_path
             ['ages/0.jpg', 'ages/1.jpg', 'genders/0.jpg', 'genders/1.jpg'], 'conflicting_duplicate'
         ),
     }
-    assert {'same/2.jpg', 'some/1.jpg'} < read_all(builder).keys()
+    examples = read_all(builder)
+    assert {'same/2.jpg', 'some/1.jpg'} < examples.keys()
+    # What stays knows what its copies knew.
+    assert (examples['half/0.jpg']['age'], examples['half/0.jpg']['gender']) == (31, 1)
+    assert examples['half/0.jpg']['age_min'] == 31
 
 
 def ages_of(builder):

@@ -200,6 +200,41 @@ def test_it_is_said_when_the_training_data_are_not_there(
     assert 'synthetic_faces/tiny is not prepared here' in warnings(caplog)[0]
 
 
+def test_what_is_in_several_splits_is_a_leak_for_who_has_seen_it(tiny_config, tmp_path):
+    config = tiny_config
+    config.data.dataset, config.data.data_dir = 'face_csv/own', str(tmp_path / 'data')
+    groups = {'train': 'abcx', 'validation': 'bdex', 'test': 'adfx'}
+    rows = [
+        (jpeg(10 * k + j), f'{split}_{group}.jpg', 30, 'f', split, group)
+        for k, (split, names) in enumerate(groups.items())
+        for j, group in enumerate(names)
+    ]
+    folder = write_faces(tmp_path / 'own', rows, 'path,age,gender,split,group')
+    builder = datasets.create_builder('face_csv/own', str(tmp_path / 'data'))
+    datasets.prepare(builder, str(folder))
+    workdir.save_config(tmp_path / 'run', config)
+    alone = config.copy_and_resolve_references()
+    alone.data.train_split, alone.data.validation_split = 'test', ''
+    workdir.save_config(tmp_path / 'alone', alone)
+    elsewhere = config.copy_and_resolve_references()
+    elsewhere.data.dataset, elsewhere.data.data_dir = 'synthetic_faces/tiny', str(tmp_path)
+    workdir.save_config(tmp_path / 'elsewhere', elsewhere)
+
+    def marked(name, config, split, other=False):
+        labels = input_pipeline.read_columns(builder, split)
+        assert labels['leak'].any()
+        labels = leaks.mark(labels, builder, split, [fixed(config, tmp_path / name)], other)
+        return [name[-5] for name in sorted(labels['id'][labels['leak']])]
+
+    assert marked('run', config, 'train') == []
+    assert marked('run', config, 'validation') == ['b', 'x']
+    assert marked('run', config, 'test') == ['a', 'd', 'x']
+    assert marked('run', config, 'test+validation') == ['a', 'd', 'x', 'b', 'd', 'e', 'x']
+    assert marked('alone', alone, 'validation') == ['d', 'x']
+    # Another dataset's model has seen none of them, wherever else they are.
+    assert marked('elsewhere', elsewhere, 'test', other=True) == []
+
+
 def test_of_other_datasets_the_images_are_compared(tiny_config, two_datasets_dir, tmp_path):
     config = tiny_config
     config.data.data_dir = str(two_datasets_dir)

@@ -26,14 +26,17 @@ def test_a_record_holds_where_the_figures_come_from_and_no_machine_key(folder):
 def test_other_evaluations_are_named_or_refused(folder, tmp_path):
     about = folder / 'evaluation/test/evaluation.json'
     files.write_json(about, {'checkpoint': 'last', 'flip_average': False})
-    with pytest.raises(ValueError, match=r'last.* the training evaluates its best checkpoint'):
+    with pytest.raises(ValueError, match=r"made with .*'last'}, but the training .*'best'}: ev"):
         record.record(folder, folder)
     other = tmp_path / 'other'
     shutil.copytree(folder / 'evaluation', other / 'evaluation')
     kept = record.record(folder, other)
-    assert kept['evaluated'] == {'checkpoint': 'last', 'flip_average': False}
+    assert kept['evaluated'] == {'checkpoint': 'last'}
     line = rows_lib.describe_run(kept | {'remark': ''})
-    assert line.startswith('`abc`, seed 3, evaluated with checkpoint last, flip_average False, 2 ')
+    assert line.startswith('`abc`, seed 3, evaluated with checkpoint last, 2 ')
+    settings = {'flip_average': True, 'scales': [0.9, 1.1], 'age_estimate': 'median'}
+    files.write_json(other / 'evaluation/test/evaluation.json', {'checkpoint': 'best', **settings})
+    assert record.record(folder, other)['evaluated'] == settings
     (other / 'evaluation/test').rename(other / 'evaluation/train')
     with pytest.raises(ValueError, match='not evaluated on test'):
         record.record(folder, other)

@@ -292,7 +292,7 @@ def _num_unknown(one: Usable) -> int:
 def without_copies(usable: Sequence[Usable], drop: Any) -> list[Usable]:
     """Returns one of the faces with the same bytes, and none where their labels differ.
 
-    The one with the most labels stays, of several the first by path.
+    The one with the most labels stays, of several the first by path; it gets what only others know.
     """
     copies = collections.defaultdict(list)
     for one in sorted(usable, key=lambda one: one.face.id):
@@ -310,7 +310,14 @@ def without_copies(usable: Sequence[Usable], drop: Any) -> list[Usable]:
                 drop(one.face, 'conflicting_duplicate', f'group of {members[0].face.id}')
             continue
         best = min(members, key=_num_unknown)
-        kept.append(best)
+        face = best.face
+        for one in members:
+            if np.isnan(face.age_min):
+                ages_of = {name: getattr(one.face, name) for name in ('age', *table.AGE_BOUNDS)}
+                face = face._replace(**ages_of)
+            if face.gender < 0:
+                face = face._replace(gender=one.face.gender)
+        kept.append(best._replace(face=face))
         for one in members:
             if one is not best:
                 drop(one.face, 'duplicate', f'same bytes as {best.face.id}')

@@ -169,7 +169,10 @@ def _check_columns(path: pathlib.Path, line: int, names: Sequence[str]) -> boxes
         # Who misspells `group` must not get a split that leaks.
         known_names = {*OPTIONAL, *AGE_BOUNDS} - set(names)
         for meant in difflib.get_close_matches(name, known_names, 1, 0.75):
-            raise ValueError(f'{path}, line {line}: column {name!r}: is it meant to be {meant!r}?')
+            raise ValueError(
+                f'{path}, line {line}: column {name!r}: is it meant to be {meant!r}? '
+                'If not, give it another name'
+            )
         print(f'{path}: column {name!r} is passed over')
     return box_columns
 
