@@ -113,6 +113,24 @@ def boxed(canvas):
     return canvas.evaluate(script)
 
 
+def test_a_webcam_that_is_allowed_after_its_tab_was_left_does_not_run(address, open_page):
+    page = open_page(address)
+    page.evaluate("""() => {
+        window.stopped = 0;
+        const stream = { getTracks: () => [{ stop: () => { window.stopped++; } }] };
+        navigator.mediaDevices.getUserMedia = () => new Promise((resolve) => {
+            window.allow = () => resolve(stream);
+        });
+    }""")
+    page.click('#tab-webcam')
+    page.click('#webcam-button')
+    page.click('#tab-zip')
+    page.evaluate('window.allow()')
+    page.wait_for_function('window.stopped === 1')
+    assert page.inner_text('#webcam-button') in ('', 'Start the webcam')
+    assert page.complaints == []
+
+
 def test_a_photograph_a_zip_and_a_webcam(address, open_page, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path / 'temporary'))
     (tmp_path / 'temporary').mkdir()

@@ -1,3 +1,4 @@
+import os
 import threading
 
 import jax
@@ -5,6 +6,15 @@ import numpy as np
 import pytest
 
 from hybrid import devices
+
+
+def test_determinism_is_required_before_jax_starts_or_was_by_the_user(monkeypatch):
+    monkeypatch.setenv('XLA_FLAGS', '--a=b')
+    assert not devices.require_determinism(late=True)
+    assert os.environ['XLA_FLAGS'] == '--a=b'
+    for late in (False, False, True):
+        assert devices.require_determinism(late)
+        assert os.environ['XLA_FLAGS'] == '--a=b --xla_gpu_deterministic_ops=true'
 
 
 def test_batches_are_spread_in_order_and_rows_come_back():

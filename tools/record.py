@@ -69,7 +69,7 @@ def evaluated_splits(folder: pathlib.Path) -> dict[str, Any]:
     for path in sorted((folder / 'evaluation').glob('*/metrics.json')):
         about = json.loads(path.with_name('evaluation.json').read_text())
         splits[path.parent.name] = {'about': about, 'metrics': json.loads(path.read_text())}
-    if not splits and list((folder / 'evaluation').glob('*/*/*/*/metrics.json')):
+    if not splits and list((folder / 'evaluation').glob('*/*/metrics.json')):
         raise ValueError(f'{folder} was evaluated on several datasets: see tools.elsewhere')
     if not splits:
         raise ValueError(f'{folder}/evaluation holds no metrics.json: evaluate first')

@@ -89,6 +89,12 @@ def warn(run: object, trained_on: Geometry, name: str, shown: Geometry) -> None:
         )
 
 
+def warn_of_photographs(run: object, trained_on: Geometry) -> None:
+    """Warns if a run that was trained on boxes is shown faces that were found and aligned."""
+    if trained_on['geometry'] == 'box':  # Of faces that came as they were, nobody knows.
+        warn(run, trained_on, 'photographs', UTKFACE_CHIPS)
+
+
 def _framing(geometry: Geometry) -> tuple[Any, ...]:
     kind = geometry['geometry']
     if kind in ('aligned', 'utkface_chips'):

@@ -184,10 +184,8 @@ def of_one(record: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def warn_of_photographs(workdir: pathlib.Path) -> None:
-    """Warns if a run that was trained on boxes is shown faces that were found and aligned."""
-    cut = load_geometry(workdir, geometry.UTKFACE_CHIPS)
-    if cut['geometry'] == 'box':  # Of faces that came as they were, nobody knows.
-        geometry.warn(workdir, cut, 'photographs', geometry.UTKFACE_CHIPS)
+    """As `geometry.warn_of_photographs`, of the faces that a run was trained on."""
+    geometry.warn_of_photographs(workdir, load_geometry(workdir, geometry.UTKFACE_CHIPS))
 
 
 def load_geometry(

@@ -113,7 +113,7 @@ def _search(
         for folder in _with_earlier_runs(started):
             for own in several.sections(workdir.load_config(folder).data):
                 trainings.append((config, folder, own, role if folder is started else None))
-    compared: dict[tuple[str, str, bytes], np.ndarray] = {}  # Runs are often trained on the same.
+    compared: dict[tuple[str, tuple[str, ...], bytes], np.ndarray] = {}
     for config, folder, own, role in trainings:
         theirs = prepared.find_prepared(own, (config.data.data_dir, own.data_dir))
         if theirs is None:
@@ -131,37 +131,37 @@ def _search(
             # What its other datasets share with this one, the training has left out.
             before = parts.ROLES.index(role) if _has_same_names(builder, theirs) else 0
             splits = splits[:before]
-        for their_split in filter(None, splits):
-            used = trained_on.open_split(folder, own.dataset, theirs, their_split)
-            key = str(theirs.data_path), their_split, used.left_out[their_split].tobytes()
-            if key not in compared:
-                compared[key] = _in_both(columns, builder, split, used, their_split)
-            found = compared[key]
-            if found.any():
-                _LOG.warning(
-                    '%s: %d of these %d examples, or others of their groups, are in %s of %s, '
-                    'which it was trained on; see the scores without leaks',
-                    folder,
-                    found.sum(),
-                    len(found),
-                    their_split,
-                    theirs.info.full_name,
-                )
-            seen |= found
+        if not (splits := list(filter(None, splits))):
+            continue
+        used = trained_on.open_splits(folder, own.dataset, theirs, splits)
+        # By what is left of the splits: several runs have often been trained on the same.
+        left = b''.join(used.left_out[name].tobytes() for name in splits)
+        key = str(theirs.data_path), tuple(splits), left
+        if key not in compared:
+            compared[key] = _in_both(columns, builder, split, used)
+        found = compared[key]
+        if found.any():
+            _LOG.warning(
+                '%s: %d of these %d examples, or others of their groups, are in %s of %s, '
+                'which it was trained on; see the scores without leaks',
+                folder,
+                found.sum(),
+                len(found),
+                ' or '.join(splits),
+                theirs.info.full_name,
+            )
+        seen |= found
     return seen
 
 
 def _in_both(
-    columns: parts.Columns,
-    builder: tfds.core.DatasetBuilder,
-    split: str,
-    used: parts.Part,
-    their_split: str,
+    columns: parts.Columns, builder: tfds.core.DatasetBuilder, split: str, used: parts.Part
 ) -> np.ndarray:
-    """Which examples of an evaluated split, or others of their groups, are in another split."""
+    """Which examples of an evaluated split, or others of their groups, are in other splits."""
     if _has_same_names(builder, used.builder):
-        kept = used.kept_columns(their_split)
-        found, groups = np.isin(columns['id'], kept['id']), kept['group']
+        kept = [used.kept_columns(name) for name in used.columns]
+        ids, groups = (np.concatenate([one[key] for one in kept]) for key in ('id', 'group'))
+        found = np.isin(columns['id'], ids)
     else:
         mine = parts.Part(builder.info.full_name, builder, {split: columns}, {})
         found = shared.same_images(shared.rows_of(mine), shared.rows_of(used))

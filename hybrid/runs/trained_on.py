@@ -111,18 +111,19 @@ def _finding(row: Sequence[str]) -> Finding:
     return Finding(dataset, split, name, reason, *of_other, float(measure) if measure else None)
 
 
-def open_split(
-    folder: pathlib.Path, name: str, builder: tfds.core.DatasetBuilder, split: str
+def open_splits(
+    folder: pathlib.Path, name: str, builder: tfds.core.DatasetBuilder, splits: Sequence[str]
 ) -> Part:
-    """Reads the labels of a split that a run was trained or chosen on, and what it left out of it.
+    """Reads the labels of what a run was trained or chosen on, and what it left out of it.
 
     Args:
       folder: The run's workdir.
       name: Of the dataset, as the run's config names it.
       builder: It, prepared.
-      split: One of its splits.
+      splits: Some of its splits.
     """
-    part = Part(name, builder, {split: input_pipeline.read_columns(builder, split)}, {})
+    columns = {split: input_pipeline.read_columns(builder, split) for split in splits}
+    part = Part(name, builder, columns, {})
     return dataclasses.replace(part, left_out=shared.masks(part, load(folder)))
 
 
@@ -143,5 +144,5 @@ def open_validation(config: ConfigDict, folder: pathlib.Path) -> list[Part]:
         builder = prepared.find_prepared(data, (config.data.data_dir, own.data_dir))
         if builder is None:
             raise ValueError(f'{folder}: its dataset {data.dataset} is not prepared here')
-        found.append(open_split(folder, data.dataset, builder, split))
+        found.append(open_splits(folder, data.dataset, builder, [split]))
     return found

@@ -98,6 +98,7 @@ def test_killed_twice_it_ends_bit_for_bit_where_it_would_have(undisturbed, tiny_
     assert status == 0, err
     if reached[-1]:
         assert f'continuing after step {reached[-1]} of {STEPS}' in err
+        assert 'last bits' not in err
     assert_same(tmp_path, undisturbed)
 
 
@@ -126,8 +127,11 @@ def test_sigterm_saves_and_leaves(undisturbed, tiny_data_dir, tmp_path):
     assert 'Traceback' not in err
     with checkpoints.Checkpoints(tmp_path, read_only=True) as saved:
         assert saved.step('last') == int(match[1])
+    sessions = tmp_path / 'sessions.jsonl'
+    sessions.write_text(sessions.read_text().replace('"machine": "', '"machine": "9 times '))
     status, _, err = launch(*flags(tiny_data_dir, tmp_path))
     assert status == 0, err
+    assert f'{tmp_path}: so far trained with 9 times ' in err
     # Where it stopped the averages of a training row are cut in two; nothing else differs.
     evaluated = [row for row in rows(tmp_path) if 'epoch' in row]
     assert evaluated == [row for row in rows(undisturbed) if 'epoch' in row]

@@ -42,6 +42,19 @@ def test_other_evaluations_are_named_or_refused(folder, tmp_path):
         record.record(folder, other)
 
 
+def test_a_run_on_several_datasets_is_sent_to_the_tool_for_those(folder):
+    (folder / 'evaluation/utkface_default_1.0.0').mkdir()
+    for split in ('test', 'validation'):
+        if (folder / 'evaluation' / split).exists():
+            (folder / 'evaluation' / split).rename(
+                folder / 'evaluation/utkface_default_1.0.0' / split
+            )
+    with pytest.raises(
+        ValueError, match=r'was evaluated on several datasets: see tools\.elsewhere'
+    ):
+        record.record(folder, folder)
+
+
 def test_what_a_run_started_from_is_told(folder):
     source = {'sha256': 'a', 'loaded': ['x', 'y'], 'missing': ['layer4.0.z'], 'unused': []}
     files.write_json(folder / 'pretrained.json', {'sources': [source]})

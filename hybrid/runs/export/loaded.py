@@ -124,9 +124,8 @@ class Exported:
             detector = create_detector(settings, path)
         elif not callable(getattr(detector, 'detect', None)):
             raise TypeError(f'detector={detector!r} has no method detect; see FaceDetector')
-        cut = self.description['faces']
-        if cut['geometry'] == 'box' and not self._warned:
-            geometry.warn(self.folder, cut, 'photographs', geometry.UTKFACE_CHIPS)
+        if not self._warned:
+            geometry.warn_of_photographs(self.folder, self.description['faces'])
             self._warned = True
         return self._predict(
             (row | {'image': place}, face)
