@@ -183,6 +183,10 @@ _KEYS = (
         "'medium' a 3x3 convolution with stride 2, 'small' one with stride 1."),
     Key('model.encoder.zero_init_residual', True, help=
         'Whether each residual block starts as the identity.'),
+    Key('model.encoder.drop_path', 0.0, at_least=0, less_than=1, help=
+        'The probability with which an example passes the last residual block by its shortcut '
+        'alone in training (stochastic depth). For earlier blocks it falls linearly, to 0 for the '
+        'first.'),
     Key('model.encoder.pretrained', '', help=
         'The weights that the encoder starts from: a .safetensors or .npz file, or '
         'hf://OWNER/NAME[@REVISION][/FILE] on the Hugging Face hub. A ResNet reads the tensor '

@@ -3,8 +3,7 @@
 They are EfficientNets (Tan & Le, https://arxiv.org/abs/1905.11946) as Google's later `lite`
 variants have them: ReLU6 instead of swish, no squeeze-and-excitation, and a stem and a head that
 stay as narrow as in the smallest one. Padding is TensorFlow's 'SAME' and BatchNorm's constants are
-those of the original, so its weights fit exactly. Stochastic depth, with which the original was
-trained on ImageNet, is left out.
+those of the original, so its weights fit exactly.
 """
 
 import functools
@@ -20,6 +19,7 @@ from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 from hybrid.models import encoders
+from hybrid.models.dropout import Dropout, block_keys, block_rate
 from hybrid.ops import convolution, depthwise, normalization
 
 
@@ -87,7 +87,8 @@ def scale(width: float, depth: float) -> tuple[Stage, ...]:
 class MBConvBlock(nn.Module):
     """Widens, filters each channel, narrows; the inputs are added where shapes allow that.
 
-    An inverted residual (Sandler et al., https://arxiv.org/abs/1801.04381). For the attributes see
+    An inverted residual (Sandler et al., https://arxiv.org/abs/1801.04381). With the probability
+    `drop_path` an example keeps its inputs alone, if they are added. For the other attributes see
     `Stage` and `encoders.create_module`.
     """
 
@@ -98,9 +99,12 @@ class MBConvBlock(nn.Module):
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
     kernels: str = 'portable'
+    drop_path: float = 0.0
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
+    def __call__(
+        self, x: jax.Array, *, train: bool, dropout_keys: jax.Array | None = None
+    ) -> jax.Array:
         """Maps [B, H, W, C] to [B, h, w, features]."""
         conv = functools.partial(Conv, kernel_size=(1, 1), dtype=self.dtype, kernels=self.kernels)
         norm = functools.partial(
@@ -120,7 +124,9 @@ class MBConvBlock(nn.Module):
         y = nn.relu6(norm(name='depthwise_bn')(y))
         y = conv(self.features, name='project_conv')(y)
         y = norm(name='project_bn')(y)
-        return x + y if x.shape == y.shape else y
+        if x.shape != y.shape:
+            return y
+        return x + Dropout(self.drop_path, whole=True)(y, dropout_keys, train=True)
 
 
 class EfficientNetLite(nn.Module):
@@ -130,6 +136,8 @@ class EfficientNetLite(nn.Module):
       blocks: Its stages between stem and head.
       stem_features: Channels of the first convolution, 3x3 at stride 2.
       head_features: Channels of the last one, 1x1, which are those of the feature map.
+      drop_path: Probability, for each example in training, of leaving out what the last block adds
+        to its inputs; for the blocks before it falls linearly to 0 for the first.
       dtype, axis_name, frozen_stages, frozen_statistics, kernels, read: See
         `encoders.create_module`.
     """
@@ -137,6 +145,7 @@ class EfficientNetLite(nn.Module):
     blocks: Sequence[Stage]
     stem_features: int = STEM_FEATURES
     head_features: int = HEAD_FEATURES
+    drop_path: float = 0.0
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
     frozen_stages: int = 0
@@ -145,7 +154,9 @@ class EfficientNetLite(nn.Module):
     read: tuple[str, ...] = ()
 
     @nn.compact
-    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array | tuple[jax.Array, ...]:
+    def __call__(
+        self, images: jax.Array, *, train: bool, dropout_keys: jax.Array | None = None
+    ) -> jax.Array | tuple[jax.Array, ...]:
         """Maps images [B, H, W, 3] to a feature map [B, H / 32, W / 32, C], sizes rounded up.
 
         Or to those of the stages that are read.
@@ -167,7 +178,9 @@ class EfficientNetLite(nn.Module):
         x = conv(self.stem_features, (3, 3), (2, 2), (down, across), name='conv_stem')(images)
         x = nn.relu6(norm(0, 'bn_stem')(x))
         maps = {'stem': x}
+        block, count = 0, sum(stage.repeats for stage in self.blocks)
         for number, stage in enumerate(self.blocks, start=1):
+            drops = train and number >= self.frozen_stages
             if self.read and maps.keys() >= set(self.read):
                 break
             for index in range(stage.repeats):
@@ -179,8 +192,10 @@ class EfficientNetLite(nn.Module):
                     dtype=self.dtype,
                     axis_name=self.axis_name,
                     kernels=self.kernels,
+                    drop_path=block_rate(drops * self.drop_path, block, count),
                     name=f'stage{number}_{index}',
-                )(x, train=follows_batch(number))
+                )(x, train=follows_batch(number), dropout_keys=block_keys(dropout_keys, block))
+                block += 1
             maps[f'stage{number}'] = x
         if not self.read or 'head' in self.read:
             x = conv(self.head_features, (1, 1), name='conv_head')(x)
@@ -220,8 +235,7 @@ def encoder(blocks: Sequence[Stage]) -> encoders.Encoder:
     """Describes an EfficientNet-Lite of these stages."""
 
     def create(settings: ConfigDict, **keywords: Any) -> EfficientNetLite:
-        del settings  # It has no keys.
-        return EfficientNetLite(blocks, **keywords)
+        return EfficientNetLite(blocks, drop_path=settings.drop_path, **keywords)
 
     return encoders.Encoder(
         create=create,
@@ -230,6 +244,7 @@ def encoder(blocks: Sequence[Stage]) -> encoders.Encoder:
             **{f'stage{n}': rf'stage{n}_\d+' for n in range(1, len(blocks) + 1)},
             'head': 'conv_head|bn_head',
         },
+        keys={'drop_path': 0.0},
         collections=(encoders.BATCH_STATS,),
         weights=encoders.Weights(
             described="efficientnet_lite_pytorch's (_conv_stem.weight, _blocks.0._bn1.weight, ...)",

@@ -65,7 +65,9 @@ class Encoder:
       create: Builds the Flax module from `config.model.encoder` and the keywords of
         `create_module`. The module maps images [B, H, W, 3] and the keyword `train` to a feature
         map [B, h, w, C] in the compute dtype. If it has a field `read` (see `create_module`) and
-        that is not empty, it gives a tuple of the maps after these stages instead.
+        that is not empty, it gives a tuple of the maps after these stages instead. If it has a
+        field `drop_path` that is not 0, it is called with the keyword `dropout_keys`, too: one PRNG
+        key per example [B], or None outside of training.
       stages: Its stages, from the image on, each with a regular expression for the names of its
         modules and parameters, the ones directly below the encoder. Fine-tuning goes by stages.
       keys: Keys of `config.model.encoder` that `create` reads, with their defaults. Where another

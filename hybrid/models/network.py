@@ -44,12 +44,14 @@ class Hybrid(nn.Module):
           images: [B, H, W, 3] float, normalised.
           train: normalise by the batch and update 'batch_stats' (which must be mutable), and drop
             out; else use the running statistics.
-          dropout_keys: [B] PRNG keys, one per example; needed in training with dropout.
+          dropout_keys: [B] PRNG keys, one per example; needed in training with dropout, also of
+            whole blocks of the encoder (drop path).
 
         Returns:
           The outputs of the heads, float32, under their names: 'age' and 'gender'.
         """
-        maps = self.encoder(images, train=train)
+        drops = {'dropout_keys': dropout_keys} if getattr(self.encoder, 'drop_path', 0) else {}
+        maps = self.encoder(images, train=train, **drops)
         sequences = self.patches(maps if isinstance(maps, tuple) else (maps,))
         features = jnp.concatenate([self.recurrent(one) for one in sequences], axis=-1)
         features = self.dropout(features, dropout_keys, train=train)

@@ -6,7 +6,7 @@ Padding is explicit and symmetric, and modules carry torchvision's names (`layer
 
 import functools
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -16,6 +16,7 @@ from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
 from hybrid.models import encoders
+from hybrid.models.dropout import Dropout, block_keys, block_rate
 from hybrid.ops import convolution, normalization, pooling
 
 # Name -> (blocks per stage, kind of block).
@@ -71,42 +72,18 @@ def conv(
     )
 
 
-class BasicBlock(nn.Module):
-    """Two 3x3 convolutions and a shortcut (ResNet-18 and -34); the first has the stride."""
-
-    features: int
-    stride: int = 1
-    zero_init_residual: bool = True
-    dtype: DTypeLike = jnp.float32
-    axis_name: str | None = None
-    kernels: str = 'portable'
-
-    @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Maps [B, H, W, C] to [B, h, w, features]."""
-        conv_ = functools.partial(conv, dtype=self.dtype, kernels=self.kernels)
-        norm = functools.partial(
-            BatchNorm, use_running_average=not train, dtype=self.dtype, axis_name=self.axis_name
-        )
-        last_scale = nn.initializers.zeros if self.zero_init_residual else nn.initializers.ones
-
-        y = conv_(self.features, 3, self.stride, name='conv1')(x)
-        y = nn.relu(norm(name='bn1')(y))
-        y = conv_(self.features, 3, 1, name='conv2')(y)
-        y = norm(scale_init=last_scale, name='bn2')(y)
-        if x.shape != y.shape:
-            x = conv_(self.features, 1, self.stride, name='downsample_conv')(x)
-            x = norm(name='downsample_bn')(x)
-        return nn.relu(x + y)
-
-
-class BottleneckBlock(nn.Module):
-    """1x1, 3x3, 1x1 and a shortcut (ResNet-50 and -101).
+class Block(nn.Module):
+    """Convolutions, each with its BatchNorm, and a shortcut around them.
 
     Attributes:
-      stride_in: the convolution that has the stride, one of the BOTTLENECK_STRIDES.
+      kind: 'basic', two 3x3 (ResNet-18 and -34), or 'bottleneck', 1x1, 3x3, and 1x1 with four
+        times the features (ResNet-50 and -101).
+      stride_in: the convolution of a bottleneck that has the stride, one of the
+        BOTTLENECK_STRIDES; of a basic block it is the first one.
+      drop_path: probability of leaving out all but the shortcut, for each example.
     """
 
+    kind: str
     features: int
     stride: int = 1
     stride_in: str = '3x3'
@@ -114,26 +91,38 @@ class BottleneckBlock(nn.Module):
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
     kernels: str = 'portable'
+    drop_path: float = 0.0
 
     @nn.compact
-    def __call__(self, x: jax.Array, *, train: bool) -> jax.Array:
-        """Maps [B, H, W, C] to [B, h, w, 4 * features]."""
+    def __call__(
+        self, x: jax.Array, *, train: bool, dropout_keys: jax.Array | None = None
+    ) -> jax.Array:
+        """Maps [B, H, W, C] to [B, h, w, features], of a bottleneck to 4 * features."""
         conv_ = functools.partial(conv, dtype=self.dtype, kernels=self.kernels)
         norm = functools.partial(
             BatchNorm, use_running_average=not train, dtype=self.dtype, axis_name=self.axis_name
         )
+        # Of each convolution: features, kernel size, stride.
+        if self.kind == 'basic':
+            layers = [(self.features, 3, self.stride), (self.features, 3, 1)]
+        else:
+            strides = (self.stride, 1) if self.stride_in == '1x1' else (1, self.stride)
+            layers = [
+                (self.features, 1, strides[0]),
+                (self.features, 3, strides[1]),
+                (4 * self.features, 1, 1),
+            ]
+        y = x
+        for number, layer in enumerate(layers[:-1], start=1):
+            y = conv_(*layer, name=f'conv{number}')(y)
+            y = nn.relu(norm(name=f'bn{number}')(y))
         last_scale = nn.initializers.zeros if self.zero_init_residual else nn.initializers.ones
-
-        strides = (self.stride, 1) if self.stride_in == '1x1' else (1, self.stride)
-        y = conv_(self.features, 1, strides[0], name='conv1')(x)
-        y = nn.relu(norm(name='bn1')(y))
-        y = conv_(self.features, 3, strides[1], name='conv2')(y)
-        y = nn.relu(norm(name='bn2')(y))
-        y = conv_(4 * self.features, 1, 1, name='conv3')(y)
-        y = norm(scale_init=last_scale, name='bn3')(y)
+        y = conv_(*layers[-1], name=f'conv{len(layers)}')(y)
+        y = norm(scale_init=last_scale, name=f'bn{len(layers)}')(y)
         if x.shape != y.shape:
-            x = conv_(4 * self.features, 1, self.stride, name='downsample_conv')(x)
+            x = conv_(layers[-1][0], 1, self.stride, name='downsample_conv')(x)
             x = norm(name='downsample_bn')(x)
+        y = Dropout(self.drop_path, whole=True)(y, dropout_keys, train=True)
         return nn.relu(x + y)
 
 
@@ -149,6 +138,8 @@ class ResNet(nn.Module):
       stem: 'imagenet' (7x7 stride 2, max-pool), 'medium' (3x3 stride 2) or 'small' (3x3 stride 1).
       zero_init_residual: start each block as the identity (Goyal et al.,
         https://arxiv.org/abs/1706.02677).
+      drop_path: probability, for each example in training, of leaving out all but the shortcut
+        of the last block; for the blocks before it falls linearly to 0 for the first.
       dtype, axis_name, frozen_stages, frozen_statistics, kernels, read: see
         `encoders.create_module`.
     """
@@ -159,6 +150,7 @@ class ResNet(nn.Module):
     bottleneck_stride: str = '3x3'
     stem: str = 'imagenet'
     zero_init_residual: bool = True
+    drop_path: float = 0.0
     dtype: DTypeLike = jnp.float32
     axis_name: str | None = None
     frozen_stages: int = 0
@@ -167,7 +159,9 @@ class ResNet(nn.Module):
     read: tuple[str, ...] = ()
 
     @nn.compact
-    def __call__(self, images: jax.Array, *, train: bool) -> jax.Array | tuple[jax.Array, ...]:
+    def __call__(
+        self, images: jax.Array, *, train: bool, dropout_keys: jax.Array | None = None
+    ) -> jax.Array | tuple[jax.Array, ...]:
         """Maps images [B, H, W, 3] to a feature map [B, h, w, C] in the compute dtype.
 
         Or to those of the stages that are read.
@@ -188,23 +182,29 @@ class ResNet(nn.Module):
         x = nn.relu(x)
         if pooled:
             x = pooling.max_pool(x)
-        block: Callable[..., nn.Module] = BasicBlock
-        if self.block == 'bottleneck':
-            block = functools.partial(BottleneckBlock, stride_in=self.bottleneck_stride)
         maps = {'stem': x}
         for stage, size in enumerate(self.stage_sizes):
             if self.read and maps.keys() >= set(self.read):
                 break
             for index in range(size):
-                x = block(
+                number = sum(self.stage_sizes[:stage]) + index
+                drops = train and stage + 1 >= self.frozen_stages
+                x = Block(
+                    kind=self.block,
                     features=self.width * 2**stage,
                     stride=2 if stage > 0 and index == 0 else 1,
+                    stride_in=self.bottleneck_stride,
                     zero_init_residual=self.zero_init_residual,
                     dtype=self.dtype,
                     axis_name=self.axis_name,
                     kernels=self.kernels,
+                    drop_path=block_rate(drops * self.drop_path, number, sum(self.stage_sizes)),
                     name=f'layer{stage + 1}_{index}',
-                )(x, train=follows_batch(stage + 1))
+                )(
+                    x,
+                    train=follows_batch(stage + 1),
+                    dropout_keys=block_keys(dropout_keys, number),
+                )
             maps[f'layer{stage + 1}'] = x
         return tuple(maps[name] for name in self.read) if self.read else x
 
@@ -255,6 +255,7 @@ def encoder(stage_sizes: Sequence[int], block: str) -> encoders.Encoder:
             bottleneck_stride=settings.bottleneck_stride,
             stem=settings.stem,
             zero_init_residual=settings.zero_init_residual,
+            drop_path=settings.drop_path,
             **keywords,
         )
 
@@ -266,6 +267,7 @@ def encoder(stage_sizes: Sequence[int], block: str) -> encoders.Encoder:
             'bottleneck_stride': '3x3',
             'stem': 'imagenet',
             'zero_init_residual': True,
+            'drop_path': 0.0,
         },
         meaning=('bottleneck_stride', 'stem'),
         collections=(encoders.BATCH_STATS,),

@@ -121,7 +121,7 @@ def train_step(model):
 
 
 def test_devices_do_not_change_a_training_step():
-    overrides = {'recurrent.cell': 'gru', 'head.dropout': 0.5}
+    overrides = {'recurrent.cell': 'gru', 'head.dropout': 0.5, 'encoder.drop_path': 0.5}
     alone, synced = small_model(**overrides), small_model('batch', **overrides)
     variables = init(alone)
     # The first two images are unlike the others, and the labels are unevenly known.
