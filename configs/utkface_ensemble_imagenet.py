@@ -7,7 +7,11 @@ All else is as in utkface_resnet18_lstm_imagenet.py.
 
 Scores (results/utkface_ensemble_imagenet.json):
 
-    not run yet
+    validation  MAE 4.19 (4.01 to 4.38) years, CS@5 69.8 %, gender 94.2 (93.2 to 95.1) %
+    test        MAE 4.36 (4.17 to 4.55) years, CS@5 68.4 %, gender 94.8 (94.0 to 95.7) %
+    constant    MAE 15.05 years, gender 53.7 % (test)
+    775d05a2cd77, seed 0, in bfloat16, 80 of 100 tensors pretrained, 1 core of AMD EPYC (another
+    training on the other), 183 min
 """
 
 import ml_collections
