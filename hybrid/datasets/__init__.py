@@ -194,7 +194,7 @@ def prepare(
         # Another process may have prepared it meanwhile, and only one can move it into place.
         if not builder.data_path.exists():
             raise
-        builder.read_from_directory(builder.data_path)
+        builder.info.read_from_directory(builder.data_path)
     finally:
         tfds.display_progress_bar(True)
     print(f'prepared: {sizes(builder)}', flush=True)

@@ -47,6 +47,11 @@ def check_paths(source: pathlib.Path, output: pathlib.Path, drawings: pathlib.Pa
             raise ValueError(f'--output={output} would overwrite --input')
     if output.is_dir():
         raise IsADirectoryError(f'--output={output} is a folder; name a file in it')
+    if output.exists() and not face_rows.is_table(output):
+        raise ValueError(
+            f'--output={output} exists and is no table of predictions, so it is not replaced; name '
+            'another file'
+        )
     if not os.access(output.parent, os.W_OK):
         raise PermissionError(f'--output={output}: {output.parent} may not be written to')
     if drawings is None:

@@ -1,6 +1,7 @@
 """Predictions of faces: the rows of `--mode=predict`, and the arrays that a `Model` returns."""
 
 import dataclasses
+import pathlib
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -67,6 +68,13 @@ def columns(predicted: Mapping[str, tuple[int, ...]], videos: bool = False) -> t
         'unusual',
         'error',
     )
+
+
+def is_table(path: pathlib.Path) -> bool:
+    """Whether a file begins like a table of predictions, CSV or JSON lines, or is empty."""
+    with path.open('rb') as file:
+        first = file.readline(1 << 16)
+    return not first or all(name in first for name in (b'path', b'unusual', b'error'))
 
 
 def _others(predicted: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:

@@ -182,15 +182,20 @@ def describe_sessions(workdir: pathlib.Path) -> dict[str, Any]:
 def _rows(workdir: pathlib.Path) -> list[dict[str, Any]]:
     rows = []
     with contextlib.suppress(FileNotFoundError):
-        for line in (workdir / SESSIONS).read_text(encoding='utf-8').splitlines():
+        text = (workdir / SESSIONS).read_text(encoding='utf-8', errors='replace')
+        for line in text.splitlines():
             with contextlib.suppress(ValueError):  # A line may have been cut short by a crash.
                 rows.append(json.loads(line))
     return [row for row in rows if isinstance(row, dict)]
 
 
 def _append(workdir: pathlib.Path, row: dict[str, Any]) -> None:
-    with (workdir / SESSIONS).open('a') as file:
-        file.write(json.dumps(row) + '\n')
+    with (workdir / SESSIONS).open('ab+') as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read() != b'\n':  # A crash cut the last line short.
+                file.write(b'\n')
+        file.write((json.dumps(row) + '\n').encode())
 
 
 def _now() -> str:

@@ -27,7 +27,7 @@ def truncate_metrics(path: pathlib.Path, last_step: int) -> None:
     if not path.exists():
         return
     kept = []
-    for line in path.read_text().splitlines():
+    for line in path.read_text(encoding='utf-8', errors='replace').splitlines():
         try:
             row = json.loads(line)
             belongs = row['step'] <= last_step

@@ -267,6 +267,8 @@ def read_predictions(path: str | os.PathLike) -> Rows:
         header, *lines = [line for line in csv.reader(file) if line] or [[]]
     if not header:
         raise ValueError(f'{path} is empty: evaluate again.')
+    if twice := sorted({name for name in header if header.count(name) > 1}):
+        raise ValueError(f'{path} has the column {twice[0]!r} twice; keep one.')
     if any(len(line) != len(header) for line in lines):
         raise ValueError(f'{path} has lines of other than {len(header)} cells: evaluate again.')
     columns: dict[str, Any] = {}

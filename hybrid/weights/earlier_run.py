@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
+from hybrid import default_config
 from hybrid.data import prepared, several
 from hybrid.datasets import geometry
 from hybrid.models import encoders
@@ -72,19 +73,16 @@ def read(address: Address, config: ConfigDict) -> EarlierRun:
 
     Args:
       address: Where it is.
-      config: Of this run; holds for keys that the earlier one did not have yet.
+      config: Of this run.
 
     Raises:
       FileNotFoundError: when it has no such checkpoint.
       ValueError: when its config is damaged.
     """
     folder = address.folder
-    defaults = config.copy_and_resolve_references()
-    with defaults.unlocked():
-        defaults.ensemble.size, defaults.ensemble.groups = 1, ConfigDict()
-        defaults.update_from_flattened_dict(workdir.FORMER_VALUES)
-        # Of a dict with keys a part would remain.
-        defaults.data.parameters = ConfigDict()
+    # What holds for keys that it is older than.
+    defaults = default_config.get_config()
+    defaults.update_from_flattened_dict(workdir.FORMER_VALUES)
     earlier = workdir.load_config(folder, defaults)
     with checkpoints.Checkpoints(folder, read_only=True) as saved:
         step = saved.step(address.checkpoint)

@@ -136,3 +136,19 @@ def test_what_a_killed_preparation_left_is_removed_after_an_hour(tmp_path):
     assert not (folder / left_over).exists()
     for name in (new_file, *others, '1.0.0'):
         assert (folder / name).is_dir(), name
+
+
+def test_of_two_preparations_at_once_the_slower_one_takes_what_the_other_wrote(tmp_path, capsys):
+    parameters = {'num_train': 3, 'num_validation': 2, 'num_test': 2}
+    first, second = (
+        datasets.create_builder('synthetic_faces', str(tmp_path), parameters) for _ in range(2)
+    )
+
+    def overtaken(**_):
+        datasets.prepare(first)
+        raise FileExistsError('Directory not empty')
+
+    second.download_and_prepare = overtaken
+    datasets.prepare(second)
+    assert second.info.splits['train'].num_examples == 3
+    assert capsys.readouterr().out.count('prepared: train 3') == 2

@@ -216,7 +216,8 @@ def test_what_was_done_is_kept_when_something_fails(config, run, tmp_path, monke
     folder.mkdir()
     for k in range(40):
         face(k).save(folder / f'{k:02}.png')
-    out.write_text('older results')
+    older = 'path,unusual,error\nolder results'
+    out.write_text(older)
     call, calls = Predictor.__call__, []
 
     def fail(predictor, faces):
@@ -229,7 +230,7 @@ def test_what_was_done_is_kept_when_something_fails(config, run, tmp_path, monke
     with pytest.raises(RuntimeError, match=r'No space left.*so far are in .*out\.csv\.partial'):
         predict.predict([config], [run], 'best', str(folder), str(out))
     assert len(read_csv(tmp_path / 'out.csv.partial')) == 31  # The 32nd may have had more faces.
-    assert out.read_text() == 'older results'
+    assert out.read_text() == older
 
 
 def test_stopped_and_continued_is_as_if_never_stopped(config, run, tmp_path, monkeypatch, capsys):
@@ -403,6 +404,7 @@ def test_wrong_paths_are_told_before_anything_is_loaded(config, tmp_path, monkey
     (tmp_path / 'linked.png').symlink_to('in/a.png')
     (tmp_path / 'rows.csv.partial').touch()
     source, out = str(tmp_path / 'in'), str(tmp_path / 'out.csv')
+    (tmp_path / 'labels.csv').write_text('path,age,gender\na.png,30,female\n')
     cases: list[tuple[str, str, dict[str, Any], str]] = [
         (source, '', {}, 'needs --input=FILE_OR_FOLDER and --output'),
         ('', out, {}, 'needs --input=FILE_OR_FOLDER and --output'),
@@ -419,6 +421,12 @@ def test_wrong_paths_are_told_before_anything_is_loaded(config, tmp_path, monkey
             out,
             {'drawings': f'{tmp_path}/drawn'},
             r'drawn: .*/linked\.png',
+        ),
+        (
+            source,
+            f'{tmp_path}/labels.csv',
+            {},
+            r'labels\.csv exists and is no table',
         ),
         (f'{tmp_path}/rows.csv.partial', f'{tmp_path}/rows.csv', {}, 'would overwrite --input'),
         (source, out, {'detect': True}, r'config\.detect\.model=.*no such file'),

@@ -97,3 +97,14 @@ def test_the_machine_has_as_many_cores_as_may_be_used():
         assert provenance.machine().startswith('1 core of ')
     finally:
         os.sched_setaffinity(0, before)
+
+
+def test_a_session_after_a_torn_line_is_not_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr('sys.argv', ['launch.py'])
+    with provenance.session(tmp_path, 0, 'portable'):
+        pass
+    with (tmp_path / provenance.SESSIONS).open('ab') as file:
+        file.write(b'{"started": "20\xff')
+    with provenance.session(tmp_path, 5, 'portable'):
+        pass
+    assert provenance.describe_sessions(tmp_path)['started'] == 2

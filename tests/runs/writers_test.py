@@ -102,7 +102,7 @@ def test_metrics_are_truncated_after_the_step_and_at_a_torn_line(tmp_path):
     assert path.read_text() == ''.join(lines)
     writers.truncate_metrics(path, 4)
     assert path.read_text() == ''.join(lines[:3])
-    path.write_text(''.join(lines[:3]) + '{"step": 4, "lo')  # torn, and would be kept
+    path.write_bytes(''.join(lines[:3]).encode() + b'\xff{"step": 4, "lo')  # torn, would be kept
     writers.truncate_metrics(path, 4)
     assert path.read_text() == ''.join(lines[:3])
     writers.truncate_metrics(path, 1)

@@ -27,6 +27,9 @@ def test_damaged_predictions_are_named(tmp_path):
     path = tmp_path / 'predictions.csv'
     rows.write_predictions(create(table()), path)
     good = path.read_text()
+    path.write_text(good.replace('predicted_age', 'age', 1))
+    with pytest.raises(ValueError, match=r"predictions.csv has the column 'age' twice"):
+        rows.read_predictions(path)
     path.write_text(good[:-12])
     with pytest.raises(ValueError, match=r'predictions.csv has lines of other than 9 cells'):
         rows.read_predictions(path)

@@ -299,6 +299,17 @@ def test_a_run_from_before_there_were_ensembles(config, source, tmp_path):
         initialization.start(config, create_state(config))
 
 
+def test_keys_that_an_earlier_run_did_not_have_had_their_defaults(config, source, tmp_path):
+    source = shutil.copytree(source, tmp_path / 'old')
+    path = source / workdir.CONFIG
+    text = json.loads(path.read_text())
+    del text['model']['sequence']['order']
+    path.write_text(json.dumps(text))
+    config.init_from, config.model.sequence.order = str(source), 'column'
+    with pytest.raises(ValueError, match=r"order='raster', which is 'column' now"):
+        initialization.start(config, create_state(config))
+
+
 def test_an_earlier_run_of_faces_that_were_cut_otherwise_is_warned_of(
     config, source, tiny_data_dir, caplog
 ):
