@@ -43,14 +43,18 @@ def test_an_example_passes_a_block_whole_or_by_its_shortcut_alone(name):
     encoder = encoder.clone(frozen_statistics=True)  # so that examples do not see each other
     variables = variables_of(encoder)
     dropping = encoder.clone(drop_path=0.75)
-    out = dropping.apply(variables, IMAGES, train=True, dropout_keys=KEYS)
 
-    shortcut = encoder.apply(with_branch(variables, block, norm, 0.0), IMAGES, train=True)
-    whole = encoder.apply(with_branch(variables, block, norm, 4.0), IMAGES, train=True)
+    def dropped():
+        return dropping.apply(variables, IMAGES, train=True, dropout_keys=KEYS)
+
+    def with_factor(factor):
+        return encoder.apply(with_branch(variables, block, norm, factor), IMAGES, train=True)
+
+    shortcut, whole = with_factor(0.0), with_factor(4.0)
     kept = jax.vmap(lambda key: jax.random.bernoulli(key, 0.25, (1, 1, 1)))(block_keys(KEYS, 1))
     assert 2 <= kept.sum() <= 14
     assert not np.allclose(shortcut, whole)
-    np.testing.assert_allclose(out, jnp.where(kept, whole, shortcut), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(dropped(), jnp.where(kept, whole, shortcut), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize('name', ENCODERS)
