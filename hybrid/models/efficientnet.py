@@ -180,9 +180,9 @@ class EfficientNetLite(nn.Module):
         maps = {'stem': x}
         block, count = 0, sum(stage.repeats for stage in self.blocks)
         for number, stage in enumerate(self.blocks, start=1):
-            drops = train and number >= self.frozen_stages
             if self.read and maps.keys() >= set(self.read):
                 break
+            drops = train and number >= self.frozen_stages
             for index in range(stage.repeats):
                 x = MBConvBlock(
                     features=stage.features,

@@ -183,12 +183,12 @@ class ResNet(nn.Module):
         if pooled:
             x = pooling.max_pool(x)
         maps = {'stem': x}
+        number, count = 0, sum(self.stage_sizes)
         for stage, size in enumerate(self.stage_sizes):
             if self.read and maps.keys() >= set(self.read):
                 break
+            drops = train and stage + 1 >= self.frozen_stages
             for index in range(size):
-                number = sum(self.stage_sizes[:stage]) + index
-                drops = train and stage + 1 >= self.frozen_stages
                 x = Block(
                     kind=self.block,
                     features=self.width * 2**stage,
@@ -198,13 +198,14 @@ class ResNet(nn.Module):
                     dtype=self.dtype,
                     axis_name=self.axis_name,
                     kernels=self.kernels,
-                    drop_path=block_rate(drops * self.drop_path, number, sum(self.stage_sizes)),
+                    drop_path=block_rate(drops * self.drop_path, number, count),
                     name=f'layer{stage + 1}_{index}',
                 )(
                     x,
                     train=follows_batch(stage + 1),
                     dropout_keys=block_keys(dropout_keys, number),
                 )
+                number += 1
             maps[f'layer{stage + 1}'] = x
         return tuple(maps[name] for name in self.read) if self.read else x
 

@@ -22,13 +22,8 @@ MACHINE_KEYS = {
     *('detect.model', 'detect.threshold', 'detect.max_size', 'detect.min_face', 'detect.turns'),
     *('crop.size', 'crop.format', 'video.every', 'video.max_frames', 'video.max_seconds'),
 }
-# What a run did before there was a key for it.
-FORMER_VALUES = {
-    'model.encoder.bottleneck_stride': '3x3',
-    'model.kernels': 'portable',
-    'model.head.age': 'regression',
-    'data.weights': '',
-}
+# What a run did before there was a key for it, where that is not the key's default.
+FORMER_VALUES = {'model.kernels': 'portable'}
 # Keys that decide which examples come in which order, or which checkpoint is the best.
 ORDER_KEYS = (
     *('seed', 'train.batch_size', 'data.dataset', 'data.parameters'),

@@ -80,10 +80,7 @@ def read(address: Address, config: ConfigDict) -> EarlierRun:
       ValueError: when its config is damaged.
     """
     folder = address.folder
-    # What holds for keys that it is older than.
-    defaults = default_config.get_config()
-    defaults.update_from_flattened_dict(workdir.FORMER_VALUES)
-    earlier = workdir.load_config(folder, defaults)
+    earlier = workdir.load_config(folder, default_config.get_config())
     with checkpoints.Checkpoints(folder, read_only=True) as saved:
         step = saved.step(address.checkpoint)
         states = saved.variables(step)

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hybrid.models import efficientnet, resnet
+from hybrid import default_config
+from hybrid.models import efficientnet, encoders, resnet
 from hybrid.models.dropout import Dropout, block_keys, block_rate
 
 IMAGES = jax.random.normal(jax.random.key(0), (16, 16, 16, 3))
@@ -81,6 +82,13 @@ def test_training_needs_a_key_for_each_example(name):
 def test_rates_rise_from_block_to_block():
     assert [block_rate(0.3, n, 4) for n in range(4)] == pytest.approx([0, 0.1, 0.2, 0.3])
     assert block_rate(0.3, 0, 1) == 0
+
+
+@pytest.mark.parametrize('name', ['resnet18', 'resnet50', 'efficientnet_lite0'])
+def test_the_rate_is_that_of_the_config(name):
+    settings = default_config.get_config().model.encoder
+    settings.name, settings.drop_path = name, 0.25
+    assert encoders.create_module(settings).drop_path == 0.25
 
 
 def test_blocks_drop_different_examples():

@@ -405,6 +405,7 @@ def test_wrong_paths_are_told_before_anything_is_loaded(config, tmp_path, monkey
     (tmp_path / 'rows.csv.partial').touch()
     source, out = str(tmp_path / 'in'), str(tmp_path / 'out.csv')
     (tmp_path / 'labels.csv').write_text('path,age,gender\na.png,30,female\n')
+    (tmp_path / 'rows.jsonl').write_text('{"path": "a.png", "age": 30}\n')
     cases: list[tuple[str, str, dict[str, Any], str]] = [
         (source, '', {}, 'needs --input=FILE_OR_FOLDER and --output'),
         ('', out, {}, 'needs --input=FILE_OR_FOLDER and --output'),
@@ -422,12 +423,8 @@ def test_wrong_paths_are_told_before_anything_is_loaded(config, tmp_path, monkey
             {'drawings': f'{tmp_path}/drawn'},
             r'drawn: .*/linked\.png',
         ),
-        (
-            source,
-            f'{tmp_path}/labels.csv',
-            {},
-            r'labels\.csv exists and is no table',
-        ),
+        (source, f'{tmp_path}/labels.csv', {}, r'labels\.csv exists and is no table'),
+        (source, f'{tmp_path}/rows.jsonl', {}, r'rows\.jsonl exists and is no table'),
         (f'{tmp_path}/rows.csv.partial', f'{tmp_path}/rows.csv', {}, 'would overwrite --input'),
         (source, out, {'detect': True}, r'config\.detect\.model=.*no such file'),
     ]
