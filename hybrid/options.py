@@ -66,8 +66,9 @@ from ml_collections import ConfigDict, config_flags
 
 from hybrid import files, recipes
 from hybrid.data import several
-from hybrid.default_config import SCHEMA, check_config, get_config
+from hybrid.default_config import SCHEMA, get_config
 from hybrid.runs import provenance
+from hybrid.training.config_checks import check_config
 
 FLAGS = flags.FLAGS
 flags.DEFINE_string(

@@ -7,7 +7,7 @@ import pytest
 from hybrid import default_config, recipes
 from hybrid.models import encoders
 from hybrid.schema import flatten
-from hybrid.training import learners
+from hybrid.training import config_checks, learners
 
 FOLDER = pathlib.Path(__file__).resolve().parents[1] / 'configs'
 START = (
@@ -19,7 +19,7 @@ START = (
 @pytest.mark.parametrize('name', recipes.names())
 def test_every_recipe_has_the_keys_of_the_default_and_may_be_trained(name):
     config = recipes.get_config(name)
-    default_config.check_config(config)
+    config_checks.check_config(config)
     learners.create(config, lambda step: 0.1)
     config.ensemble.groups = config.data.parameters = {}
     assert flatten(config.to_dict()).keys() == flatten(default_config.get_config().to_dict()).keys()

@@ -68,7 +68,7 @@ def create_model(
     """Builds the network that `config.model` describes.
 
     Args:
-      config_model: `config.model`, as `default_config.check_config` allows it.
+      config_model: `config.model`, as `config_checks.check_config` allows it.
       axis_name: mapped axis over which BatchNorm is synced in training; None outside `pmap`.
       frozen_stages: how many of the encoder's stages, from the image on, do not learn.
       frozen_statistics: see `encoders.create_module`.

@@ -11,7 +11,6 @@ from ml_collections import ConfigDict
 from hybrid import devices, files
 from hybrid.data import input_pipeline, prepared, several, split_names
 from hybrid.datasets import geometry
-from hybrid.default_config import check_config
 from hybrid.modes import conditions
 from hybrid.runs import (
     calibration,
@@ -23,6 +22,7 @@ from hybrid.runs import (
 )
 from hybrid.runs.trained import Trained
 from hybrid.scores import combination, joining, report, rows, subgroups
+from hybrid.training.config_checks import check_config
 
 
 def evaluate(

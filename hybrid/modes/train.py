@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 from hybrid import devices
 from hybrid.data import input_pipeline, mixture, parts, several
 from hybrid.data.parts import Part
-from hybrid.default_config import check_config, check_training
 from hybrid.modes import evaluate
 from hybrid.runs import (
     calibration,
@@ -32,6 +31,7 @@ from hybrid.runs.interruption import Interruption
 from hybrid.runs.writers import METRICS, Progress, Writers
 from hybrid.scores import plots
 from hybrid.training import balance, learners
+from hybrid.training.config_checks import check_config, check_training
 from hybrid.training.learner import Learner
 from hybrid.training.optimizer import create_learning_rate_fn
 from hybrid.weights import initialization

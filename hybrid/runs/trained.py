@@ -14,9 +14,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hybrid import devices
-from hybrid.default_config import check_config
 from hybrid.runs import checkpoints, dataset_record
 from hybrid.training import ensemble, learners
+from hybrid.training.config_checks import check_config
 from hybrid.training.groups import create_groups
 from hybrid.training.learner import Learner
 from hybrid.training.optimizer import create_learning_rate_fn

@@ -21,7 +21,7 @@ BATCH_NORMS = ('train', 'frozen')
 
 
 def check(config: ConfigDict) -> None:
-    """Checks the stage in `config.finetune`; `default_config.check_config` knows the other limits.
+    """Checks the stage in `config.finetune`; `config_checks.check_config` knows the other limits.
 
     Raises:
       ValueError: Naming the key, its value and what it may be.

@@ -2,6 +2,7 @@ import pytest
 
 from hybrid import default_config
 from hybrid.data import several
+from hybrid.training import config_checks
 
 ALIGNED = {'imdb_wiki/wiki': {'align': True}}
 
@@ -26,20 +27,20 @@ def described(config):
 
 def test_a_config_of_one_dataset_is_left_as_it_is():
     config = config_of('face_csv/a', manual_dir='x,y', parameters={'align': True})
-    default_config.check_config(config)
+    config_checks.check_config(config)
     assert several.each(config) == [config]
     assert several.sections(config.data)[0] is config.data
     config.data.weights = '1,1'
-    default_config.check_config(config)
+    config_checks.check_config(config)
     with pytest.raises(ValueError, match=r'weights=1,1, but .*=face_csv/a is one dataset'):
-        default_config.check_training(config)
+        config_checks.check_training(config)
 
 
 def test_each_dataset_gets_what_belongs_to_it():
     config = config_of(
         'utkface, imdb_wiki/wiki', manual_dir='/d', parameters=ALIGNED, weights='1,3'
     )
-    default_config.check_config(config)
+    config_checks.check_config(config)
     assert described(config) == [
         ('utkface', '/d', {}, ''),
         ('imdb_wiki/wiki', '/d', {'align': True}, ''),
@@ -67,14 +68,14 @@ def test_each_dataset_gets_what_belongs_to_it():
 )
 def test_what_does_not_go_together_is_one_line(keys, message):
     with pytest.raises(ValueError, match=message):
-        default_config.check_config(config_of(**{'dataset': 'a,b', **keys}))
+        config_checks.check_config(config_of(**{'dataset': 'a,b', **keys}))
 
 
 def settled(config, **changed):
     before = config.data.copy_and_resolve_references()
     change(config.data, changed)
     several.settle(config.data, before, {f'data.{name}' for name in changed})
-    default_config.check_config(config)
+    config_checks.check_config(config)
     return described(config)
 
 
@@ -111,4 +112,4 @@ def test_other_datasets_do_not_get_what_belongs_to_those_of_the_run():
 def test_parameters_of_several_datasets_are_refused_for_one():
     parameters = {'imdb_wiki/wiki': {'align': True}}
     with pytest.raises(ValueError, match=r'those of imdb_wiki/wiki, but .* is one dataset; --co'):
-        default_config.check_config(config_of(dataset='face_csv/mine', parameters=parameters))
+        config_checks.check_config(config_of(dataset='face_csv/mine', parameters=parameters))

@@ -8,14 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from hybrid import default_config, devices
+from hybrid import devices
 from hybrid.data import augment, conditions, input_pipeline
 from hybrid.datasets import geometry
 from hybrid.modes import evaluate, score, train
 from hybrid.runs import dataset_record, trained, workdir
 from hybrid.scores import joining, metrics, report, validation
 from hybrid.scores.rows import read_predictions
-from hybrid.training import eval_step, learner
+from hybrid.training import config_checks, eval_step, learner
 
 
 class FixedModel(nn.Module):
@@ -155,7 +155,7 @@ def test_views_of_other_scales_and_resolutions_are_averaged(config):
     np.testing.assert_allclose(views[4], again, atol=1e-5)
     config.evaluate.resolutions = (9,)
     with pytest.raises(ValueError, match=r'config\.evaluate\.resolutions=9 .* from 1 to 8'):
-        default_config.check_config(config)
+        config_checks.check_config(config)
 
 
 def test_evaluation_only_crops(config):
