@@ -41,7 +41,7 @@ def check_paths(source: pathlib.Path, output: pathlib.Path, drawings: pathlib.Pa
         raise ValueError(f'--output={output}: the name must end in .csv or .jsonl')
     if not output.parent.is_dir():
         raise FileNotFoundError(f'--output={output}: there is no folder {output.parent}')
-    for end in ('', '.partial', '.partial.journal'):
+    for end in ('', '.partial', '.partial.journal', '.partial.ordered'):
         written = output.with_name(output.name + end)
         if written.exists() and written.samefile(source):
             raise ValueError(f'--output={output} would overwrite --input')
@@ -139,7 +139,7 @@ def write_file(
         drawing.close()
         if drawing.problem:
             bar.write(f'{drawing.target}: not drawn: {drawing.problem}', sys.stderr)
-    partial.end_file(path, place, counts, drawing.target if drawing else None)
+    partial.end_file(path, place, counts)
     return counts
 
 
@@ -200,7 +200,7 @@ def predict(
     columns = face_rows.columns(predicted, has_videos)
     identity = partial_rows.identify(models, weights, calibrated, detect)
     identity |= {'--input': str(root), '--draw': str(draw_folder or '')}
-    partial = PartialRows(target, identity, columns, paths)
+    partial = PartialRows(target, identity, columns, paths, drawn.targets if drawn else {})
     start = time.monotonic()
     try:
         with partial, Interruption() as interruption, warnings.catch_warnings():

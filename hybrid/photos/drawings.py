@@ -33,6 +33,9 @@ class Drawings:
       root: The folder that they lie in.
       config: The section `video`.
 
+    Attributes:
+      targets: The drawing of each file.
+
     Raises:
       ValueError: when a drawing would take the place of one of the files.
     """
@@ -45,15 +48,15 @@ class Drawings:
         config: ConfigDict,
     ):
         self._config = config
-        self._targets = {path: folder / name for path, name in names(paths, root).items()}
+        self.targets = {path: folder / name for path, name in names(paths, root).items()}
         sources = {os.path.realpath(path) for path in paths}
-        for target in self._targets.values():
+        for target in self.targets.values():
             if os.path.realpath(target) in sources:
                 raise ValueError(f'--draw={folder}: {target} is one of the files of --input')
 
     def begin(self, path: str) -> 'Drawing':
         """Begins the drawing of one file."""
-        target = self._targets[path]
+        target = self.targets[path]
         if videos.is_video(path):
             return VideoDrawing(pathlib.Path(path), target, self._config)
         return Drawing(pathlib.Path(path), target)

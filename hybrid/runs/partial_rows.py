@@ -1,8 +1,11 @@
 """The rows of a prediction that is not done, from which the same command continues.
 
 They are in `<output>.partial`. Beside it `<output>.partial.journal` says what they are of: its
-first line describes the prediction, and each further line a file whose rows are all written. It is
-written after them, so whatever ends the program, at any moment, what the journal tells is there.
+first line describes the prediction, and each further line the file of the next rows, once all of
+them are written. So whatever ends the program, at any moment, what the journal tells is there.
+
+Both only grow. The rows of a file that has changed since stay where they are, and its new ones come
+at the end; only the finished table has the order of the files.
 """
 
 import contextlib
@@ -99,8 +102,9 @@ def file_state(path: str | os.PathLike) -> list[int] | None:
 class PartialRows:
     """Writes rows to `<target>.partial`, after those of the same prediction that are there.
 
-    Usage: `with PartialRows(...) as rows:`. If the block ends without an exception, the file takes
-    the place of the target; else it stays, and the next one of the same prediction goes on.
+    Usage: `with PartialRows(...) as rows:`. If the block ends without an exception, the rows of
+    `paths` take the place of the target; else the file stays, and the next one of the same
+    prediction keeps the rows of all files that are as they were.
 
     What is there of another prediction is not touched but renamed, with a word.
 
@@ -109,10 +113,12 @@ class PartialRows:
       identity: Whatever decides what the rows say, but for the files, as JSON can hold it.
       columns: What each row has.
       paths: All files of the prediction, in their order.
+      drawings: The file of the drawing of each; those that are not drawn are left out.
 
     Attributes:
       path: The file that is written.
-      done: The files whose rows are there; `paths` begins with them.
+      done: Those of `paths` whose rows are there, in their order.
+      place: Where the last row that is there stood, see `face_rows.predict_placed_rows`.
 
     Raises:
       ValueError: when another process is writing it.
@@ -125,6 +131,7 @@ class PartialRows:
         identity: Mapping[str, Any],
         columns: Sequence[str],
         paths: Sequence[pathlib.Path],
+        drawings: Mapping[str, pathlib.Path] = types.MappingProxyType({}),
     ):
         self._target = target
         self._columns = columns
@@ -132,29 +139,34 @@ class PartialRows:
         # By way of JSON, as the one in the journal went.
         self._identity = json.loads(json.dumps({**identity, 'columns': columns}))
         self._paths = paths
+        self._drawings = drawings
         self._states: dict[str, list[int] | None] = {}
+        # Of each file: where its rows begin, and how long they are.
+        self._parts: dict[str, tuple[int, int]] = {}
+        self._end = len(self._head)
         self._length = self._checksum = 0
         self.path = target.with_name(f'{target.name}.partial')
         self._journal_path = target.with_name(f'{target.name}.partial.journal')
         self._stack = contextlib.ExitStack()
         self.done: list[Done] = []
+        self.place = (0, 0)
 
     def __enter__(self) -> 'PartialRows':
         with contextlib.ExitStack() as stack:
             self._file = stack.enter_context(self._open())
             identity, listed = self._read_journal()
             rows = os.fstat(self._file.fileno()).st_size - len(self._head)
-            if identity == self._identity:
-                self.done = self._fitting(listed)
-            elif rows > 0:
-                self._file.close()
-                self._set_aside(identity)
-                self._file = stack.enter_context(self._open())
-            lines = [{'identity': self._identity}, *map(dataclasses.asdict, self.done)]
+            if identity != self._identity:
+                listed = []
+                if rows > 0:
+                    self._file.close()
+                    self._set_aside(identity)
+                    self._file = stack.enter_context(self._open())
+            listed = self._take_up(listed)
+            lines = [{'identity': self._identity}, *map(dataclasses.asdict, listed)]
             files.replace(self._journal_path, ''.join(json.dumps(line) + '\n' for line in lines))
-            length = sum(done.length for done in self.done)
-            self._file.truncate(len(self._head) + length if self.done else 0)
-            if not self.done:
+            self._file.truncate(self._end if listed else 0)
+            if not listed:
                 self._file.write(self._head)
             self._journal = stack.enter_context(self._journal_path.open('a'))
             self._stack = stack.pop_all()
@@ -165,14 +177,12 @@ class PartialRows:
             )
         return self
 
-    @property
-    def place(self) -> tuple[int, int]:
-        """Where the last row that is there stood, see `face_rows.predict_placed_rows`."""
-        return self.done[-1].place if self.done else (0, 0)
-
     def remaining(self) -> Iterator[pathlib.Path]:
         """Yields the files whose rows are to be written, each just before it is read."""
-        for path in self._paths[len(self.done) :]:
+        done = {one.path for one in self.done}
+        for path in self._paths:
+            if str(path) in done:
+                continue
             self._states[str(path)] = file_state(path)
             yield path
 
@@ -186,19 +196,15 @@ class PartialRows:
         self._length += len(content)
         self._checksum = zlib.crc32(content, self._checksum)
 
-    def end_file(
-        self,
-        path: str,
-        place: tuple[int, int],
-        counts: Mapping[str, int],
-        drawing: pathlib.Path | None = None,
-    ) -> None:
+    def end_file(self, path: str, place: tuple[int, int], counts: Mapping[str, int]) -> None:
         """Notes that what was written since the last call is all of a file; see `Done`."""
+        drawing = self._drawings.get(path)
         drawn = str(drawing) if drawing and drawing.exists() else ''
         state = self._states.pop(path)
         done = Done(path, state, self._length, self._checksum, place, dict(counts), drawn)
         self._journal.write(json.dumps(dataclasses.asdict(done)) + '\n')
         self._journal.flush()
+        self._add_part(done)
         self._length = self._checksum = 0
 
     def __exit__(
@@ -208,9 +214,11 @@ class PartialRows:
         trace: types.TracebackType | None,
     ) -> None:
         """Closes the files and, unless there was an exception, puts the rows in their place."""
-        self._stack.close()
-        if kind is None:
-            self.path.replace(self._target)
+        with self._stack:
+            finished = self._put_in_order() if kind is None else None
+        if finished:
+            finished.replace(self._target)
+            self.path.unlink(missing_ok=True)
             self._journal_path.unlink(missing_ok=True)
 
     def _open(self) -> BinaryIO:
@@ -237,28 +245,66 @@ class PartialRows:
                 listed.append(Done(**done | {'place': tuple(done['place'])}))
         return identity, listed
 
-    def _fitting(self, listed: Sequence[Done]) -> list[Done]:
-        """Returns the files, from the first on, that are as they were, as are their rows."""
+    def _take_up(self, listed: Sequence[Done]) -> list[Done]:
+        """Finds the rows that can stay; returns the files whose rows are there, changed or not."""
+        size = self._file.seek(0, os.SEEK_END)
         self._file.seek(0)
         if self._file.read(len(self._head)) != self._head:
             return []
+        latest = {}
         for number, done in enumerate(listed):
-            if (
-                number >= len(self._paths)
-                or done.path != str(self._paths[number])
-                or done.state != file_state(done.path)
-                or (done.drawing and not os.path.exists(done.drawing))
-            ):
-                reason = 'files or drawings are not what they were'
-            elif zlib.crc32(self._file.read(done.length)) != done.checksum:
-                reason = 'rows are not what they were'
-            else:
-                continue
+            if self._end + done.length > size:  # As after a power failure.
+                listed = listed[:number]
+                break
+            self._add_part(done)
+            latest[done.path] = done
+        known = [latest[str(path)] for path in self._paths if str(path) in latest]
+        stay = [self._is_as_it_was(done) for done in known]
+        self.done = list(itertools.compress(known, stay))
+        if listed:
+            self.place = listed[-1].place
+        if not all(stay):
             _LOG.warning(
-                '%s: from %s on, %s; these are predicted again', self.path, done.path, reason
+                '%s: %s files, their rows or drawings are not what they were (the first is of %s); '
+                'these are predicted again',
+                *(self.path, f'{stay.count(False):,}', known[stay.index(False)].path),
             )
-            return list(listed[:number])
         return list(listed)
+
+    def _add_part(self, done: Done) -> None:
+        self._parts[done.path] = self._end, done.length
+        self._end += done.length
+
+    def _is_as_it_was(self, done: Done) -> bool:
+        """Whether a file, its rows and its drawing are what they were."""
+        drawing = str(self._drawings.get(done.path))  # Other files may have given it another name.
+        return (
+            done.state == file_state(done.path)
+            and zlib.crc32(self._read_part(done.path)) == done.checksum
+            and (not done.drawing or (done.drawing == drawing and os.path.exists(drawing)))
+        )
+
+    def _read_part(self, path: str) -> bytes:
+        start, length = self._parts[path]
+        self._file.seek(start)
+        return self._file.read(length)
+
+    def _put_in_order(self) -> pathlib.Path:
+        """Returns a file with the rows of `paths` in their order: the one that is there, if it is.
+
+        Otherwise it is another one, so that nothing is lost if the program ends meanwhile.
+        """
+        paths = [str(path) for path in self._paths if str(path) in self._parts]
+        lengths = (self._parts[path][1] for path in paths)
+        starts = [*itertools.accumulate(lengths, initial=len(self._head))]
+        if starts == [*(self._parts[path][0] for path in paths), self._end]:
+            return self.path
+        ordered = self.path.with_name(f'{self.path.name}.ordered')
+        with ordered.open('wb') as file:
+            file.write(self._head)
+            for path in paths:
+                file.write(self._read_part(path))
+        return ordered
 
     def _set_aside(self, identity: Any) -> None:
         """Renames the rows of another prediction; a later one may have the name."""

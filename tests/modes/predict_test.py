@@ -273,6 +273,23 @@ def test_stopped_and_continued_is_as_if_never_stopped(config, run, tmp_path, mon
     assert '24 files, 23 faces, 1 errors; ' in capsys.readouterr().out
     assert sorted(path.name for path in tmp_path.iterdir()) == ['drawn', 'in', 'out.csv']
 
+    # Of a folder that has changed meanwhile, only what is new is read.
+    calls.clear()
+    with pytest.raises(RuntimeError, match='stopped by SIGTERM'):
+        predict.predict([config], [run], 'best', str(folder), str(out), **options)
+    (folder / '02.jpg').unlink()
+    for k in (3, 7):
+        face(100 + k).save(folder / f'{k:02}.jpg')
+    face(90).save(folder / '00 new.jpg')
+    read.clear()
+    predict.predict([config], [run], 'best', str(folder), str(out), **options)
+    new = ['00 new.jpg', '03.jpg', '07.jpg', *(f'{k:02}.jpg' for k in range(kept, 24))]
+    assert sorted(read) == new
+    assert '24 files, 24 faces, 0 errors; ' in capsys.readouterr().out
+    continued, expected = out.read_bytes(), tmp_path / 'expected.csv'
+    predict.predict([config], [run], 'best', str(folder), str(expected), **options)
+    assert continued == expected.read_bytes()
+
 
 def test_what_decides_the_rows_is_told_apart(config, run, tmp_path):
     (model,) = trained.restore_all([config], [run], 'best')

@@ -33,9 +33,10 @@ def rows_of(path) -> list[dict[str, Any]]:
     ]
 
 
-def write(target, paths, stop_after=None, identity=None, drawings=False):
+def write(target, paths, stop_after=None, identity=None, drawn=()):
     """Writes the rows of what is left, until so many files are written; returns how many were."""
-    partial = PartialRows(target, identity or IDENTITY, COLUMNS, paths)
+    drawings = {str(path): path.with_suffix('.png') for path in drawn}
+    partial = PartialRows(target, identity or IDENTITY, COLUMNS, paths, drawings)
     with partial as rows:
         for number, path in enumerate(rows.remaining()):
             if number == stop_after:
@@ -43,16 +44,21 @@ def write(target, paths, stop_after=None, identity=None, drawings=False):
                 raise KeyboardInterrupt
             for row in rows_of(path):
                 rows.write([row])
-            drawing = path.with_suffix('.png') if drawings else None
-            if drawing:
-                drawing.touch()
-            rows.end_file(str(path), (number, number), {'files': 1}, drawing)
+            if str(path) in drawings:
+                drawings[str(path)].touch()
+            rows.end_file(str(path), (number, number), {'files': 1})
     return len(partial.done)
 
 
 def stop(target, paths, after, **options):
     with pytest.raises(KeyboardInterrupt):
         write(target, paths, after, **options)
+
+
+def whole(paths, folder, suffix='.csv'):
+    """What a prediction that is not stopped writes."""
+    write(folder / f'whole{suffix}', paths)
+    return (folder / f'whole{suffix}').read_bytes()
 
 
 def beside(target):
@@ -68,8 +74,8 @@ def cuts(content):
 
 @pytest.mark.parametrize('suffix', ['.csv', '.jsonl'])
 def test_killed_at_any_moment_and_continued_is_as_if_never_killed(inputs, tmp_path, suffix):
-    whole, target = tmp_path / f'whole{suffix}', tmp_path / f'out{suffix}'
-    assert write(whole, inputs) == 0
+    target = tmp_path / f'out{suffix}'
+    expected = whole(inputs, tmp_path, suffix)
     stop(target, inputs, 4)
     partial, journal = target.with_name(f'out{suffix}.partial'), f'out{suffix}.partial.journal'
     rows, lines = partial.read_bytes(), target.with_name(journal).read_bytes()
@@ -80,7 +86,7 @@ def test_killed_at_any_moment_and_continued_is_as_if_never_killed(inputs, tmp_pa
         kept = write(target, inputs)
         # A line is whole without its end.
         assert kept in ((0,) if written < 1 else (written - 1, written))
-        assert target.read_bytes() == whole.read_bytes()
+        assert target.read_bytes() == expected
         for path in tmp_path.glob('out*.partial.*'):
             path.unlink()
         assert beside(target) == ['']
@@ -89,47 +95,69 @@ def test_killed_at_any_moment_and_continued_is_as_if_never_killed(inputs, tmp_pa
         partial.write_bytes(rows[:length])
         target.with_name(journal).write_bytes(lines)
         write(target, inputs)
-        assert target.read_bytes() == whole.read_bytes()
+        assert target.read_bytes() == expected
     assert beside(target) == ['']
 
 
-def test_files_that_are_no_longer_what_they_were_are_done_again(inputs, tmp_path, caplog):
+def test_only_what_changed_is_done_again(inputs, tmp_path, caplog):
     target = tmp_path / 'out.csv'
+    first, second, *_ = inputs
 
     def kept_after(change, done=5):
-        stop(target, inputs, done, drawings=True)
+        stop(target, inputs, done, drawn=inputs)
         change()
         caplog.clear()
-        return write(target, inputs, drawings=True)
+        kept = write(target, inputs, drawn=inputs)
+        assert target.read_bytes() == whole(inputs, tmp_path)
+        return kept
 
     assert kept_after(lambda: None) == 5
-    assert kept_after(lambda: inputs[3].write_bytes(b'another length')) == 3
-    assert f'from {inputs[3]} on, files or drawings are not what they were' in caplog.text
-    assert kept_after(lambda: os.utime(inputs[2], (1, 1))) == 2
-    assert kept_after(lambda: inputs[1].with_suffix('.png').unlink()) == 1
-    first = inputs[0]
-    assert kept_after(lambda: inputs.pop(0)) == 0
-    assert kept_after(lambda: inputs.insert(3, first), 4) == 3
-    with target.open(newline='') as file:
-        assert [row['path'] for row in csv.DictReader(file)] == [
-            row['path'] for path in inputs for row in rows_of(path)
-        ]
-    # More files at the end, and fewer than were done.
-    last = inputs.pop()
-    stop(target, inputs, 4)
-    inputs.append(last)
-    assert write(target, inputs) == 4
-    stop(target, inputs, 5)
-    assert write(target, inputs[:3]) == 3
+    assert caplog.text == ''
+    assert kept_after(lambda: first.write_bytes(b'another length')) == 4
+    assert f'1 files, their rows or drawings are not what they were (the first is of {first})' in (
+        caplog.text
+    )
+    assert kept_after(lambda: os.utime(inputs[2], (1, 1))) == 4
+    assert kept_after(lambda: second.with_suffix('.png').unlink()) == 4
+    assert kept_after(lambda: inputs.remove(first)) == 4
+    assert kept_after(lambda: inputs.insert(0, first), 4) == 4
+    assert kept_after(lambda: inputs.reverse()) == 5
+    assert kept_after(inputs.clear) == 0
 
     def edit():
         path = target.with_name('out.csv.partial')
-        path.write_bytes(path.read_bytes().replace(b'40.0', b'41.0'))
+        path.write_bytes(path.read_bytes().replace(b'10.', b'11.'))
 
-    before = write(target, inputs) or target.read_bytes()
+    inputs[:] = sorted(tmp_path.glob('?.jpg'))
     assert kept_after(edit) == 4
-    assert 'rows are not what they were' in caplog.text
-    assert target.read_bytes() == before
+    # A drawing that has another name now, since another file has taken it.
+    stop(target, inputs, 3, drawn=inputs)
+    assert write(target, inputs, drawn=inputs[1:]) == 2
+    assert beside(target) == ['']
+
+
+def test_stopped_and_changed_again_and_again(inputs, tmp_path):
+    target = tmp_path / 'out.jsonl'
+    stop(target, inputs, 5)
+    inputs[0].write_bytes(b'another length')
+    removed = inputs.pop(1)
+    stop(target, inputs, 1)  # The one that has changed.
+    inputs[2].write_bytes(b'another length')
+    inputs.insert(1, removed)  # Its rows are still there.
+    stop(target, inputs, 0)
+    stop(target, inputs, 1)
+    written = target.with_name('out.jsonl.partial').read_text().splitlines()
+    numbers = [int(pathlib.Path(json.loads(line)['path']).stem) for line in written]
+    assert numbers == [*(0, 1, 2, 3, 3, 3, 4), 0, *(3, 3, 3), 5]
+    ordered = target.with_name('out.jsonl.partial.ordered')
+    ordered.mkdir()
+    with pytest.raises(OSError, match=ordered.name):  # As on a full disk.
+        write(target, inputs)
+    ordered.rmdir()
+    assert target.with_name('out.jsonl.partial').exists()
+    assert write(target, inputs) == 6
+    assert target.read_bytes() == whole(inputs, tmp_path, '.jsonl')
+    assert beside(target) == ['']
 
 
 def test_rows_of_another_prediction_are_not_lost(inputs, tmp_path, caplog):
