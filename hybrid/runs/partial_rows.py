@@ -106,7 +106,7 @@ class PartialRows:
     `paths` take the place of the target; else the file stays, and the next one of the same
     prediction keeps the rows of all files that are as they were.
 
-    What is there of another prediction is not touched but renamed, with a word.
+    What else is there, as of another prediction, is not touched but renamed, with a word.
 
     Args:
       target: The file to write in the end.
@@ -155,10 +155,11 @@ class PartialRows:
         with contextlib.ExitStack() as stack:
             self._file = stack.enter_context(self._open())
             identity, listed = self._read_journal()
-            rows = os.fstat(self._file.fileno()).st_size - len(self._head)
-            if identity != self._identity:
+            self._file.seek(0)
+            start = self._file.read(len(self._head) + 1)
+            if identity != self._identity or not start.startswith(self._head):
                 listed = []
-                if rows > 0:
+                if not self._head.startswith(start):  # It is more than a header, or none of ours.
                     self._file.close()
                     self._set_aside(identity)
                     self._file = stack.enter_context(self._open())
@@ -248,9 +249,6 @@ class PartialRows:
     def _take_up(self, listed: Sequence[Done]) -> list[Done]:
         """Finds the rows that can stay; returns the files whose rows are there, changed or not."""
         size = self._file.seek(0, os.SEEK_END)
-        self._file.seek(0)
-        if self._file.read(len(self._head)) != self._head:
-            return []
         latest = {}
         for number, done in enumerate(listed):
             if self._end + done.length > size:  # As after a power failure.
@@ -307,19 +305,20 @@ class PartialRows:
         return ordered
 
     def _set_aside(self, identity: Any) -> None:
-        """Renames the rows of another prediction; a later one may have the name."""
+        """Renames what is not of this prediction; a later one may have the name."""
         others = (self.path.with_name(f'{self.path.name}.{n}') for n in itertools.count(1))
         other = next(path for path in others if not path.exists())
         self.path.replace(other)
         _LOG.warning(
-            '%s held rows of another prediction (%s): renamed to %s, beginning with the first file',
+            '%s held %s: renamed to %s, beginning with the first file',
             *(self.path, _difference(identity, self._identity), other.name),
         )
 
 
 def _difference(old: Any, new: Mapping[str, Any]) -> str:
-    if not isinstance(old, dict):
-        return 'nothing says which'
+    if not isinstance(old, dict) or old == new:
+        return 'something else, of which no journal tells'
     keys = sorted(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))
     shown = ', '.join(f'{key} {old.get(key)!r} there, {new.get(key)!r} now' for key in keys[:2])
-    return f'{shown} and {len(keys) - 2} more' if len(keys) > 2 else shown
+    more = f' and {len(keys) - 2} more' if len(keys) > 2 else ''
+    return f'rows of another prediction ({shown}{more})'

@@ -178,13 +178,32 @@ def test_rows_of_another_prediction_are_not_lost(inputs, tmp_path, caplog):
     # Of an earlier version of the program, which kept no journal.
     partial.write_bytes(first)
     assert write(target, inputs) == 0
-    assert 'nothing says which' in caplog.text
+    assert 'something else, of which no journal tells' in caplog.text
     assert tmp_path.joinpath('out.csv.partial.3').read_bytes() == first
     # Where no row was written nothing can be lost.
     with pytest.raises(KeyboardInterrupt), PartialRows(target, IDENTITY, COLUMNS, inputs):
         raise KeyboardInterrupt
     stop(target, inputs, 0, identity=other)
     assert beside(target) == ['', *(f'.partial{end}' for end in ('', '.1', '.2', '.3', '.journal'))]
+
+
+@pytest.mark.parametrize(
+    ('suffix', 'with_journal'), [('.csv', False), ('.csv', True), ('.jsonl', False)]
+)
+@pytest.mark.parametrize('theirs', ['mine', 'path,face', 'path,face,age,weather\nmine\n' * 9])
+def test_what_is_of_anybody_else_is_not_lost(inputs, tmp_path, suffix, theirs, with_journal):
+    target = tmp_path / f'out{suffix}'
+    partial = target.with_name(f'out{suffix}.partial')
+    if with_journal:
+        stop(target, inputs, 3)
+    partial.write_text(theirs)
+    write(target, inputs)
+    assert target.read_bytes() == whole(inputs, tmp_path, suffix)
+    # What may be the beginning of our own header is nobody's.
+    kept = suffix == '.jsonl' or theirs != 'path,face'
+    assert beside(target) == ['', '.partial.1'][: 1 + kept]
+    if kept:
+        assert target.with_name(f'out{suffix}.partial.1').read_text() == theirs
 
 
 def test_two_at_once(inputs, tmp_path):
