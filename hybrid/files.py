@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pathlib
+import stat
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,6 +14,15 @@ from typing import Any
 def expanded(path: str | os.PathLike) -> pathlib.Path:
     """A path whose ~ is the home folder; that of a file called ~x stays as it is."""
     return pathlib.Path(os.path.expanduser(path))  # Path.expanduser raises for the latter.
+
+
+def file_state(path: str | os.PathLike) -> list[int] | None:
+    """The size and the time of the last change of a file; None if it is no regular file."""
+    with contextlib.suppress(OSError, ValueError):
+        found = os.stat(path)
+        if stat.S_ISREG(found.st_mode):
+            return [found.st_size, found.st_mtime_ns]
+    return None
 
 
 @contextlib.contextmanager

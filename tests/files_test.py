@@ -1,4 +1,6 @@
 import json
+import os
+import pathlib
 
 import pytest
 
@@ -41,3 +43,12 @@ def test_what_was_written_before_an_error_stays_beside_the_old_file(tmp_path):
         write()
     assert path.read_text() == 'old'
     assert (tmp_path / 'table.csv.partial').read_text() == 'half'
+
+
+def test_the_state_of_what_is_no_file(tmp_path):
+    (tmp_path / 'a').write_bytes(b'12345')
+    os.utime(tmp_path / 'a', ns=(7, 9))
+    assert files.file_state(tmp_path / 'a') == [5, 9]
+    assert files.file_state(tmp_path) is None
+    assert files.file_state(tmp_path / 'none') is None
+    assert files.file_state(pathlib.Path('a\0b')) is None

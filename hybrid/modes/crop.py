@@ -22,12 +22,13 @@ from hybrid.datasets.progress import ProgressBar
 from hybrid.datasets.threads import map_in_threads
 from hybrid.photos import aligner, detection, faces, image_files
 from hybrid.photos.rows import COLUMNS as FACE_COLUMNS
+from hybrid.runs import workdir
 from hybrid.runs.interruption import Interruption
 
 TABLE, ERRORS = 'faces.csv', 'errors.csv'
 # The faces lie in a folder of their own beside the tables.
 FOLDER = 'faces'
-# It is there until everything is written: what the faces are made of, and how.
+# It is there until everything is written: how the faces are made, and of what, see `write_folder`.
 UNFINISHED = 'unfinished.json'
 # `path` is the face's file in the output folder, `photo` that of its photograph in the input; the
 # box is in pixels of the photograph. Age and gender are to be filled in.
@@ -56,7 +57,8 @@ def crop(config: ConfigDict, source: str, output: str) -> None:
         stopped while it wrote there: then it goes on.
 
     Raises:
-      ValueError, OSError: when the paths or the detector's file cannot be used.
+      ValueError, OSError: when the paths or the detector's file cannot be used, or another process
+        is writing there.
       RuntimeError: when it was stopped by a signal.
     """
     if not source or not output:
@@ -67,24 +69,59 @@ def crop(config: ConfigDict, source: str, output: str) -> None:
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f'--output={output} is a file; name a folder')
     detector = detection.create_detector(config.detect)
-    size, suffix = config.crop.size, config.crop.format
-    cut = aligner.describe(config.detect, size)
-    settings = {'input': os.path.abspath(root), 'format': suffix, **cut}
+    cut = aligner.describe(config.detect, config.crop.size)
+    settings = {'input': os.path.abspath(root), 'format': config.crop.format, **cut}
     check_folder(folder, settings)
     paths, skipped = image_files.find_images(root, folder)
     if not paths:
         raise FileNotFoundError(f'--input={source}: no image in it, {skipped:,} other files')
     start = root if root.is_dir() else root.parent
-    if not (folder / UNFINISHED).exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        files.write_json(folder / UNFINISHED, settings)
-    geometry.write(folder, cut)
     photos = {path: as_text(path.relative_to(start)) for path in paths}
-    same = {photos[path] for path in paths if not is_newer(path, folder / UNFINISHED)}
+    with workdir.lock(
+        folder, 'another process is writing faces there; wait until it ends, or name a new --output'
+    ):
+        check_folder(folder, settings)  # Another process may have finished it by now.
+        if not (folder / UNFINISHED).exists():
+            files.write_json(folder / UNFINISHED, settings)
+        geometry.write(folder, cut)
+        write_folder(config, detector, photos, folder)
+    (folder / workdir.LOCK).unlink(missing_ok=True)
+    if skipped:
+        print(f'{root}: {skipped:,} files passed over, which are not named as images')
+
+
+def write_folder(
+    config: ConfigDict,
+    detector: detection.Detector,
+    photos: Mapping[pathlib.Path, str],
+    folder: pathlib.Path,
+) -> None:
+    """Writes the faces and the tables, and prints a summary.
+
+    UNFINISHED gets the state of each photograph before it is read, see `files.file_state`. One that
+    has the same state when the command goes on is not read again.
+
+    Args:
+      config: As for `crop`.
+      detector: What finds the faces.
+      photos: The photographs, and the name of each in the tables.
+      folder: The output folder.
+
+    Raises:
+      OSError: when a file cannot be written.
+      RuntimeError: when it was stopped by a signal.
+    """
+    size, suffix = config.crop.size, config.crop.format
+    record = json.loads((folder / UNFINISHED).read_text())
+    before = record.get('photos', {})
+    states = {photo: files.file_state(path) for path, photo in photos.items()}
+    same = {photo for photo in states.keys() & before.keys() if states[photo] == before[photo]}
     kept = take_up(folder / TABLE, COLUMNS, same)
     failed = take_up(folder / ERRORS, ERROR_COLUMNS, same)
+    # Not before the rows of photographs that have changed are gone: the program may end here.
+    files.write_json(folder / UNFINISHED, record | {'photos': states})
     done = {row['photo'] for row in (*kept, *failed)}
-    waiting = [path for path in paths if photos[path] not in done]
+    waiting = [path for path, photo in photos.items() if photo not in done]
     if done:
         print(f'{folder}: going on after {len(done):,} photographs', flush=True)
 
@@ -100,7 +137,7 @@ def crop(config: ConfigDict, source: str, output: str) -> None:
         files.replacing(folder / ERRORS) as errors,
         table.open('a', newline='', encoding='utf-8') as table_file,
         errors.open('a', newline='', encoding='utf-8', errors='backslashreplace') as error_file,
-        ProgressBar(total=len(paths), initial=len(done), unit=' images', desc='crop') as bar,
+        ProgressBar(total=len(photos), initial=len(done), unit=' images', desc='crop') as bar,
         Interruption() as interruption,
         warnings.catch_warnings(),
     ):
@@ -124,11 +161,9 @@ def crop(config: ConfigDict, source: str, output: str) -> None:
         f'--config.data.manual_dir={folder}'
     )
     print(
-        f'{folder}: {len(paths):,} photographs, {counts[0]:,} faces in {TABLE}, {counts[1]:,} '
+        f'{folder}: {len(photos):,} photographs, {counts[0]:,} faces in {TABLE}, {counts[1]:,} '
         f'errors in {ERRORS}; {speed:.1f} images/s{then if counts[0] else ""}'
     )
-    if skipped:
-        print(f'{root}: {skipped:,} files passed over, which are not named as images')
 
 
 def check_folder(folder: pathlib.Path, settings: Mapping[str, Any]) -> None:
@@ -137,7 +172,7 @@ def check_folder(folder: pathlib.Path, settings: Mapping[str, Any]) -> None:
     Raises:
       ValueError: when it is neither, naming the setting that is another.
     """
-    if not folder.is_dir() or not any(folder.iterdir()):
+    if not folder.is_dir() or all(path.name == workdir.LOCK for path in folder.iterdir()):
         return
     path = folder / UNFINISHED
     if not path.is_file():
@@ -153,14 +188,6 @@ def check_folder(folder: pathlib.Path, settings: Mapping[str, Any]) -> None:
             f'--output={folder} was begun with another {key} ({before.get(key)!r}, now '
             f'{settings[key]!r}); name a new folder'
         )
-
-
-def is_newer(path: pathlib.Path, other: pathlib.Path) -> bool:
-    """Whether a file was changed after another one."""
-    try:
-        return path.stat().st_mtime > other.stat().st_mtime
-    except OSError:  # Reading it says what is wrong.
-        return False
 
 
 def take_up(path: pathlib.Path, columns: Sequence[str], same: Collection[str]) -> list[Row]:

@@ -16,7 +16,6 @@ import json
 import logging
 import os
 import pathlib
-import stat
 import types
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -42,7 +41,7 @@ class Done:
 
     Attributes:
       path: The file.
-      state: What `file_state` said of it before it was read.
+      state: What `files.file_state` said of it before it was read.
       length: Bytes of its rows.
       checksum: CRC-32 of them.
       place: Where its last row stood, see `face_rows.predict_placed_rows`.
@@ -88,15 +87,6 @@ def identify(
         '--detect': detect,
         **{f'config.{name}': value for name, value in config.items()},
     }
-
-
-def file_state(path: str | os.PathLike) -> list[int] | None:
-    """The size and the time of the last change of a file; None if it is no regular file."""
-    with contextlib.suppress(OSError, ValueError):
-        found = os.stat(path)
-        if stat.S_ISREG(found.st_mode):
-            return [found.st_size, found.st_mtime_ns]
-    return None
 
 
 class PartialRows:
@@ -184,7 +174,7 @@ class PartialRows:
         for path in self._paths:
             if str(path) in done:
                 continue
-            self._states[str(path)] = file_state(path)
+            self._states[str(path)] = files.file_state(path)
             yield path
 
     def write(self, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -277,7 +267,7 @@ class PartialRows:
         """Whether a file, its rows and its drawing are what they were."""
         drawing = str(self._drawings.get(done.path))  # Other files may have given it another name.
         return (
-            done.state == file_state(done.path)
+            done.state == files.file_state(done.path)
             and zlib.crc32(self._read_part(done.path)) == done.checksum
             and (not done.drawing or (done.drawing == drawing and os.path.exists(drawing)))
         )

@@ -14,7 +14,7 @@ from hybrid import files
 from hybrid.default_config import SCHEMA
 from hybrid.schema import flatten
 
-CONFIG, SOURCES = 'config.json', 'pretrained.json'
+CONFIG, SOURCES, LOCK = 'config.json', 'pretrained.json', 'lock'
 # Keys that say where and how fast something is computed, not what: a run may continue with others.
 MACHINE_KEYS = {
     *('data.data_dir', 'data.manual_dir', 'data.num_threads', 'data.prefetch'),
@@ -136,18 +136,24 @@ def check_continues(
 
 
 @contextlib.contextmanager
-def lock(workdir: pathlib.Path) -> Iterator[None]:
-    """Keeps other trainings out of a workdir until the block, or the process, ends.
+def lock(
+    workdir: pathlib.Path, refusal: str = 'another process is training there'
+) -> Iterator[None]:
+    """Keeps other processes out of a workdir until the block, or this process, ends.
+
+    Args:
+      workdir: The folder; it is made.
+      refusal: What to say when another process holds it.
 
     Raises:
-      ValueError: when another process trains there.
+      ValueError: when another process holds it.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    held = filelock.FileLock(workdir / 'lock')
+    held = filelock.FileLock(workdir / LOCK)
     try:
         held.acquire(blocking=False)
     except filelock.Timeout:
-        raise ValueError(f'{workdir}: another process is training there') from None
+        raise ValueError(f'{workdir}: {refusal}') from None
     try:
         yield
     finally:

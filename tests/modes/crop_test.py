@@ -12,6 +12,7 @@ from hybrid.data import prepared
 from hybrid.datasets import geometry
 from hybrid.modes import crop
 from hybrid.photos import detection, faces, image_files
+from hybrid.runs import workdir
 from hybrid.runs.interruption import Interruption
 from tests import photographs
 from tests.photographs import PLACES, Detector, encode, photograph
@@ -142,17 +143,32 @@ def test_what_was_stopped_goes_on_and_ends_the_same(config, photos, tmp_path, mo
     assert contents(folder) == contents(whole)
 
 
-def test_a_photograph_that_changed_meanwhile_is_done_again(config, photos, tmp_path, monkeypatch):
+@pytest.mark.parametrize('seconds', [1e9, 2e9])
+def test_a_photograph_that_changed_meanwhile_is_done_again(
+    config, photos, tmp_path, monkeypatch, seconds
+):
     folder = tmp_path / 'faces'
     stop(config, photos, folder, monkeypatch, after=3)
     (photos / '0.png').write_bytes(encode(photograph(7)))
-    os.utime(photos / '0.png', (2e9, 2e9))
+    os.utime(photos / '0.png', (seconds, seconds))
+    stop(config, photos, folder, monkeypatch, after=0)
     crop.crop(config, str(photos), str(folder))
     rows = read(folder / 'faces.csv')
     assert len({row['path'] for row in rows}) == len(rows) == 12
     (path,) = [row['path'] for row in rows if (row['photo'], row['face']) == ('0.png', '0')]
     seen = seen_faces(photos / '0.png', Detector())[0]
     np.testing.assert_array_equal(np.asarray(Image.open(folder / path)), seen)
+
+
+def test_two_at_once_are_kept_apart(config, photos, tmp_path):
+    folder = tmp_path / 'faces'
+    refused = f'{folder}: another process is writing faces there; wait until it ends, or name a new'
+    with workdir.lock(folder), pytest.raises(ValueError, match=refused):
+        crop.crop(config, str(photos), str(folder))
+    assert [*contents(folder)] == [workdir.LOCK]
+    crop.crop(config, str(photos), str(folder))
+    assert len(read(folder / 'faces.csv')) == 12
+    assert workdir.LOCK not in contents(folder)
 
 
 def test_a_photograph_that_is_renamed_meanwhile_is_in_the_table_once(

@@ -220,15 +220,6 @@ def test_without_locks(inputs, tmp_path, monkeypatch):
     assert write(tmp_path / 'out.csv', inputs) == 2
 
 
-def test_the_state_of_what_is_no_file(tmp_path):
-    (tmp_path / 'a').write_bytes(b'12345')
-    os.utime(tmp_path / 'a', ns=(7, 9))
-    assert partial_rows.file_state(tmp_path / 'a') == [5, 9]
-    assert partial_rows.file_state(tmp_path) is None
-    assert partial_rows.file_state(tmp_path / 'none') is None
-    assert partial_rows.file_state(pathlib.Path('a\0b')) is None
-
-
 def test_names_that_are_no_text_and_lines_that_need_quotes():
     row = {'path': 'a,"\udcff\n', 'face': 0, 'age': 31.25, 'error': None}
     line = faces.format_row(row, '.csv', COLUMNS)
