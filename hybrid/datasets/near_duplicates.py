@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 HASH_BITS = 256
 # From how many hashes on a band in which one bit may differ is faster.
@@ -90,20 +92,12 @@ def components(hashes: np.ndarray, max_distance: int) -> np.ndarray:
     """
     # Equal hashes are one node: a thousand copies of a blank image are not half a million pairs.
     unique, first, inverse = np.unique(hashes, axis=0, return_index=True, return_inverse=True)
-    parent = np.arange(len(unique)).tolist()
-
-    def root(node: int) -> int:
-        while parent[node] != node:
-            parent[node] = parent[parent[node]]
-            node = parent[node]
-        return node
-
-    for a, b in near_pairs(unique, max_distance).tolist():
-        parent[root(a)] = root(b)
-    roots = np.array([root(node) for node in range(len(unique))], np.int64)
-    smallest = np.full(len(unique), len(hashes), np.int64)
-    np.minimum.at(smallest, roots, first)
-    return smallest[roots][inverse.reshape(-1)]
+    pairs = near_pairs(unique, max_distance).T
+    edges = coo_array((np.ones(pairs.shape[1], bool), tuple(pairs)), (len(unique),) * 2)
+    count, labels = connected_components(edges, directed=False)
+    smallest = np.full(count, len(hashes), np.int64)
+    np.minimum.at(smallest, labels, first)
+    return smallest[labels][inverse.reshape(-1)]
 
 
 def group_names(names: Sequence[str], hashes: np.ndarray, max_distance: int) -> dict[str, str]:

@@ -64,16 +64,18 @@ def _results(evaluation: Evaluation) -> list[dict[str, Any]]:
 
 def _yaml(value: Any) -> list[str]:
     """Lines of YAML; every text is quoted as JSON, which YAML reads."""
+    lines = []
     if isinstance(value, dict):
-        lines = []
         for key, item in value.items():
+            found = _yaml(item)
             if isinstance(item, dict | list):
-                lines += [f'{key}:', *(f'  {line}' for line in _yaml(item))]
+                lines += [f'{key}:', *(f'  {line}' for line in found)]
             else:
-                lines.append(f'{key}: {json.dumps(item, ensure_ascii=False)}')
-        return lines
-    found = []
-    for item in value:
-        first, *rest = _yaml(item) if isinstance(item, dict | list) else [json.dumps(item)]
-        found += [f'- {first}', *(f'  {line}' for line in rest)]
-    return found
+                lines.append(f'{key}: {found[0]}')
+    elif isinstance(value, list):
+        for item in value:
+            first, *rest = _yaml(item)
+            lines += [f'- {first}', *(f'  {line}' for line in rest)]
+    else:
+        lines.append(json.dumps(value, ensure_ascii=False))
+    return lines

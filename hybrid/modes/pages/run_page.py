@@ -54,7 +54,6 @@ _CAPTIONS = {
     'disagreement.png': ('Errors by the disagreement between members.', True),
     'conditions.png': ('Scores under other conditions than those of the dataset.', True),
 }
-_NOT_SHOWN = ('worst.png',)  # What tools/worst.py draws, with faces of the dataset.
 ReadFaces = Callable[[Run, Evaluation, list[str]], worst.Faces | None]
 
 
@@ -203,7 +202,7 @@ def _groups(one: Evaluation) -> list[Block]:
 
 
 def _pictures(one: Evaluation) -> list[Picture]:
-    there = {path.name for path in one.folder.glob('*.png')} - set(_NOT_SHOWN)
+    there = {path.name for path in one.folder.glob('*.png')}
     names = [name for name in _CAPTIONS if name in there]
     names += sorted(there - set(names))
     found = []

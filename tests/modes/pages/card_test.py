@@ -20,7 +20,7 @@ def run(tmp_path_factory):
 @pytest.fixture(scope='module')
 def text(run, tmp_path_factory):
     path = tmp_path_factory.mktemp('card') / 'README.md'
-    card.write(path, [run], tags=['onnx'])
+    card.write(path, [run], tags=['onnx', '\U0001f600'])
     return path.read_text()
 
 
@@ -35,7 +35,7 @@ def test_the_hub_reads_its_metadata(run, text, tmp_path, monkeypatch):
     data = loaded.data
     assert (data.license, data.license_name) == ('other', 'terms-of-the-training-data')
     assert (data.library_name, data.model_name) == ('hybrid', 'a run')
-    assert {'onnx', 'age-estimation', 'face'} <= set(data.tags)
+    assert {'onnx', '\U0001f600', 'age-estimation', 'face'} <= set(data.tags)
     assert data.metrics == ['mae', 'accuracy']
     found = {(one.task_name, one.metric_type): one for one in data.eval_results}
     assert len(found) == 3
