@@ -57,3 +57,12 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
       TypeError: when the value cannot be written as JSON; the file is as it was then.
     """
     replace(path, json.dumps(value, indent=2, sort_keys=True) + '\n')
+
+
+def read_json_lines(path: str | os.PathLike) -> list[dict[str, Any]]:
+    """Reads the objects of a file of JSON lines, but for lines that a crash left damaged."""
+    rows = []
+    for line in pathlib.Path(path).read_text(encoding='utf-8', errors='replace').splitlines():
+        with contextlib.suppress(ValueError):
+            rows.append(json.loads(line))
+    return [row for row in rows if isinstance(row, dict)]

@@ -52,3 +52,9 @@ def test_the_state_of_what_is_no_file(tmp_path):
     assert files.file_state(tmp_path) is None
     assert files.file_state(tmp_path / 'none') is None
     assert files.file_state(pathlib.Path('a\0b')) is None
+
+
+def test_damaged_lines_of_json_are_passed_over(tmp_path):
+    path = tmp_path / 'lines.jsonl'
+    path.write_bytes(b'{"a": 1}\n{"a": \n\xff\x00\n[2]\n{"a": "\xc3\xa9"}\n{"a": 3')
+    assert files.read_json_lines(path) == [{'a': 1}, {'a': 'é'}]

@@ -38,11 +38,6 @@ PEER = 'peer.json'
 TRIED = ('age/mae', 'gender/accuracy')
 
 
-def read_lines(path: pathlib.Path) -> list[dict[str, Any]]:
-    """Reads the objects of a file of JSON lines."""
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
 def load_config(folder: pathlib.Path) -> dict[str, Any]:
     """Reads the flat config of a run, without the keys that only say where and how fast it ran."""
     config = flatten(json.loads((folder / workdir_lib.CONFIG).read_text()))
@@ -54,7 +49,7 @@ def validation_curve(folder: pathlib.Path) -> list[dict[str, Any]]:
     return [
         {name: row[name] for name in ('step', 'epoch') if name in row}
         | {name: value for name, value in row.items() if name.startswith('validation/')}
-        for row in read_lines(folder / METRICS)
+        for row in files.read_json_lines(folder / METRICS)
         if any(name.startswith('validation/') for name in row)
     ]
 

@@ -1,10 +1,11 @@
 """What cameras, light and files do to a face, on the device and for each image by itself.
 
 `distort` does all of it, in the order in which it happens in a camera: focus and motion, colours,
-what stands in the way, noise, JPEG. It is made to cost few hundredths of a training step on a CPU:
-filters are products of matrices, everything linear in colour is one 3x3 matrix, and all that is
-done to each pixel by itself is one pass over the batch. dm-pix has some of it, a pass for each, but
-its Gaussian blur, a convolution for each image, takes twenty times as long as that of `filters`.
+what stands in the way, noise, JPEG. It is made to cost a few hundredths of a training step on
+a CPU: filters are products of matrices, everything linear in colour is one 3x3 matrix, and all that
+is done to each pixel by itself is one pass over the batch. dm-pix has some of it, a pass for each,
+but its Gaussian blur, a convolution for each image, takes twenty times as long as that of
+`filters`.
 """
 
 import math

@@ -29,7 +29,7 @@ class RefusedError(Exception):
     """Why a file is not read.
 
     Attributes:
-      reason: `unsafe_path`, `missing_file` or `not_a_regular_file`.
+      reason: As the quarantine report has it, such as `unsafe_path` or `too_small`.
       detail: Free text.
     """
 

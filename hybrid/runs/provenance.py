@@ -19,7 +19,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from hybrid import __version__
+from hybrid import __version__, files
 from hybrid.runs.public import clean_command
 
 _LOG = logging.getLogger(__name__)
@@ -180,13 +180,9 @@ def describe_sessions(workdir: pathlib.Path) -> dict[str, Any]:
 
 
 def _rows(workdir: pathlib.Path) -> list[dict[str, Any]]:
-    rows = []
     with contextlib.suppress(FileNotFoundError):
-        text = (workdir / SESSIONS).read_text(encoding='utf-8', errors='replace')
-        for line in text.splitlines():
-            with contextlib.suppress(ValueError):  # A line may have been cut short by a crash.
-                rows.append(json.loads(line))
-    return [row for row in rows if isinstance(row, dict)]
+        return files.read_json_lines(workdir / SESSIONS)
+    return []
 
 
 def _append(workdir: pathlib.Path, row: dict[str, Any]) -> None:

@@ -3,12 +3,10 @@
 Matplotlib is imported on first use, and by its object interface: no window, no global state.
 """
 
-import json
 import os
 import textwrap
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -173,7 +171,7 @@ def plot_training_curves(
         `validation/age/mae`. Missing keys leave gaps; a line cut short by a crash is skipped.
       out_path: the PNG file, which is replaced as a whole.
     """
-    rows = _read_json_lines(metrics_jsonl_path)
+    rows = [row for row in files.read_json_lines(metrics_jsonl_path) if 'step' in row]
     figure = new_figure(10, 6.8)
     panels = figure.subplots(2, 2, sharex=True)
     for axes, label, train, validation, scale in (
@@ -226,18 +224,6 @@ def _known_ages(rows: Rows) -> tuple[np.ndarray, ...]:
     known = ~np.isnan(bounds[0]) & ~np.isnan(rows['predicted_age'])
     columns = (*bounds, rows['predicted_age'], rows['constant_age'])
     return tuple(column[known].astype(np.float64) for column in columns)
-
-
-def _read_json_lines(path: str | os.PathLike) -> list[dict[str, Any]]:
-    rows = []
-    for line in Path(path).read_text(encoding='utf-8', errors='replace').splitlines():
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(row, dict) and 'step' in row:
-            rows.append(row)
-    return rows
 
 
 def _curve(rows: list[dict[str, Any]], name: str) -> tuple[np.ndarray, np.ndarray]:
