@@ -49,6 +49,7 @@ def registered(monkeypatch):
     datasets.register(Shades)
 
 
+@pytest.mark.long
 def test_a_registered_dataset_is_trained_on_and_evaluated(registered, tiny_config, tmp_path):
     tiny_config.data.dataset, tiny_config.data.data_dir = 'shades', str(tmp_path / 'data')
     train_and_evaluate(tiny_config, tmp_path / 'run')

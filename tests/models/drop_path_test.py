@@ -9,6 +9,8 @@ from hybrid import default_config
 from hybrid.models import efficientnet, encoders, resnet
 from hybrid.models.dropout import Dropout, block_keys, block_rate
 
+pytestmark = pytest.mark.long
+
 IMAGES = jax.random.normal(jax.random.key(0), (16, 16, 16, 3))
 KEYS = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(7), jnp.arange(16))
 # Name -> (an encoder of two blocks, the second block, the last BatchNorm of its branch).

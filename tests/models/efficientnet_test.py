@@ -203,6 +203,7 @@ def test_frozen_stages_run_by_their_statistics_and_keep_them():
     assert len(kept(frozen_stages=5)) == len(kept(frozen_statistics=True)) == 6
 
 
+@pytest.mark.long
 def test_in_bfloat16_it_is_near_to_float32():
     variables, _ = pretrained.convert(
         random_tensors(BLOCKS, 8, 16), initial(SMALL), efficientnet.encoder(BLOCKS)
@@ -229,6 +230,7 @@ def test_weights_need_images_from_minus_one_to_one(tiny_config, tmp_path):
     initialization.check(tiny_config)
 
 
+@pytest.mark.long
 def test_it_is_a_group_of_an_ensemble(tiny_config):
     tiny_config.model.encoder.width = 64
     tiny_config.ensemble.groups = {

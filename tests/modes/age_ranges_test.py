@@ -10,6 +10,7 @@ from tests.datasets.face_csv_test import write_faces
 from tests.utkface_archive import jpeg
 
 
+@pytest.mark.long
 def test_a_training_on_ranges_alone(tiny_config, tmp_path):
     ages, splits = ('0-2', '20-29', 'more than 70'), ('train', 'train', 'train', 'validation')
     rows = [(jpeg(k), f'{k}.jpg', ages[k % 3], 'mf'[k % 2], splits[k % 4]) for k in range(48)]

@@ -227,6 +227,7 @@ def test_a_prediction_that_is_not_finite_is_not_passed_over(config, tiny_builder
     assert np.isnan(validation.validation_metrics(rows, columns, config)['age/mae'])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(('learnt', 'other'), [('gender', 'age'), ('age', 'gender')])
 def test_what_is_not_learnt_is_not_scored(config, tiny_builder, tmp_path, capsys, learnt, other):
     columns = {'train': input_pipeline.read_columns(tiny_builder, 'train')}
@@ -309,6 +310,7 @@ def read_conditions(folder):
     return {(x['condition'], x['strength'], x['group']): x for x in lines}, len(lines)
 
 
+@pytest.mark.long
 def test_conditions_are_seen_by_the_model_and_scored_beside_the_clean_split(
     config, tiny_builder, tmp_path, capsys, monkeypatch
 ):

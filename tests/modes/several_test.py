@@ -17,7 +17,7 @@ from tests.modes.train_test import Killed, read_metrics, without_clock
 
 A, B = 'face_csv_a_1.0.0', 'face_csv_b_1.0.0'
 
-pytestmark = pytest.mark.xdist_group('several')
+pytestmark = [pytest.mark.long, pytest.mark.xdist_group('several')]
 
 
 def create_config(create_tiny_config, data_dir):

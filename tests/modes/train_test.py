@@ -82,6 +82,7 @@ def test_interrupted_and_continued_ends_bit_for_bit_the_same(config, tmp_path, m
     assert reported['age/mae'] == pytest.approx(maes[best], rel=1e-6)
 
 
+@pytest.mark.long
 def test_few_steps_are_on_their_way_when_a_signal_comes(config, tmp_path, monkeypatch):
     dispatched, waited = [], []
     create, wait_for = learners.create, devices.wait_for
@@ -110,6 +111,7 @@ def test_few_steps_are_on_their_way_when_a_signal_comes(config, tmp_path, monkey
     assert waited == [3, 4, 5]
 
 
+@pytest.mark.long
 def test_each_step_is_compiled_once(config, tmp_path):
     names = []
 
@@ -148,6 +150,7 @@ def test_a_refused_overwrite_leaves_the_workdir_as_it_was(config, tmp_path):
     assert json.loads((tmp_path / 'config.json').read_text())['train']['num_steps'] == 4
 
 
+@pytest.mark.long
 def test_a_run_that_is_shortened_before_its_first_validation_is_evaluated(
     config, tmp_path, monkeypatch, caplog
 ):

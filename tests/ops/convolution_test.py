@@ -258,6 +258,7 @@ def test_module_equals_flax():
     assert error(ours.apply(variables, x), flax.apply(variables, x)) <= 1e-6
 
 
+@pytest.mark.long
 def test_the_whole_encoder_equals_one_of_xlas_convolutions(monkeypatch):
     """With a smooth activation: at a ReLU's kink one rounding decides a gradient, in any form.
 

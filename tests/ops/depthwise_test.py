@@ -33,6 +33,7 @@ def results(x, kernel, dy, stride, kernels, dtype=jnp.float32):
 CASES = [((6, 7), 3, 1), ((6, 7), 3, 2), ((5, 8), 5, 2), ((3, 3), 5, 1), ((1, 1), 5, 2)]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(('size', 'kernel_size', 'stride'), CASES)
 @pytest.mark.parametrize('dtype', ['float32', 'bfloat16'])
 def test_outputs_and_gradients_are_those_of_xlas_convolution(size, kernel_size, stride, dtype):

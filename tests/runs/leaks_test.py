@@ -66,6 +66,7 @@ def test_a_dataset_is_another_one_by_its_name_or_its_parameters(trained_on_tiny)
     assert not leaks.is_other(other.data, folder)
 
 
+@pytest.mark.long
 def test_results_are_kept_apart_and_what_was_trained_on_is_a_leak(
     trained_on_tiny, tiny_data_dir, monkeypatch, caplog
 ):
@@ -99,6 +100,7 @@ def test_results_are_kept_apart_and_what_was_trained_on_is_a_leak(
     assert own['num_examples'] == 41
 
 
+@pytest.mark.long
 def test_several_workdirs_are_combined_on_another_dataset_with_the_weights_of_their_own(
     trained_on_tiny, tmp_path, monkeypatch
 ):
@@ -235,6 +237,7 @@ def test_what_is_in_several_splits_is_a_leak_for_who_has_seen_it(tiny_config, tm
     assert marked('elsewhere', elsewhere, 'test', other=True) == []
 
 
+@pytest.mark.long
 def test_of_other_datasets_the_images_are_compared(tiny_config, two_datasets_dir, tmp_path):
     config = tiny_config
     config.data.data_dir = str(two_datasets_dir)

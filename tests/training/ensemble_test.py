@@ -154,6 +154,7 @@ def test_at_once_is_all_but_on_cpus(config, monkeypatch):
     assert ensemble.resolve_at_once(0, model) == (sys.maxsize, sys.maxsize)
 
 
+@pytest.mark.long
 def test_members_that_wait_their_turn_are_models_of_their_own_bit_for_bit(config):
     """On all devices; one of them is not finite from the first step on."""
     learning_rate_fn = create_learning_rate_fn(config.optimizer, 20)
@@ -192,6 +193,7 @@ def test_members_that_wait_their_turn_are_models_of_their_own_bit_for_bit(config
     jax.tree.map(np.testing.assert_array_equal, *variables)
 
 
+@pytest.mark.long
 def test_a_member_that_is_not_finite_is_frozen_and_the_others_go_on(config, steps):
     steps = steps(1)
     batches = [steps.shard(batch) for batch in make_batches(config, 3)]

@@ -199,6 +199,7 @@ def test_frozen_batch_norms_run_by_their_statistics_and_keep_them():
     assert not np.allclose(out, train()[0])
 
 
+@pytest.mark.long
 def test_a_step_leaves_frozen_stages_as_they_are(small_config):
     small_config.finetune.freeze = 'stem'
     small_config.model.encoder.zero_init_residual = False
@@ -218,6 +219,7 @@ def test_a_step_leaves_frozen_stages_as_they_are(small_config):
     assert rows[0]['train/grad_norm'] > 0
 
 
+@pytest.mark.long
 def test_members_are_frozen_for_some_steps_and_their_state_is_saved(
     small_config, tmp_path, monkeypatch
 ):
@@ -283,6 +285,7 @@ def test_killed_while_frozen_or_after_it_ends_bit_for_bit_the_same(
     assert int(parts.step) == 4
 
 
+@pytest.mark.long
 def test_frozen_stages_cost_no_backward_pass(small_config):
     """By the number of operations of the programs, not by time."""
     small_config.model.encoder.width = 16
