@@ -91,7 +91,7 @@ def evaluate(folder, found, about=None, best=None):
     files.replace(folder / 'metrics.json', report.to_json(scores))
     rows.write_predictions(table, folder / 'predictions.csv')
     files.replace(folder / 'subgroups.csv', subgroups.to_csv(subgroups.cross_table(table)))
-    for name in ('age_scatter.png', f'{EVIL.replace("/", "")}.png'):
+    for name in ('calibration.png', 'age_scatter.png', 'faces.png'):
         files.replace(folder / name, f'picture {name}'.encode())
     files.write_json(folder / 'evaluation.json', about or {})
     return table, scores

@@ -122,28 +122,20 @@ def record(folder: pathlib.Path, evaluation: pathlib.Path) -> dict[str, Any]:
     return without_folders(kept)
 
 
-def combined_workdirs(folder: pathlib.Path, about: dict[str, Any]) -> list[pathlib.Path]:
-    """Returns the workdirs that `--mode=evaluate --workdir=A,B` combined.
-
-    Args:
-      folder: The folder with the combined evaluation.
-      about: The content of its evaluation.json.
+def record_combination(folder: pathlib.Path) -> dict[str, Any]:
+    """Collects everything that is kept of runs that were evaluated together into a folder.
 
     Raises:
-      ValueError: when the evaluation is that of a single run.
+      ValueError: when the folder holds the evaluation of a single run, or none.
     """
+    splits = evaluated_splits(folder)
+    about = next(iter(splits.values()))['about']
     if 'workdirs' not in about:
         raise ValueError(
             f'{folder} has no {workdir_lib.CONFIG} and holds no evaluation of several runs: name '
             'the workdir that was evaluated'
         )
-    return [pathlib.Path(entry['workdir']) for entry in about['workdirs']]
-
-
-def record_combination(folder: pathlib.Path) -> dict[str, Any]:
-    """Collects everything that is kept of runs that were evaluated together into a folder."""
-    splits = evaluated_splits(folder)
-    runs = combined_workdirs(folder, next(iter(splits.values()))['about'])
+    runs = [pathlib.Path(entry['workdir']) for entry in about['workdirs']]
     command = f'python launch.py --mode=evaluate --workdir={",".join(map(str, runs))}'
     sessions = [describe_sessions(run) for run in runs]
     seconds = [session['seconds'] for session in sessions]

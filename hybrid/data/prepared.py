@@ -15,15 +15,6 @@ from hybrid.photos import aligner
 _LOG = logging.getLogger(__name__)
 
 
-def create_builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
-    """Returns the builder of the dataset that a config names; it need not be prepared yet.
-
-    Raises:
-      ValueError: when there is no such dataset, or it has no such parameter.
-    """
-    return _create_builder(config.data, config.data.data_dir)
-
-
 def create_prepared_builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
     """Returns the builder of the dataset that a config names, and prepares it if it was not.
 
@@ -32,16 +23,17 @@ def create_prepared_builder(config: ConfigDict) -> tfds.core.DatasetBuilder:
 
     Raises:
       FileNotFoundError: when files that must be obtained by hand are not there.
-      ValueError: as `create_builder`, or when those files or the prepared ones are damaged.
+      ValueError: when there is no such dataset, it has no such parameter, or those files or the
+        prepared ones are damaged.
     """
-    builder = create_builder(config)
+    builder = _create_builder(config.data, config.data.data_dir)
     create_aligner = functools.partial(aligner.Aligner, config.detect)
     if devices.is_main_process():
         datasets.prepare(builder, config.data.manual_dir, create_aligner)
         _check_aligned(builder, config.detect)
     devices.wait_for_all('dataset')
     if not devices.is_main_process():
-        builder = create_builder(config)
+        builder = _create_builder(config.data, config.data.data_dir)
         # On a disk of its own.
         datasets.prepare(builder, config.data.manual_dir, create_aligner)
     return builder

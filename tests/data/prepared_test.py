@@ -20,7 +20,7 @@ def test_a_prepared_dataset_is_found_in_the_first_folder_that_has_it(
 def test_what_a_config_names_is_prepared(tiny_config, tmp_path, capsys):
     tiny_config.data.data_dir = str(tmp_path)
     tiny_config.data.parameters = {'num_train': 3, 'num_validation': 2, 'num_test': 2}
-    assert not prepared.create_builder(tiny_config).is_prepared()
+    assert prepared.find_prepared(tiny_config.data, [str(tmp_path)]) is None
     builder = prepared.create_prepared_builder(tiny_config)
     assert builder.info.splits['train'].num_examples == 3
     assert 'train 3' in capsys.readouterr().out

@@ -109,6 +109,10 @@ def test_a_trial_holds_what_it_changed_and_the_difference(folder, tmp_path):
 def test_runs_evaluated_together_are_recorded_with_their_names(folder, tmp_path):
     both = tmp_path / 'run+other'
     shutil.copytree(folder / 'evaluation', both / 'evaluation')
+    with pytest.raises(
+        ValueError, match=r'run\+other has no config.json and holds no evaluation of'
+    ):
+        record.record_combination(both)
     workdirs = [{'workdir': str(folder)}, {'workdir': str(folder)}]
     files.write_json(both / 'evaluation/test/evaluation.json', {'workdirs': workdirs})
     kept = record.record_combination(both)

@@ -26,7 +26,7 @@ from hybrid.scores.subgroups import SMALLEST
 _NUM_ERRORS = 20
 _NUM_GROUPS = 15
 # What each picture of an evaluation shows, in the order in which they are shown, and whether it is
-# wide.
+# wide. No other picture is shown: people publish a report, and others may show faces.
 _CAPTIONS = {
     'age_scatter.png': ('Estimated over true ages; on the line they are the same.', False),
     'confusion_matrix.png': ('True and estimated genders.', False),
@@ -202,14 +202,11 @@ def _groups(one: Evaluation) -> list[Block]:
 
 
 def _pictures(one: Evaluation) -> list[Picture]:
-    there = {path.name for path in one.folder.glob('*.png')}
-    names = [name for name in _CAPTIONS if name in there]
-    names += sorted(there - set(names))
-    found = []
-    for name in names:
-        caption, wide = _CAPTIONS.get(name, (name, True))
-        found.append(Picture((one.folder / name).read_bytes(), caption, wide=wide))
-    return found
+    return [
+        Picture((one.folder / name).read_bytes(), caption, wide=wide)
+        for name, (caption, wide) in _CAPTIONS.items()
+        if (one.folder / name).exists()
+    ]
 
 
 def _learning_curves(run: Run) -> list[Block]:
