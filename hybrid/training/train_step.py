@@ -15,7 +15,7 @@ from hybrid.models import heads
 from hybrid.models.network import Hybrid
 from hybrid.training import balance, finetuning
 from hybrid.training.losses import masked_mean, without_largest
-from hybrid.training.train_metrics import TrainMetrics, example_values
+from hybrid.training.train_metrics import example_values, weighted_sums
 from hybrid.training.train_state import AUGMENTATION, DROPOUT, TrainState, create_key, example_keys
 
 
@@ -28,8 +28,8 @@ def create_train_step(
     """Returns the per-device `train_step(state, batch) -> (state, metrics)`.
 
     It is pure and reduces over the axis `devices.AXIS` alone, so it can be mapped over devices and
-    vmapped over the members of an ensemble. `metrics` are `sums` (a TrainMetrics), `loss` and
-    `grad_norm`, over all devices. The loss is the sum of those of the heads, weighted as
+    vmapped over the members of an ensemble. `metrics` are `sums` (of `weighted_sums`), `loss`
+    and `grad_norm`, over all devices. The loss is the sum of those of the heads, weighted as
     `config.loss` says; with `age_weights`, of years, ages in the mean of theirs count as
     `balance.example_weights` says; what `config.loss.forget_rate` leaves out counts in no metric of
     losses either. The stages that the model freezes are not differentiated.
@@ -68,7 +68,7 @@ def create_train_step(
                 mutable=['batch_stats'],
             )
             total = jnp.float32(0)
-            values: dict[str, jax.Array] = {}
+            values: dict[str, tuple[jax.Array, jax.Array]] = {}
             for name, head in of_heads.items():
 
                 def losses(labels, head=head, name=name):
@@ -81,7 +81,7 @@ def create_train_step(
                 if forget_rate:
                     rate = forget_rate * jnp.minimum(1.0, (state.step + 1) / max(forget_steps, 1))
                     mask = without_largest(loss, mask, rate, devices.AXIS)
-                values |= {f'{name}_loss': loss, f'{name}_loss_mask': mask}
+                values[f'{name}_loss'] = loss, mask
                 # This device's share: known labels differ in number between devices.
                 total += weights[name] * masked_mean(loss, mask, devices.AXIS)
             # An encoder without BatchNorm has none.
@@ -115,9 +115,8 @@ def create_train_step(
         keep = finite & (state.nonfinite_step < 0)
         new_state = jax.tree.map(lambda new, old: jnp.where(keep, new, old), new_state, stopped)
         predictions = heads.predict(of_heads, outputs, config.evaluate.age_estimate)
-        sums = TrainMetrics.gather_from_model_output(
-            axis_name=devices.AXIS, **values, **example_values(predictions, batch)
-        )
+        sums = weighted_sums(values | example_values(predictions, batch))
+        sums = jax.lax.psum(sums, devices.AXIS)
         return new_state, {'sums': sums, 'loss': loss, 'grad_norm': grad_norm}
 
     return train_step
@@ -130,24 +129,15 @@ def average(steps: list[dict[str, Any]]) -> dict[str, np.ndarray]:
       steps: The metrics that `train_step` returned; arrays may have a leading axis of members.
 
     Returns:
-      `loss` and `grad_norm`, averaged over steps, and the averages of TrainMetrics, over examples
-      (`age_interval_error` only if an age was a range); each of the shape [] or [K].
+      `loss` and `grad_norm`, averaged over steps, and the averages of the sums, over examples
+      (`age_interval_error` only if an age was a range; NaN over no example); each float64 of the
+      shape [] or [K].
     """
     fetched = jax.device_get(steps)
-    if np.ndim(fetched[0]['loss']):
-        # A clu collection is of one model: each member has its own.
-        of_members = [
-            average([jax.tree.map(lambda x, k=k: x[k], step) for step in fetched])
-            for k in range(len(fetched[0]['loss']))
-        ]
-        return {name: np.stack([a[name] for a in of_members]) for name in of_members[0]}
-    sums = fetched[0]['sums']
-    for step in fetched[1:]:
-        sums = sums.merge(step['sums'])
-    averages = dict(sums.compute())
-    if not sums.age_interval_error.count:  # as in most datasets
-        del averages['age_interval_error']
-    for name in ('loss', 'grad_norm'):
-        values = np.stack([step[name] for step in fetched])
-        averages[name] = values.mean(axis=0, dtype=np.float64)
-    return averages
+    totals = jax.tree.map(lambda *values: np.sum(values, axis=0, dtype=np.float64), *fetched)
+    sums = totals.pop('sums')
+    if not sums['age_interval_error'][1].any():  # as in most datasets
+        del sums['age_interval_error']
+    with np.errstate(invalid='ignore'):
+        averages = {name: values / weights for name, (values, weights) in sums.items()}
+    return averages | {name: total / len(steps) for name, total in totals.items()}
