@@ -6,6 +6,20 @@ import numpy as np
 from scipy import sparse
 
 
+def linked(pairs: np.ndarray, count: int) -> np.ndarray:
+    """Finds the connected components of a graph.
+
+    Args:
+      pairs: int64 [P, 2], the nodes that are linked.
+      count: Of all nodes, N.
+
+    Returns:
+      int [N], the number of each node's component, from 0.
+    """
+    graph = sparse.coo_matrix((np.ones(len(pairs), bool), pairs.T), shape=(count, count))
+    return sparse.csgraph.connected_components(graph, directed=False)[1]
+
+
 def join(*labels: np.ndarray) -> np.ndarray:
     """Joins rows that agree in any of several labels, and rows joined with them.
 
@@ -22,10 +36,7 @@ def join(*labels: np.ndarray) -> np.ndarray:
         edges.append(inverse.reshape(-1) + end)
         end += len(values)
     rows = np.tile(np.arange(count), len(labels))
-    graph = sparse.coo_matrix(
-        (np.ones(len(rows), bool), (rows, np.concatenate(edges))), shape=(end, end)
-    )
-    _, component = sparse.csgraph.connected_components(graph, directed=False)
+    component = linked(np.stack([rows, np.concatenate(edges)], axis=1), end)
     return np.unique(component[:count], return_inverse=True)[1].reshape(-1)
 
 

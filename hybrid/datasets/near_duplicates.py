@@ -7,6 +7,8 @@ from PIL import Image
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from hybrid.datasets import groups
+
 HASH_BITS = 256
 # From how many hashes on a band in which one bit may differ is faster.
 MANY = 150_000
@@ -92,12 +94,10 @@ def components(hashes: np.ndarray, max_distance: int) -> np.ndarray:
     """
     # Equal hashes are one node: a thousand copies of a blank image are not half a million pairs.
     unique, first, inverse = np.unique(hashes, axis=0, return_index=True, return_inverse=True)
-    pairs = near_pairs(unique, max_distance).T
-    edges = coo_array((np.ones(pairs.shape[1], bool), tuple(pairs)), (len(unique),) * 2)
-    count, labels = connected_components(edges, directed=False)
-    smallest = np.full(count, len(hashes), np.int64)
-    np.minimum.at(smallest, labels, first)
-    return smallest[labels][inverse.reshape(-1)]
+    component = groups.linked(near_pairs(unique, max_distance), len(unique))
+    smallest = np.full(len(unique), len(hashes), np.int64)
+    np.minimum.at(smallest, component, first)
+    return smallest[component][inverse.reshape(-1)]
 
 
 def group_names(names: Sequence[str], hashes: np.ndarray, max_distance: int) -> dict[str, str]:

@@ -9,12 +9,11 @@ from typing import Any
 
 import numpy as np
 from ml_collections import ConfigDict
-from scipy import sparse
 
 from hybrid import devices, files
 from hybrid.data import input_pipeline, prepared, several, shared
 from hybrid.data.parts import Part
-from hybrid.datasets import near_duplicates
+from hybrid.datasets import groups, near_duplicates
 from hybrid.modes import suspects
 from hybrid.scores import metrics, outcomes, plots
 
@@ -82,10 +81,7 @@ def _photographs(everything: Sequence[shared.Rows]) -> np.ndarray:
         for a, b in itertools.combinations_with_replacement(range(len(everything)), 2)
         for i, j, _ in shared.same_photographs(everything[a], everything[b], same_roles=a != b)
     ]
-    one, other = np.array(pairs, np.int64).reshape(-1, 2).T
-    shape = (int(starts[-1]), int(starts[-1]))
-    graph = sparse.coo_matrix((np.ones(len(one), bool), (one, other)), shape=shape)
-    return sparse.csgraph.connected_components(graph, directed=False)[1]
+    return groups.linked(np.array(pairs, np.int64).reshape(-1, 2), int(starts[-1]))
 
 
 def find_leaks(columns: Columns, max_distance: int, test_split: str = 'test') -> dict[str, Any]:
