@@ -35,7 +35,8 @@ def header(run: Run, tags: Sequence[str] = ()) -> str:
     }
     if results:
         data['model-index'] = [{'name': run.name, 'results': results}]
-    lines = [line for key, value in data.items() if value for line in _yaml({key: value})]
+    # JSON is YAML, but for its escapes of what lies beyond the basic plane.
+    lines = [f'{key}: {json.dumps(data[key], ensure_ascii=False)}' for key in data if data[key]]
     return '\n'.join(['---', *lines, '---', ''])
 
 
@@ -60,22 +61,3 @@ def _results(evaluation: Evaluation) -> list[dict[str, Any]]:
                 }
             )
     return results
-
-
-def _yaml(value: Any) -> list[str]:
-    """Lines of YAML; every text is quoted as JSON, which YAML reads."""
-    lines = []
-    if isinstance(value, dict):
-        for key, item in value.items():
-            found = _yaml(item)
-            if isinstance(item, dict | list):
-                lines += [f'{key}:', *(f'  {line}' for line in found)]
-            else:
-                lines.append(f'{key}: {found[0]}')
-    elif isinstance(value, list):
-        for item in value:
-            first, *rest = _yaml(item)
-            lines += [f'- {first}', *(f'  {line}' for line in rest)]
-    else:
-        lines.append(json.dumps(value, ensure_ascii=False))
-    return lines

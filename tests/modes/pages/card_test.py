@@ -62,9 +62,18 @@ def test_the_terms_of_a_known_dataset_are_named(tmp_path):
     assert "framed as those of the training, aligned as UTKFace's are" in text
 
 
+def test_the_hub_reads_names_beyond_the_basic_plane(tmp_path):
+    record = reported_run.RECORD | {'name': 'face_csv/\U0001f600 "a": \u9854/1.0.0'}
+    run = reported_run.make(tmp_path / '\U0001f642', record=record)
+    card.write(tmp_path / 'README.md', [run])
+    data = huggingface_hub.ModelCard.load(tmp_path / 'README.md').data
+    assert (data.model_name, data.datasets) == ('\U0001f642', ['\U0001f600 "a": \u9854'])
+
+
 def test_a_card_names_no_example_no_folder_and_no_machine(text):
-    for said in (*IDS, '/home', 'alice', '123 ', '{'):
+    for said in (*IDS, '/home', 'alice', '123 '):
         assert said not in text.replace('abc123', '')
+    assert '{' not in text.split('---\n', 2)[2]
     assert '`before`: 1 arrays were taken' in text
     assert '--workdir=WORKDIR' in text
     assert '--config.data.manual_dir=DIR' in text
