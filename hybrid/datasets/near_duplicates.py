@@ -4,8 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from hybrid.datasets import groups
 
