@@ -25,6 +25,22 @@ def file_state(path: str | os.PathLike) -> list[int] | None:
     return None
 
 
+def check_file(path: pathlib.Path) -> None:
+    """Raises OSError, naming the flag --output, if a file cannot be written there."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f'--output={path}: there is no folder {path.parent}')
+    if path.is_dir():
+        raise IsADirectoryError(f'--output={path} is a folder; name a file in it')
+    if not os.access(path.parent, os.W_OK):
+        raise PermissionError(f'--output={path}: {path.parent} may not be written to')
+
+
+def check_folder(path: pathlib.Path, flag: str = '--output') -> None:
+    """Raises OSError, naming the flag, if a folder to write to is a file."""
+    if path.exists() and not path.is_dir():
+        raise NotADirectoryError(f'{flag}={path} is a file; name a folder')
+
+
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """Yields the path `<path>.partial` to write to, which takes the place of `path` at the end.

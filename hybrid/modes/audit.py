@@ -260,8 +260,8 @@ def audit(
     Returns:
       The report that is written to audit.json.
     """
-    if output and output.exists() and not output.is_dir():
-        raise NotADirectoryError(f'--output={output} is a file; name a folder')
+    if output:
+        files.check_folder(output)
     datasets = open_datasets(config)
     if predictions and len(datasets) > 1:
         raise ValueError('--input takes the predictions of one dataset: audit it alone')

@@ -66,8 +66,7 @@ def crop(config: ConfigDict, source: str, output: str) -> None:
     root, folder = files.expanded(source), files.expanded(output)
     if not root.exists():
         raise FileNotFoundError(f'--input={source}: no such file or folder')
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f'--output={output} is a file; name a folder')
+    files.check_folder(folder)
     detector = detection.create_detector(config.detect)
     cut = aligner.describe(config.detect, config.crop.size)
     settings = {'input': os.path.abspath(root), 'format': config.crop.format, **cut}

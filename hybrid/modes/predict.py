@@ -3,7 +3,6 @@
 import collections
 import contextlib
 import itertools
-import os
 import pathlib
 import sys
 import time
@@ -39,25 +38,19 @@ def check_paths(source: pathlib.Path, output: pathlib.Path, drawings: pathlib.Pa
         raise FileNotFoundError(f'--input={source}: no such file or folder')
     if output.suffix not in ('.csv', '.jsonl'):
         raise ValueError(f'--output={output}: the name must end in .csv or .jsonl')
-    if not output.parent.is_dir():
-        raise FileNotFoundError(f'--output={output}: there is no folder {output.parent}')
+    files.check_file(output)
     for end in ('', '.partial', '.partial.journal', '.partial.ordered'):
         written = output.with_name(output.name + end)
         if written.exists() and written.samefile(source):
             raise ValueError(f'--output={output} would overwrite --input')
-    if output.is_dir():
-        raise IsADirectoryError(f'--output={output} is a folder; name a file in it')
     if output.exists() and not face_rows.is_table(output):
         raise ValueError(
             f'--output={output} exists and is no table of predictions, so it is not replaced; name '
             'another file'
         )
-    if not os.access(output.parent, os.W_OK):
-        raise PermissionError(f'--output={output}: {output.parent} may not be written to')
     if drawings is None:
         return
-    if drawings.exists() and not drawings.is_dir():
-        raise NotADirectoryError(f'--draw={drawings} is a file; name a folder')
+    files.check_folder(drawings, '--draw')
     root = (source if source.is_dir() else source.parent).resolve()
     if drawings.resolve() in (root, *root.parents):
         raise ValueError(f'--draw={drawings}: would draw over --input={source}; name a new folder')

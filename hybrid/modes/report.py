@@ -1,7 +1,6 @@
 """A report of finished runs as one HTML file, or the model card of a run."""
 
 import logging
-import os
 import pathlib
 from collections.abc import Sequence
 
@@ -108,9 +107,4 @@ def _check(output: pathlib.Path | None, faces: bool) -> None:
             f'--output={output} exists, and a model card may hold what people have added to it; '
             'remove it, or name another file'
         )
-    if not output.parent.is_dir():
-        raise FileNotFoundError(f'--output={output}: there is no folder {output.parent}')
-    if output.is_dir():
-        raise IsADirectoryError(f'--output={output} is a folder; name a file in it')
-    if not os.access(output.parent, os.W_OK):
-        raise PermissionError(f'--output={output}: {output.parent} may not be written to')
+    files.check_file(output)

@@ -42,8 +42,7 @@ def score(source: str | os.PathLike, output: str | os.PathLike) -> metrics.Score
     path, folder = (files.expanded(name) for name in (source, output))
     if folder.resolve() == path.resolve().parent:
         raise ValueError(f'--output={output} holds --input={path.name}: name another folder')
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f'--output={output} is a file; name a folder')
+    files.check_folder(folder)
     table = read_table(path)
     about = _read_about(path.with_name(_ABOUT)) if path.name == 'predictions.csv' else {}
     best = about.get('best_member_on_validation')

@@ -43,8 +43,7 @@ def check(output: str | os.PathLike) -> pathlib.Path:
             "an export needs the package onnx, which is not installed: pip install -e '.[export]'"
         )
     folder = files.expanded(output)
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(f'--output={output} is a file; name a folder')
+    files.check_folder(folder)
     names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     # Somebody else's model.onnx and README.md may have the same names.
     others = names - _OURS - {'__pycache__'} if _is_ours(folder) else names
