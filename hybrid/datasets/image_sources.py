@@ -96,7 +96,8 @@ class Folder:
         self.seen: dict[str, Seen] = {}
         if own_links and os.path.isdir(self._root):
             for entry in os.scandir(self._root):
-                if entry.is_symlink() and entry.is_dir():
+                # entry.is_dir() raises on a link that leads to itself.
+                if entry.is_symlink() and os.path.isdir(entry.path):
                     self.links[entry.name] = os.path.realpath(entry.path)
 
     def __str__(self) -> str:

@@ -73,6 +73,9 @@ def test_links_in_a_folder_of_ones_own_are_followed_and_confined(tmp_path):
     (disk / 'in').symlink_to('a/b')
     (root / 'img').symlink_to(disk)
     (root / 'file').symlink_to('../secret')
+    (root / 'loop').symlink_to('loop')
+    (root / 'there').symlink_to('back')
+    (root / 'back').symlink_to('there')
     (root / 'deep').mkdir()
     (root / 'deep/img').symlink_to(disk)
     source = Folder(root, own_links=True)
@@ -86,6 +89,9 @@ def test_links_in_a_folder_of_ones_own_are_followed_and_confined(tmp_path):
     with pytest.raises(RefusedError, match=f'there is no folder {disk}/no'):
         source.size('img/no/x')
     assert source.seen['img/no/x'] == (-1, 0, '')
+    for path in ('loop', 'loop/x', 'there/x'):
+        assert refusal(source, path) == 'missing_file'
+        assert source.seen[path] == (-1, 0, '')
 
 
 def write(path, members, mode='w'):
