@@ -63,7 +63,8 @@ def settle(data: ConfigDict, before: ConfigDict, changed: Iterable[str]) -> None
     if not any(f'{key}.'.startswith('data.parameters.') for key in changed):
         parameters = {name: part.parameters for name, part in parts.items() if part.parameters}
         data.parameters = ConfigDict(parameters if len(found) > 1 else parameters.get(found[0], {}))
-    if 'data.manual_dir' not in changed and len(own) > 1:
+    if 'data.manual_dir' not in changed:
+        # Another table of one's own faces would be looked for, and found, in the run's folder.
         folders = [parts[name].manual_dir if name in parts else '' for name in found]
         data.manual_dir = folders[0] if len(set(folders)) == 1 else ','.join(folders)
     if 'data.weights' not in changed:

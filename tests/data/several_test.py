@@ -104,9 +104,18 @@ def test_other_datasets_do_not_get_what_belongs_to_those_of_the_run():
     same = run()
     several.settle(same.data, run().data, {'train.num_steps'})
     assert same == run()
-    # A run on one dataset: parameters are its own, the folder has always been kept.
-    one = config_of('imdb_wiki/wiki', manual_dir='w', parameters={'align': True})
-    assert settled(one, dataset='utkface') == [('utkface', 'w', {}, '')]
+
+    def one():
+        return config_of('face_csv/a', manual_dir='a', parameters={'align': True})
+
+    assert settled(one(), dataset='face_csv/b') == [('face_csv/b', '', {}, '')]
+    assert settled(one(), dataset='face_csv/b', manual_dir='b') == [('face_csv/b', 'b', {}, '')]
+    assert settled(one(), dataset='face_csv/b,face_csv/a') == [
+        ('face_csv/b', '', {}, ''),
+        ('face_csv/a', 'a', {'align': True}, ''),
+    ]
+    same = [('face_csv/a', 'a', {'folds': 5}, '')]
+    assert settled(one(), dataset='face_csv/a', parameters={'folds': 5}) == same
 
 
 def test_parameters_of_several_datasets_are_refused_for_one():
