@@ -231,6 +231,12 @@ class Checkpoints:
     def _record(self, step: int) -> tuple[layout.Layout, dict[str, Any]]:
         """The layout of the state, and the data iterator's state."""
         record = self._read(step, data=ocp.args.JsonRestore())['data']
+        for part in ('structure', 'data'):
+            if not isinstance(record, dict) or not isinstance(record.get(part), dict):
+                raise DamagedCheckpointError(
+                    f'{self.folder / str(step)} is damaged (data/metadata lacks {part!r}); rename '
+                    'it, and that checkpoint does not count'
+                )
         return record['structure'], record['data']
 
     def _read(self, step: int, **parts: Any) -> Any:
@@ -287,7 +293,9 @@ class Checkpoints:
         damaged = []
         for path in sorted(self.folder.glob('[0-9]*/metrics/metrics')):
             try:
-                json.loads(path.read_text())
+                found = json.loads(path.read_text())
+                if not isinstance(found, dict) or not isinstance(found.get('score'), int | float):
+                    raise ValueError("it lacks a 'score'")
             except ValueError as error:
                 if not set_aside:
                     raise DamagedCheckpointError(

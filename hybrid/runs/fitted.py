@@ -59,10 +59,7 @@ def _records(path: pathlib.Path) -> list[dict[str, Any]]:
     """What a file holds, the latest first."""
     if not path.exists():
         return []
-    try:
-        latest = workdir.read_json(path)
-    except ValueError as error:
-        raise ValueError(f'{error} Remove it, and evaluate the validation split') from None
+    latest = workdir.read_json(path, 'remove it, and evaluate the validation split')
     others = latest.pop('others', [])
     return [latest, *(one for one in others if isinstance(one, dict))]
 

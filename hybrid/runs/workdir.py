@@ -15,6 +15,8 @@ from hybrid.default_config import SCHEMA
 from hybrid.schema import flatten
 
 CONFIG, SOURCES, LOCK = 'config.json', 'pretrained.json', 'lock'
+# What every run's config says, even that of the oldest.
+_ALWAYS = ('data.dataset', 'data.validation_split')
 # Keys that say where and how fast something is computed, not what: a run may continue with others.
 MACHINE_KEYS = {
     *('data.data_dir', 'data.manual_dir', 'data.num_threads', 'data.prefetch'),
@@ -57,8 +59,12 @@ def what_it_is(folder: pathlib.Path) -> str:
     return ''
 
 
-def read_json(path: pathlib.Path) -> dict[str, Any]:
+def read_json(path: pathlib.Path, remedy: str = 'put a copy of it in its place') -> dict[str, Any]:
     """Reads an object from a JSON file.
+
+    Args:
+      path: The file.
+      remedy: What to do about a damaged one.
 
     Raises:
       FileNotFoundError: when there is none.
@@ -73,11 +79,26 @@ def read_json(path: pathlib.Path) -> dict[str, Any]:
         value = json.loads(path.read_text())
     except ValueError as error:  # no JSON, or no text
         raise ValueError(
-            f'{path} is not valid JSON ({error}); is it from another program?'
+            f'{path} is not valid JSON ({error}); a crash or a full disk may have torn it: {remedy}'
         ) from None
     if not isinstance(value, dict):
-        raise ValueError(f'{path} holds no JSON object; is it from another program?')
+        raise ValueError(f'{path} holds no JSON object: {remedy}')
     return value
+
+
+def read_config(workdir: pathlib.Path) -> dict[str, Any]:
+    """Reads config.json as it is.
+
+    Raises:
+      FileNotFoundError: when there is none.
+      ValueError: when it is damaged.
+    """
+    path = workdir / CONFIG
+    remedy = 'put a copy of it in its place, such as checkpoints/STEP/config/metadata beside it'
+    config = read_json(path, remedy)
+    if missing := [key for key in _ALWAYS if key not in flatten(config)]:
+        raise ValueError(f'{path} lacks {missing[0]}: {remedy}')
+    return config
 
 
 def _shown(flat: dict[str, Any], key: str) -> str:
@@ -100,13 +121,16 @@ def check_continues(
     Raises:
       ValueError: when the workdir holds a config that differs in a key that may not change, naming
         the keys. Those of `MACHINE_KEYS` may always change.
+      NotADirectoryError: when it is a file.
     """
+    if workdir.is_file():
+        raise NotADirectoryError(f'{workdir} is a file; name a folder for the training')
     path = workdir / CONFIG
     if not path.exists():
         return
     # By way of JSON, as the old one went, which makes a list of a tuple.
     new_config = json.loads(json.dumps(config.to_dict(), sort_keys=True))
-    old, new = FORMER_VALUES | flatten(read_json(path)), flatten(new_config)
+    old, new = FORMER_VALUES | flatten(read_config(workdir)), flatten(new_config)
     # A key that the run is older than: it behaved as the default says.
     old |= {key: SCHEMA.keys[key].default for key in new.keys() - old.keys() if key in SCHEMA.keys}
     keys = sorted(
@@ -175,7 +199,7 @@ def recorded_kernels(workdir: pathlib.Path) -> str:
     """Returns the `config.model.kernels` of a run's last training; 'auto' if it has not begun."""
     if not (workdir / CONFIG).exists():
         return 'auto'
-    return (FORMER_VALUES | flatten(read_json(workdir / CONFIG)))['model.kernels']
+    return (FORMER_VALUES | flatten(read_config(workdir)))['model.kernels']
 
 
 def load_config(
@@ -192,7 +216,7 @@ def load_config(
       FileNotFoundError: when there is none.
       ValueError: when it is damaged, or a value has another type than its default.
     """
-    saved = ml_collections.ConfigDict(read_json(workdir / CONFIG))
+    saved = ml_collections.ConfigDict(read_config(workdir))
     if defaults is None:
         return saved
     config = defaults.copy_and_resolve_references()

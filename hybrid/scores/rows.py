@@ -263,8 +263,14 @@ def read_predictions(path: str | os.PathLike) -> Rows:
     Raises:
       ValueError: for a file without the columns, or a cell that is no value of its column.
     """
-    with open(path, newline='', encoding='utf-8-sig') as file:  # Spreadsheets write a mark first.
-        header, *lines = [line for line in csv.reader(file) if line] or [[]]
+    try:
+        # Spreadsheets write a mark first.
+        with open(path, newline='', encoding='utf-8-sig') as file:
+            header, *lines = [line for line in csv.reader(file) if line] or [[]]
+    except (UnicodeDecodeError, csv.Error):
+        raise ValueError(
+            f'{path} is no CSV in UTF-8: evaluate again, or save it as such.'
+        ) from None
     if not header:
         raise ValueError(f'{path} is empty: evaluate again.')
     if twice := sorted({name for name in header if header.count(name) > 1}):

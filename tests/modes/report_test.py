@@ -139,7 +139,8 @@ def test_faces_are_shown_only_where_they_are_asked_for(tiny_builder, tiny_data_d
     run = reported_run.make(
         tmp_path / 'run', evaluated=False, record=reported_run.RECORD | {'name': name}
     )
-    files.write_json(run / 'config.json', {'data': {'dataset': 'synthetic_faces/tiny'}})
+    data = {'dataset': 'synthetic_faces/tiny', 'validation_split': 'validation'}
+    files.write_json(run / 'config.json', {'data': data})
     count = len(examples)
     found = {
         'id': [example['id'] for example in examples],
@@ -185,7 +186,11 @@ def test_what_cannot_be_written_or_read_is_told_in_a_line(run, tmp_path):
     with pytest.raises(ValueError, match=r'metrics\.json holds other things than scores'):
         report.report([broken], tmp_path / 'x.html')
     (broken / 'evaluation/test/metrics.json').write_text('[')
-    with pytest.raises(ValueError, match=r'metrics\.json is not valid JSON'):
+    with pytest.raises(ValueError, match=r'metrics\.json is not valid JSON .*: evaluate again'):
+        report.report([broken], tmp_path / 'x.html')
+    broken = reported_run.make(tmp_path / 'other')
+    (broken / 'evaluation/test/subgroups.csv').write_bytes(b'subgroup\n\xff\n')
+    with pytest.raises(ValueError, match=r'subgroups\.csv is damaged \(.*\); evaluate again'):
         report.report([broken], tmp_path / 'x.html')
 
 

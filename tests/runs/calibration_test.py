@@ -146,7 +146,7 @@ def test_a_damaged_file_is_named(model):
     with pytest.raises(ValueError, match=r'calibration\.json holds no calibration'):
         calibration.find([model], None)
     path.write_text('{"sour')
-    with pytest.raises(ValueError, match=r'calibration\.json is not.*Remove it, and evaluate'):
+    with pytest.raises(ValueError, match=r'calibration\.json is not.*remove it, and evaluate'):
         calibration.find([model], None)
     assert find_or_fit(model, predicted(), 'validation') is not None
     assert calibration.find([model], None) is not None

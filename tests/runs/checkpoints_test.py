@@ -119,7 +119,7 @@ def test_what_is_missing_is_said(tmp_path):
 
 
 @pytest.mark.parametrize('part', ['state/manifest.ocdbt', 'data/metadata', 'metrics/metrics'])
-@pytest.mark.parametrize('how', ['empty', 'half'])
+@pytest.mark.parametrize('how', ['empty', 'half', 'no entries'])
 def test_a_damaged_checkpoint_is_passed_over(tmp_path, part, how, caplog):
     saved = checkpoints.Checkpoints(tmp_path)
     save(saved, 1, 1.0)
@@ -127,7 +127,8 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, part, how, caplog):
     saved.close()
     path = tmp_path / 'checkpoints' / '2' / part
     content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2] if how == 'half' else b'')
+    damaged = {'empty': b'', 'half': content[: len(content) // 2], 'no entries': b'{}'}
+    path.write_bytes(damaged[how])
     saved = checkpoints.Checkpoints(tmp_path)
     step, restored, data_state = restore_latest(saved, state(0))
     assert (step, data_state) == (1, {'next_index': 8})

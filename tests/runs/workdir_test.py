@@ -110,6 +110,24 @@ def test_a_missing_or_damaged_file_is_named(tmp_path, name, load):
         load(tmp_path)
 
 
+def test_a_config_that_lacks_what_all_have_is_damaged(tmp_path, config):
+    for content in ('{}', '{"data": {"validation_split": ""}}', '{"data": 3}'):
+        (tmp_path / workdir.CONFIG).write_text(content)
+        for read in (
+            workdir.load_config,
+            workdir.recorded_kernels,
+            lambda folder: workdir.check_continues(folder, config, overwrite=True),
+        ):
+            with pytest.raises(ValueError, match=r'config\.json lacks data\.dataset: put a copy'):
+                read(tmp_path)
+
+
+def test_a_file_is_no_workdir(tmp_path, config):
+    (tmp_path / 'file').touch()
+    with pytest.raises(NotADirectoryError, match='file is a file; name a folder for the training'):
+        workdir.check_continues(tmp_path / 'file', config)
+
+
 def test_what_is_no_workdir_is_told_what_it_is(tmp_path):
     (tmp_path / 'model.json').touch()
     (tmp_path / 'run').mkdir()

@@ -39,6 +39,9 @@ def test_damaged_predictions_are_named(tmp_path):
     path.write_text('')
     with pytest.raises(ValueError, match='empty'):
         rows.read_predictions(path)
+    path.write_bytes(b'id,age\n\xff,3\n')
+    with pytest.raises(ValueError, match=r'predictions\.csv is no CSV in UTF-8: evaluate again'):
+        rows.read_predictions(path)
 
 
 def of_ensemble(members=2):

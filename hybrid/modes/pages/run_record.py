@@ -59,15 +59,15 @@ class Evaluation:
         path = self.folder / 'subgroups.csv'
         if not path.exists():
             return []
-        with path.open(newline='', encoding='utf-8') as file:
-            lines = list(csv.DictReader(file))
         known = (*subgroups.SCORES, *subgroups.INTERVAL_SCORES, *subgroups.COVERAGE_SCORES)
         try:
+            with path.open(newline='', encoding='utf-8') as file:
+                lines = list(csv.DictReader(file))
             return [
                 {k: float(v or 'nan') if k in known else v for k, v in line.items()}
                 for line in lines
             ]
-        except ValueError as error:
+        except (ValueError, csv.Error) as error:
             raise ValueError(f'{path} is damaged ({error}); evaluate again') from None
 
 
@@ -135,7 +135,7 @@ def read(folder: pathlib.Path) -> Run:
         dataset, config = together(parts), parts[0].config if parts else {}
         found = evaluations(folder, dataset, config)
         return Run(folder, name, {}, dataset, [], {}, found, parts)
-    saved = flatten(workdir.read_json(folder / workdir.CONFIG))
+    saved = flatten(workdir.read_config(folder))
     config = _defaults() | workdir.FORMER_VALUES | saved
     config = {key: value for key, value in config.items() if key not in workdir.MACHINE_KEYS}
     dataset = dataset_record.load(folder) if (folder / dataset_record.FILE).exists() else {}
@@ -181,7 +181,7 @@ def evaluations(
     for place in _evaluated_splits(folder):
         about: dict[str, Any] = {}
         if (place / _ABOUT).exists():
-            about = workdir.read_json(place / _ABOUT)
+            about = workdir.read_json(place / _ABOUT, 'evaluate again')
         # Other datasets have a folder of their own, and so have all after a training on several.
         nested = place.parent.name != 'evaluation'
         name = about.get('dataset') or (place.parent.name if nested else dataset.get('name', ''))
@@ -197,7 +197,7 @@ def evaluations(
 
 
 def _scores(path: pathlib.Path) -> dict[str, float]:
-    scores = workdir.read_json(path)
+    scores = workdir.read_json(path, 'evaluate again')
     if all(isinstance(value, int | float | None) for value in scores.values()):
         return {name: math.nan if value is None else value for name, value in scores.items()}
     raise ValueError(f'{path} holds other things than scores; evaluate again')
