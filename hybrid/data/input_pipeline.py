@@ -8,7 +8,7 @@ Evaluation sees every example once: the last batch is padded, and `mask` says wh
 import collections
 import itertools
 import math
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent import futures
 from typing import Any
 
@@ -55,6 +55,37 @@ def read_columns(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, np.
     columns['age_min'], columns['age_max'] = age_bounds(columns)
     split_names.check_once(split, columns['id'])
     return columns
+
+
+def read_images(
+    builder: tfds.core.DatasetBuilder, split: str, ids: Iterable[str]
+) -> dict[str, np.ndarray]:
+    """Reads, by their ids, images of a split at full size, in the colours that trainings see.
+
+    Returns:
+      uint8 [H, W, 3] for each id, but for those that are not in the split.
+    """
+    columns = read_columns(builder, split)
+    places = {name: place for place, name in enumerate(columns['id'].tolist())}
+    found = [name for name in ids if name in places]
+    if not found:
+        return {}
+    source = builder.as_data_source(split, decoders={'image': tfds.decode.SkipDecoding()})
+    examples = source.__getitems__([places[name] for name in found])
+    decoded = [cv2.cvtColor(_decode(example), cv2.COLOR_BGR2RGB) for example in examples]
+    return dict(zip(found, decoded, strict=True))
+
+
+def _decode(example: Mapping[str, Any]) -> np.ndarray:
+    """Decodes the image of an example to BGR of 8 bits, whatever its file has."""
+    data = np.frombuffer(example['image'], np.uint8)
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    if decoded is None:
+        raise ValueError(
+            f'{example["id"].decode()}: its image in the prepared dataset cannot be '
+            'decoded; remove that folder of config.data.data_dir and prepare it again'
+        )
+    return decoded
 
 
 def _column(values: list[Any]) -> np.ndarray:
@@ -121,15 +152,9 @@ class Examples:
         # A record by itself would cost more time under Python's lock than its image to decode.
         examples = self._source.__getitems__(indices[places].tolist()) if len(places) else []
         for place, example in zip(places, examples, strict=True):
-            data = np.frombuffer(example['image'], np.uint8)
-            # Three colours of 8 bits, whatever the file has; turned around once they are few.
-            decoded = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-            if decoded is None:
-                raise ValueError(
-                    f'{example["id"].decode()}: its image in the prepared dataset cannot be '
-                    'decoded; remove that folder of config.data.data_dir and prepare it again'
-                )
-            images[place] = cv2.cvtColor(resize(decoded, self._size), cv2.COLOR_BGR2RGB)
+            # The colours are turned around once they are few.
+            image = resize(_decode(example), self._size)
+            images[place] = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
             labels[place] = example['age'], *age_bounds(example), example['gender']
         if self.cached:
             # Two threads may do this for the same example: they write the same.

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hybrid import files
+from hybrid.data import input_pipeline
 from hybrid.data.parts import Part
 from hybrid.modes import score
 from hybrid.scores import plots, suspects
@@ -63,18 +64,11 @@ def _draw(found: Sequence[suspects.Suspect], part: Part, path: pathlib.Path) -> 
     shown: list[suspects.Suspect] = []
     for what in ('age', 'gender'):
         shown += [one for one in found if one.what == what][:MOST_DRAWN]
-    sources = {split: part.builder.as_data_source(split) for split in part.columns}
-    places = {
-        name: (split, k)
-        for split, columns in part.columns.items()
-        for k, name in enumerate(columns['id'].tolist())
-    }
-    images = []
-    for one in shown:
-        split, k = places[one.id]
-        images.append(sources[split][k]['image'])
+    images: dict[str, np.ndarray] = {}
+    for split in part.columns:
+        images |= input_pipeline.read_images(part.builder, split, [one.id for one in shown])
     captions = []
     for s in shown:
         name = textwrap.fill(s.id[-56:], 28)  # of long ones the end, in which they differ
         captions.append(f'{s.what} {s.label}\npredicted {s.predicted}\n{name}')
-    plots.draw_faces(images, captions, path)
+    plots.draw_faces([images[one.id] for one in shown], captions, path)

@@ -316,6 +316,9 @@ def test_a_png_of_16_bits_a_channel_is_read_as_its_8_upper_bits(tmp_path):
     builder = prepare(folder, tmp_path / 'data', 'face_csv')
     examples = input_pipeline.Examples(builder, 'train', 40)
     ids = input_pipeline.read_columns(builder, 'train')['id'].tolist()
+    found = input_pipeline.read_images(builder, 'train', [*ids[::-1], 'none'])
+    assert list(found) == ids[::-1]
     for name, image in zip(ids, examples.load(np.arange(6))['image'], strict=True):
         shallow = (deep[int(name.removesuffix('.png')), ..., ::-1] / 257).astype(float)
         np.testing.assert_allclose(image, shallow, atol=1)
+        np.testing.assert_array_equal(image, found[name])

@@ -123,15 +123,11 @@ def read_faces(
             f'{" or ".join(folders[:-1]) or "the default folder of TFDS"}; '
             '--config.data.data_dir=DIR names its folder'
         )
-    columns = input_pipeline.read_columns(builder, evaluation.split)
-    places = {name: place for place, name in enumerate(columns['id'].tolist())}
-    source = builder.as_data_source(evaluation.split)
     faces = {}
-    for name in ids:
-        if name in places:
-            image = Image.fromarray(source[places[name]]['image'])
-            image.thumbnail((_SIDE, _SIDE))
-            file = io.BytesIO()
-            image.save(file, 'JPEG', quality=90)
-            faces[name] = file.getvalue()
+    for name, pixels in input_pipeline.read_images(builder, evaluation.split, ids).items():
+        image = Image.fromarray(pixels)
+        image.thumbnail((_SIDE, _SIDE))
+        file = io.BytesIO()
+        image.save(file, 'JPEG', quality=90)
+        faces[name] = file.getvalue()
     return faces
