@@ -1,14 +1,13 @@
-"""UTKFace, a half-width ResNet-18 + bidirectional LSTM from scratch: an hour on two CPU cores.
+"""UTKFace, a half-width ResNet-18 + bidirectional LSTM from scratch, 96 px, 12 epochs.
 
     python launch.py --config=configs/utkface_resnet18_lstm.py --config.data.manual_dir=DIR
 
-At commit 71c9486, before runs were recorded, with the head `regression`: 58 minutes, test MAE 5.81
-(5.58 to 6.05) years, gender 90.9 % (89.7 to 92.0), seed 0, two cores of an AMD EPYC shared with
-other work.
-
 Scores (results/utkface_resnet18_lstm.json):
 
-    not run yet
+    validation  MAE 5.15 (4.91 to 5.38) years, CS@5 62.4 %, gender 90.8 (89.7 to 92.0) %
+    test        MAE 5.57 (5.33 to 5.81) years, CS@5 59.6 %, gender 90.8 (89.6 to 91.9) %
+    constant    MAE 15.05 years, gender 53.7 % (test)
+    cbc802bd537a, seed 0, in bfloat16, 1 core of AMD EPYC (another training on the other), 22 min
 """
 
 import ml_collections
