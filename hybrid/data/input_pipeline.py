@@ -6,6 +6,7 @@ Evaluation sees every example once: the last batch is padded, and `mask` says wh
 """
 
 import collections
+import hashlib
 import itertools
 import math
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
@@ -31,12 +32,12 @@ Batch = dict[str, np.ndarray]
 
 
 def read_columns(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, np.ndarray]:
-    """Reads everything but the images of a split.
+    """Reads everything but the images of a split, of which it tells whether they are the same.
 
     Returns:
       One array [N] for each scalar feature, in the order of the split: `id` and other texts as str,
       class labels as int64 (`gender`: -1 unknown), `age` float32 years (NaN unknown), `age_min` and
-      `age_max` likewise, see `Examples`.
+      `age_max` likewise, see `Examples`; `image_digest` uint64, of the bytes of the image file.
 
     Raises:
       ValueError: for a split that the dataset does not have, or that has an example twice.
@@ -46,12 +47,15 @@ def read_columns(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, np.
     assert features is not None
     source = builder.as_data_source(split, decoders={'image': tfds.decode.SkipDecoding()})
     rows: dict[str, list[Any]] = {name: [] for name in features if name != 'image'}
+    digests: list[bytes] = []
     for start in range(0, len(source), 4096):
         stop = min(start + 4096, len(source))
         for example in source.__getitems__(list(range(start, stop))):
             for name, values in rows.items():
                 values.append(example[name])
+            digests.append(hashlib.sha256(example['image']).digest()[:8])
     columns = {name: _column(values) for name, values in rows.items()}
+    columns['image_digest'] = np.frombuffer(b''.join(digests), '>u8').astype(np.uint64)
     columns['age_min'], columns['age_max'] = age_bounds(columns)
     split_names.check_once(split, columns['id'])
     return columns

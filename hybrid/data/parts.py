@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from hybrid.data import input_pipeline, prepared, several, split_names
 
 ROLES = ('train_split', 'validation_split', 'test_split')
-_LABELS = ('id', 'age', 'gender', 'age_min', 'age_max')
+_LABELS = ('id', 'age', 'gender', 'age_min', 'age_max', 'image_digest')
 
 Columns = dict[str, np.ndarray]
 
@@ -96,7 +96,7 @@ def join(parts: Sequence[Part]) -> dict[str, Columns]:
 
 
 def join_labels(columns: Sequence[Columns]) -> Columns:
-    """The ids and labels of several splits, one after the other, and what is known of leaks."""
+    """The `_LABELS` of several splits, one after the other, and what is known of leaks."""
     leaks = [one.get('leak', np.zeros(len(one['id']), bool)) for one in columns]
     joined = {name: np.concatenate([one[name] for one in columns]) for name in _LABELS}
     return joined | {'leak': np.concatenate(leaks)}

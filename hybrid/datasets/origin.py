@@ -146,6 +146,17 @@ def check(
             _write(data_path, [row._replace(seen=looked.get(row, row.seen)) for row in rows])
 
 
+def pictures(data_path: os.PathLike) -> str:
+    """Digests the names and contents of the pictures that a dataset was made from; '' if unknown.
+
+    What was converted or cut out of them may differ by a machine's rounding.
+    """
+    rows = _read(pathlib.Path(data_path))
+    pictures = [row for row in rows if row.kind in _PICTURES]
+    found = sorted((row.name, row.seen.size, row.seen.digest) for row in pictures)
+    return digest(repr(found).encode()) if found else ''
+
+
 def _find_differences(compared: Iterable[_Row], found: _Found) -> dict[str, str]:
     """Which archives and images differ, and how, as far as can be told without reading them."""
     differ = {}

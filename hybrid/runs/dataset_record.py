@@ -16,7 +16,7 @@ FILE = 'dataset.json'
 # The types of what dataset.json says of a dataset.
 _RECORD = {
     **{'name': str, 'constant_age': int | float | None, 'constant_gender': int, 'splits': dict},
-    **{'geometry': dict, 'datasets': list, 'balance': dict},
+    **{'geometry': dict, 'datasets': list, 'balance': dict, 'pictures': str},
 }
 
 
@@ -30,6 +30,13 @@ def examples_hash(columns: Mapping[str, np.ndarray]) -> str:
         + (f' {np.float32(low)} {np.float32(high)}' if low < high else '')
         for name, age, gender, low, high in rows
     )
+    return hashlib.sha256('\n'.join(lines).encode()).hexdigest()
+
+
+def _images_hash(columns: Mapping[str, np.ndarray]) -> str:
+    """Returns the sha256 of a split's ids and images, which does not depend on their order."""
+    rows = zip(columns['id'], columns['image_digest'].tolist(), strict=True)
+    lines = sorted(f'{name} {digest:016x}' for name, digest in rows)
     return hashlib.sha256('\n'.join(lines).encode()).hexdigest()
 
 
@@ -50,7 +57,8 @@ def describe(
     Returns:
       `name`, `geometry`, `constant_age` (median of the training split in years, None without
       labels; see `outcomes.median_age`), `constant_gender` (its majority, -1 without labels), and
-      `splits`: for each its `num_examples` and the `sha256` of `examples_hash`.
+      `splits`: for each its `num_examples`, the `sha256` of `examples_hash`, and one of the
+      `images`, if `columns` know them.
     """
     gender = columns[train_split]['gender']
     gender = gender[gender >= 0]
@@ -61,6 +69,7 @@ def describe(
         'constant_gender': int(np.bincount(gender).argmax()) if gender.size else -1,
         'splits': {
             split: {'num_examples': len(values['id']), 'sha256': examples_hash(values)}
+            | ({'images': _images_hash(values)} if 'image_digest' in values else {})
             for split, values in columns.items()
         },
     }
@@ -85,7 +94,8 @@ def check_continues(workdir: pathlib.Path, record: dict[str, Any]) -> None:
 
     Args:
       workdir: The run's folder.
-      record: From `describe`.
+      record: From `describe`; with `pictures`, if it is known of which pictures the images are:
+        from the same, another machine or version may have made slightly other images.
 
     Raises:
       ValueError: when the dataset, or a split of it, is another.
@@ -99,13 +109,21 @@ def check_continues(workdir: pathlib.Path, record: dict[str, Any]) -> None:
             f'{path}: this run began with {old["name"]}, not {record["name"]}; take another '
             '--workdir'
         )
+    made_alike = bool(record.get('pictures')) and record['pictures'] == old.get('pictures')
     for split, now in record['splits'].items():
         before = old['splits'].get(split, now)
-        if before != now:
+        if before['sha256'] != now['sha256']:
             raise ValueError(
                 f'{path}: split {split!r} of {old["name"]} had {before["num_examples"]} examples '
                 f'when this run began; now it has {now["num_examples"]}, and they or their labels '
                 'are not the same. Take another --workdir'
+            )
+        # Runs of before it was recorded do not know their images.
+        known = before.get('images', now.get('images'))
+        if known != now.get('images') and not made_alike:
+            raise ValueError(
+                f'{path}: split {split!r} of {old["name"]} had other images under the same ids and '
+                'labels when this run began. Take another --workdir'
             )
 
 

@@ -14,7 +14,7 @@ from hybrid import devices, files
 from hybrid.data import input_pipeline, parts, prepared, several, shared
 from hybrid.data.parts import Part
 from hybrid.data.shared import Finding
-from hybrid.datasets import geometry
+from hybrid.datasets import geometry, origin
 from hybrid.runs import dataset_record, workdir
 
 _LOG = logging.getLogger(__name__)
@@ -59,13 +59,14 @@ def describe(found: Sequence[Part], train_split: str) -> dict[str, Any]:
       train_split: The split that is trained on.
 
     Returns:
-      What `dataset_record.describe` says; of several datasets together, without what is left out,
-      and `datasets`, a list of what it says of each, whole.
+      What `dataset_record.describe` says, and `pictures`, see `origin`; of several datasets
+      together, without what is left out, and `datasets`, a list of what it says of each, whole.
     """
     records = [
         dataset_record.describe(
             part.builder.info.full_name, part.columns, train_split, geometry.of(part.builder)
         )
+        | {'pictures': origin.pictures(part.builder.data_path)}
         for part in found
     ]
     if len(found) == 1:
@@ -73,6 +74,8 @@ def describe(found: Sequence[Part], train_split: str) -> dict[str, Any]:
     name = ','.join(record['name'] for record in records)
     together = dataset_record.describe(name, parts.join(found), train_split)
     del together['geometry']
+    made_from = [record['pictures'] for record in records]
+    together['pictures'] = ' '.join(made_from) if all(made_from) else ''
     return together | {'datasets': records}
 
 

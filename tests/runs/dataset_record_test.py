@@ -100,6 +100,31 @@ def test_other_examples_than_at_the_start_are_refused_once_there_is_a_checkpoint
     assert dataset_record.load(tmp_path) == expected
 
 
+def test_other_images_under_the_same_ids_and_labels_are_refused(tmp_path):
+    labels = columns(['b', 'a'], [1, 2], [0, 1])
+
+    def record(digests, pictures='', order=1):
+        split = labels | {'image_digest': np.array(digests, np.uint64)}
+        split = {name: values[::order] for name, values in split.items()}
+        return dataset_record.describe('faces', {'train': split}, 'train') | {'pictures': pictures}
+
+    begin(tmp_path)
+    expected = hashlib.sha256(f'a {2:016x}\nb {1:016x}'.encode()).hexdigest()
+    assert record([1, 2])['splits']['train']['images'] == expected
+    # A run that does not know its images goes on.
+    dataset_record.save(tmp_path, dataset_record.describe('faces', {'train': labels}, 'train'))
+    dataset_record.check_continues(tmp_path, record([1, 2]))
+    dataset_record.save(tmp_path, record([1, 2], 'p'))
+    for same in (record([1, 2], 'q'), record([1, 2], order=-1), record([3, 4], 'p')):
+        dataset_record.check_continues(tmp_path, same)
+    for other in (record([1, 3], 'q'), record([2, 1])):
+        with pytest.raises(ValueError, match=r"dataset.json: split 'train' of faces had other ima"):
+            dataset_record.check_continues(tmp_path, other)
+    dataset_record.save(tmp_path, record([1, 2]))
+    with pytest.raises(ValueError, match='had other images under the same ids and labels'):
+        dataset_record.check_continues(tmp_path, record([1, 3]))
+
+
 @pytest.mark.parametrize(
     ('change', 'message'),
     [
