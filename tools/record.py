@@ -173,7 +173,10 @@ def record_trial(
 
     def read(workdir: pathlib.Path, evaluation: pathlib.Path) -> tuple[dict[str, Any], Any]:
         """The config with the settings of the evaluation, and the scores."""
-        config = load_config(workdir) | {'splits': dataset_record.load(workdir)['splits']}
+        splits = dataset_record.load(workdir)['splits']
+        for split in splits.values():
+            split.pop('images', None)  # Older runs do not know them.
+        config = load_config(workdir) | {'splits': splits}
         found = evaluation / 'evaluation' / config['data.validation_split']
         about = json.loads((found / 'evaluation.json').read_text())
         config |= {key: about[k] for k in about if (key := f'evaluate.{k}') in config}
