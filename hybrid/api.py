@@ -314,9 +314,10 @@ def _override(config: 'ml_collections.ConfigDict', overrides: Overrides) -> None
             raise ValueError(f'overrides: {key}={value!r}: {wrong}')
         try:
             config.update_from_flattened_dict({key: value})
-        except (KeyError, AttributeError, TypeError, ValueError, OverflowError) as error:
-            reason = ' '.join(str(error).strip('"').split())
-            raise ValueError(f'overrides: {key}={value!r}: {reason}') from None
+        except (KeyError, AttributeError, TypeError, ValueError, OverflowError):
+            known = SCHEMA.keys.get(key)  # None of an entry of a value that is a dict.
+            wanted = known.wanted() if known else 'does not fit there; give the whole dict'
+            raise ValueError(f'overrides: {key}={value!r}: {wanted}') from None
 
 
 def _settle_kernels(config: 'ml_collections.ConfigDict', recorded: str = 'auto') -> None:

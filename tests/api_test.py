@@ -1,6 +1,7 @@
 """The door for Python gives what the command line gives, and leaves the process as it was."""
 
 import csv
+import io
 import json
 import os
 import signal
@@ -239,7 +240,12 @@ def test_what_cannot_be_predicted(run, tmp_path):
         ([good, good[None]], ValueError, r'image 1: an array of shape \(1, 40, 40, 3\)'),
         (good[:0], ValueError, r'image 0: an array of shape \(0, 40, 3\)'),
         ([good, None], TypeError, 'image 1: NoneType is not a path, a Pillow image or an array'),
-        (3, TypeError, 'int is no image, and no collection of images'),
+        (3, TypeError, 'int is not a path, a Pillow image or an array, and no collection of them'),
+        (b'', TypeError, r'image 0: bytes is .*: give PIL\.Image\.open\(io\.BytesIO\(image\)\)'),
+        ([good, memoryview(b'')], TypeError, r'image 1: memoryview is .*BytesIO\(image\)\)'),
+        (io.BytesIO(), TypeError, r'image 0: BytesIO is .*: give PIL\.Image\.open\(image\)'),
+        (np.array(3), ValueError, 'image 0: an array of int64'),
+        (np.array(None), TypeError, 'image 0: NoneType is not a path'),
     ]
     for images, error, reason in cases:
         with pytest.raises(error, match=reason):
@@ -263,7 +269,9 @@ def test_what_cannot_be_loaded(run, ensemble_run, tmp_path):
         (f'{run}@5', {}, FileNotFoundError, 'no checkpoint of step 5; there are 1'),
         (run, {'checkpoint': 'worst'}, ValueError, 'worst is not one of best, last'),
         (run, {'overrides': {'evaluate.flop': 1}}, ValueError, r'overrides: evaluate\.flop=1: '),
-        (run, {'overrides': {'seed': 'x'}}, ValueError, "overrides: seed='x': "),
+        (run, {'overrides': {'seed': 'x'}}, ValueError, "seed='x': must be of type int, in 0"),
+        (run, {'overrides': {'data.parameters.x': 1}}, ValueError, 'x=1: .* give the whole dict'),
+        (run, {'flip_average': 'no'}, ValueError, "flip_average='no': must be of type bool;"),
     ]
     for address, options, error, reason in cases:
         with pytest.raises(error, match=reason):

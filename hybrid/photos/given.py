@@ -11,6 +11,7 @@ from PIL import Image
 # A path; a Pillow image; or uint8 [H, W], [H, W, 1], [H, W, 3] (RGB) or [H, W, 4] (RGBA), as a
 # NumPy array or what can be seen as one.
 ImageLike = str | os.PathLike | Image.Image | np.ndarray
+_KINDS = 'a path, a Pillow image or an array'
 
 
 def file_name(image: ImageLike) -> str | None:
@@ -21,7 +22,16 @@ def file_name(image: ImageLike) -> str | None:
 def check_kind(image: Any) -> None:
     """Raises TypeError for what is no `ImageLike`."""
     if not isinstance(image, str | os.PathLike | Image.Image) and not hasattr(image, '__array__'):
-        raise TypeError(f'{type(image).__name__} is not a path, a Pillow image or an array')
+        hint = ''
+        if _is_content(image):
+            opened = 'image' if hasattr(image, 'read') else 'io.BytesIO(image)'
+            hint = f': give PIL.Image.open({opened})'
+        raise TypeError(f'{type(image).__name__} is not {_KINDS}{hint}')
+
+
+def _is_content(image: Any) -> bool:
+    """Whether it is what an image file holds, or such a file that is open."""
+    return isinstance(image, bytes | bytearray | memoryview) or hasattr(image, 'read')
 
 
 def check_array(image: np.ndarray) -> np.ndarray:
@@ -49,14 +59,15 @@ def naming(place: int, image: ImageLike) -> Iterator[None]:
 
 def several(images: ImageLike | Iterable[ImageLike]) -> Iterable[ImageLike]:
     """A list of one for one image; the images of an array or a collection; else an iterator."""
-    if isinstance(images, str | os.PathLike | Image.Image):
-        return [images]
+    if isinstance(images, str | os.PathLike | Image.Image) or _is_content(images):
+        return [images]  # type: ignore[list-item]  # `check_kind` refuses content
     if hasattr(images, '__array__'):
         array = np.asarray(images)
         # Of images [N, H, W, C], or of paths; else one image [H, W] or [H, W, C].
-        return list(array) if array.ndim == 4 or array.dtype.kind in 'OU' else [array]
+        many = array.ndim == 4 or array.dtype.kind in 'OU'
+        return list(np.atleast_1d(array)) if many else [array]
     if not isinstance(images, Iterable):
-        raise TypeError(f'{type(images).__name__} is no image, and no collection of images')
+        raise TypeError(f'{type(images).__name__} is not {_KINDS}, and no collection of them')
     return images
 
 

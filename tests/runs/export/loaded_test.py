@@ -119,7 +119,7 @@ def test_photographs_are_searched_as_the_run_would_and_boxes_are_warned_of(
         (np.zeros((2, 2, 2), np.uint8), ValueError, r'image 0: an array of shape \(2, 2, 2\)'),
         (Image.new('F', (9, 9)), ValueError, 'image 0: floating-point grey'),
         ([7], TypeError, 'image 0: int is not a path, a Pillow image or an array'),
-        (7, TypeError, 'int is no image, and no collection of images'),
+        (7, TypeError, 'int is not a path, a Pillow image or an array, and no collection of them'),
     ],
 )
 def test_what_is_no_image_is_refused(export, given, error, said):
