@@ -177,7 +177,13 @@ def prepare(
                 origin.check(builder.data_path, folder, getattr(builder, 'read_meaning', None))
             return
         raise ValueError(f'{builder.data_dir} is not a prepared dataset: remove it, then prepare')
-    source = str(folder) if manual_dir else str(builder.data_dir_root / 'downloads/manual')
+    source = folder if manual_dir else pathlib.Path(builder.data_dir_root) / 'downloads/manual'
+    instructions = ' '.join((builder.MANUAL_DOWNLOAD_INSTRUCTIONS or '').split())
+    if instructions and not (source.is_dir() and any(source.iterdir())):
+        raise FileNotFoundError(
+            f'{source} does not exist or is empty. {instructions} docs/data.md lists the files of '
+            'all datasets'
+        )
     print(f'preparing {builder.info.full_name} in {builder.data_dir_root}', flush=True)
     # TFDS prints sizes it does not know, and its bars know no totals; the builders show their own.
     for name in ('_log_download_bytes', '_log_download_done'):
@@ -188,7 +194,7 @@ def prepare(
     try:
         builder.download_and_prepare(
             file_format='array_record',
-            download_config=tfds.download.DownloadConfig(manual_dir=source),
+            download_config=tfds.download.DownloadConfig(manual_dir=str(source)),
         )
     except Exception:
         # Another process may have prepared it meanwhile, and only one can move it into place.

@@ -266,27 +266,34 @@ def read_predictions(path: str | os.PathLike) -> Rows:
     try:
         # Spreadsheets write a mark first.
         with open(path, newline='', encoding='utf-8-sig') as file:
-            header, *lines = [line for line in csv.reader(file) if line] or [[]]
+            reader = csv.reader(file)
+            numbered = [(reader.line_num, line) for line in reader if line]
     except (UnicodeDecodeError, csv.Error):
         raise ValueError(
             f'{path} is no CSV in UTF-8: evaluate again, or save it as such.'
         ) from None
-    if not header:
+    if not numbered:
         raise ValueError(f'{path} is empty: evaluate again.')
+    (_, header), *lines = numbered
     if twice := sorted({name for name in header if header.count(name) > 1}):
         raise ValueError(f'{path} has the column {twice[0]!r} twice; keep one.')
-    if any(len(line) != len(header) for line in lines):
-        raise ValueError(f'{path} has lines of other than {len(header)} cells: evaluate again.')
-    columns: dict[str, Any] = {}
-    for k, name in enumerate(header):
-        try:
-            columns[name] = [_parse(name, line[k]) for line in lines]
-        except (ValueError, KeyError) as error:
-            *some, last = (word or 'empty' for word in _words(name))
-            hint = f' ({", ".join(some)} or {last})' if isinstance(error, KeyError) else ''
+    columns: dict[str, Any] = {name: [] for name in header}
+    for number, line in lines:
+        if len(line) != len(header):
             raise ValueError(
-                f'{path}, column {name!r}: {error} is no value of it{hint}.'
-            ) from error
+                f'{path}, line {number} has {len(line)} cells, not {len(header)}: evaluate again.'
+            )
+        for name, cell in zip(header, line, strict=True):
+            try:
+                columns[name].append(_parse(name, cell))
+            except (ValueError, KeyError) as error:
+                wanted = 'a number such as 0.5, or empty'
+                if isinstance(error, KeyError):
+                    *some, last = (word or 'empty' for word in _words(name))
+                    wanted = f'{", ".join(some)} or {last}'
+                raise ValueError(
+                    f'{path}, line {number}: {name} is {cell!r}, and must be {wanted}.'
+                ) from error
     absent = [name for name in _REQUIRED if name not in columns]
     if missing := [name for name in absent if _kind(name) is not Kind.CONSTANT]:
         raise ValueError(f'{path} lacks the columns {missing}; it has {header}.')

@@ -312,6 +312,8 @@ def test_what_is_missing_or_damaged_is_one_clear_error(tmp_path):
         with pytest.raises(error, match=message):
             datasets.prepare(builder, str(tmp_path))
 
+    refuses(FileNotFoundError, r'is empty\. Get the faces .* docs/data\.md lists the files')
+    (tmp_path / 'data').mkdir()
     refuses(FileNotFoundError, r'lacks wiki_crop\.tar and wiki_crop/; it holds data')
     images = {r['full_path']: jpeg(k) for k, r in enumerate(many_rows())}
     path = write_tar(tmp_path, 'wiki', images)

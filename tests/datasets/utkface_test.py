@@ -154,6 +154,9 @@ def test_missing_data_says_what_to_get_and_where_to_put_it(tmp_path, exists):
         '--config.data.manual_dir=',
     ):
         assert part in str(error.value)
+    if not exists:
+        assert str(error.value).endswith(' docs/data.md lists the files of all datasets')
+        assert '\n' not in str(error.value)
 
 
 def test_files_of_other_names_are_counted_and_the_first_is_named(tmp_path):

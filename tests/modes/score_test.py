@@ -75,7 +75,8 @@ def test_the_table_of_another_program(tmp_path):
     [
         ('predicted_age', 'estimate', r"lacks the columns \['predicted_age'\]; it has \['id', "),
         (',', ';', r"lacks the columns \['id', 'age', .*it has \['id;age;"),
-        ('12,male', '12,M', r"column 'gender': 'M' is no value of it \(male, female or empty\)"),
+        ('12,male', '12,M', "line 2: gender is 'M', and must be male, female or empty"),
+        ('26.5', '"26,5"', r"line 3: predicted_age is '26,5', and must be a number such as 0\.5"),
         ('a,12', 'a,-1', r"age of 'a' is -1\.0: 1 cells are neither years from 0 on nor empty"),
         ('b,17', 'a,17', r"the id 'a' is in 2 rows; an example is scored once"),
         ('26.5', '-1', r"predicted_age of 'b' is -1\.0, which is no age: .* \(1 in all\)"),
@@ -135,7 +136,7 @@ def test_ranges_are_filled_in_where_the_age_is_not_known(tmp_path):
     with pytest.raises(ValueError, match=r"age of 'a' is 12\.0, which is not .*20\.0 and 29"):
         score.read_table(path)
     path.write_text(text.replace('TRUE', 'yes'))
-    with pytest.raises(ValueError, match=r"column 'leak': 'yes' .*\(true or false\)"):
+    with pytest.raises(ValueError, match=r"line 3: leak is 'yes', and must be true or false"):
         score.read_table(path)
 
 

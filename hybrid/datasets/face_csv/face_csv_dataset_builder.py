@@ -128,10 +128,7 @@ class Builder(tfds.core.ShardBasedBuilder):
     ) -> dict[str, list[shards.Generator]]:
         """Reads the table and hashes the images; generating reads them again and writes them."""
         config = self.builder_config
-        try:
-            manual_dir = pathlib.Path(dl_manager.manual_dir)
-        except AssertionError as error:  # TFDS's message names the directory and the instructions
-            raise FileNotFoundError(str(error)) from None
+        manual_dir = pathlib.Path(dl_manager.manual_dir)
         path = manual_dir / config.csv
         self._origin = origin.Origin(manual_dir)
         self._root = manual_dir / config.folder

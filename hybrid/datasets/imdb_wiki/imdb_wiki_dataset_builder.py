@@ -103,10 +103,7 @@ class Builder(tfds.core.ShardBasedBuilder):
     ) -> dict[str, list[shards.Generator]]:
         """Decides about every row by its metadata; generating reads the images of those left."""
         config = self.builder_config
-        try:
-            manual_dir = pathlib.Path(dl_manager.manual_dir)
-        except AssertionError as error:  # TFDS's message names the directory and the instructions
-            raise FileNotFoundError(str(error)) from None
+        manual_dir = pathlib.Path(dl_manager.manual_dir)
         self._cutter = cutting.aligner(self.create_aligner, config.size) if config.align else None
         self._manual_dir = manual_dir
         databases = self._databases = {

@@ -120,10 +120,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         """Reads everything and decides about everything; generating only writes."""
         config = self.builder_config
-        try:
-            manual_dir = pathlib.Path(dl_manager.manual_dir)
-        except AssertionError as error:  # TFDS's message names the directory and the instructions
-            raise FileNotFoundError(str(error)) from None
+        manual_dir = pathlib.Path(dl_manager.manual_dir)
         source = layouts.find_source(manual_dir)
         if source is None:
             raise FileNotFoundError(f'{layouts.missing(manual_dir)}\n{_INSTRUCTIONS}')
