@@ -307,7 +307,8 @@ _KEYS = (
         "The learning rate after the warm-up: 'cosine' falls to zero, 'constant' "
         "stays. 'one_cycle' falls like 'cosine', and its warm-up follows a cosine, too."),
     Key('optimizer.warmup', 0.1, at_least=0, less_than=1, help=
-        'The share of the steps in which the learning rate rises to its peak.'),
+        "The share of the steps in which the learning rate rises to its peak, from almost zero or, "
+        "with 'one_cycle', from 1/25 of the peak."),
     Key('optimizer.weight_decay', 0.05, at_least=0, help=
         'Decoupled weight decay of all parameters but biases and the scales of norms.'),
     Key('optimizer.momentum', 0.9, at_least=0, at_most=1, help='The momentum of sgd.'),

@@ -26,10 +26,11 @@ _NOTHING_THERE = (errno.ENOENT, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class RefusedError(Exception):
-    """Why a file is not read.
+    """Why a file is not read, or an image or a face in it not taken.
 
     Attributes:
-      reason: As the quarantine report has it, such as `unsafe_path` or `too_small`.
+      reason: Of a file `unsafe_path`, `missing_file` or `not_a_regular_file`; of what is in it see
+        `images.check_image` and `cutting.check_faces`.
       detail: Free text.
     """
 

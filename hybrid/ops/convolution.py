@@ -6,7 +6,7 @@ On GPUs and TPUs that is XLA's own convolution. On CPUs it depends on `config.mo
   bfloat16 is computed in float32. XLA's own convolution is slow there at some shapes and very slow
   at others.
 - `onednn`: the same products in float32, of which oneDNN computes those for kernels' gradients; in
-  bfloat16 oneDNN's convolutions. XLA calls it where a flag allows that (see `kernels.py`).
+  bfloat16 oneDNN's convolutions. XLA calls it where a flag allows that (see `hybrid.ops.kernels`).
 - `xla`: XLA's convolution everywhere.
 
 A form does one of the three passes of a convolution, and `choose` says which form does it.

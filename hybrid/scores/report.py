@@ -48,18 +48,15 @@ INTERVAL_TABLE = ('interval_error', 'interval_accuracy')
 IN_YEARS = ('mae', 'rmse', 'bias', 'interval_error', 'crps', 'mean_interval_width')
 
 
-def compute_metrics(rows: Rows, best_member: int | None = None) -> metrics.Scores:
+def compute_metrics(
+    rows: Rows, best_member: int | None = None, figures: Sequence[thresholds.Figure] | None = None
+) -> metrics.Scores:
     """All scores that metrics.json holds of a split.
 
     They are those of `metrics.compute_metrics`, of `ensemble_metrics.compute_metrics` and of
-    `thresholds.to_metrics`.
+    `thresholds.to_metrics`; `figures` are those of `thresholds`, if the caller has them already.
     """
-    return _compute_metrics(rows, best_member, thresholds.compute(rows))
-
-
-def _compute_metrics(
-    rows: Rows, best_member: int | None, figures: Sequence[thresholds.Figure]
-) -> metrics.Scores:
+    figures = thresholds.compute(rows) if figures is None else figures
     scores = metrics.compute_metrics(rows) | ensemble_metrics.compute_metrics(rows, best_member)
     return scores | thresholds.to_metrics(figures)
 
@@ -93,7 +90,7 @@ def write_report(
       The metrics, those of `compute_metrics`.
     """
     figures = thresholds.compute(rows)
-    scores = _compute_metrics(rows, best_member, figures)
+    scores = compute_metrics(rows, best_member, figures)
     if unsure_below > 0.5:
         scores |= metrics.sure_scores(rows, unsure_below)
     folder = Path(folder)
