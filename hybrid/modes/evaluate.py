@@ -49,7 +49,10 @@ def evaluate(
     Raises:
       ValueError: for what is wrong with a config or a workdir, or as `evaluate_split`.
       FileNotFoundError: when a workdir has no such checkpoint.
+      NotADirectoryError: when `output` is a file.
     """
+    if output:
+        files.check_folder(output)
     for config in configs:
         check_config(config)
         devices.check_batch_size(config.evaluate.batch_size, 'config.evaluate.batch_size')

@@ -227,6 +227,12 @@ def test_a_prediction_that_is_not_finite_is_not_passed_over(config, tiny_builder
     assert np.isnan(validation.validation_metrics(rows, columns, config)['age/mae'])
 
 
+def test_a_file_in_place_of_the_output_is_refused_before_anything_is_read(config, tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(NotADirectoryError, match=r'--output=.*file is a file; name a folder'):
+        evaluate.evaluate([config], [tmp_path / 'none'], 'test', 'best', tmp_path / 'file')
+
+
 @pytest.mark.long
 @pytest.mark.parametrize(('learnt', 'other'), [('gender', 'age'), ('age', 'gender')])
 def test_what_is_not_learnt_is_not_scored(config, tiny_builder, tmp_path, capsys, learnt, other):
