@@ -32,7 +32,7 @@ Batch = dict[str, np.ndarray]
 
 
 def read_columns(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, np.ndarray]:
-    """Reads everything but the images of a split, of which it tells whether they are the same.
+    """Reads everything but the images of a split, of which it gives digests.
 
     Returns:
       One array [N] for each scalar feature, in the order of the split: `id` and other texts as str,

@@ -64,11 +64,19 @@ def settle(data: ConfigDict, before: ConfigDict, changed: Iterable[str]) -> None
         parameters = {name: part.parameters for name, part in parts.items() if part.parameters}
         data.parameters = ConfigDict(parameters if len(found) > 1 else parameters.get(found[0], {}))
     if 'data.manual_dir' not in changed:
-        # Another table of one's own faces would be looked for, and found, in the run's folder.
-        folders = [parts[name].manual_dir if name in parts else '' for name in found]
+        # A variant of a dataset is made of the same files, if another folder is not known.
+        known = {_made_of(part.dataset): part.manual_dir for part in own}
+        known |= {name: part.manual_dir for name, part in parts.items()}
+        folders = [known.get(name, known.get(_made_of(name), '')) for name in found]
         data.manual_dir = folders[0] if len(set(folders)) == 1 else ','.join(folders)
     if 'data.weights' not in changed:
         data.weights = ''
+
+
+def _made_of(name: str) -> str:
+    """The name of a dataset's files: its variants share them, one's own tables do not."""
+    builder = name.split('/')[0]
+    return name if builder == 'face_csv' else builder
 
 
 def weights(data: ConfigDict) -> list[float] | None:

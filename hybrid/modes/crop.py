@@ -112,8 +112,8 @@ def write_folder(
     """
     size, suffix = config.crop.size, config.crop.format
     record = json.loads((folder / UNFINISHED).read_text())
-    before = record.get('photos', {})
     states = {photo: files.file_state(path) for path, photo in photos.items()}
+    before = record.get('photos', states)
     same = {photo for photo in states.keys() & before.keys() if states[photo] == before[photo]}
     kept = take_up(folder / TABLE, COLUMNS, same)
     failed = take_up(folder / ERRORS, ERROR_COLUMNS, same)
@@ -179,6 +179,8 @@ def check_folder(folder: pathlib.Path, settings: Mapping[str, Any]) -> None:
     try:
         before = json.loads(path.read_text())
         different = [key for key, value in settings.items() if before.get(key) != value]
+        if not isinstance(before.get('photos', {}), dict):
+            raise ValueError
     except (ValueError, AttributeError):
         raise ValueError(f'{path} is damaged; name a new --output') from None
     if different:

@@ -1,6 +1,7 @@
 """What dataset.json of a run says of the examples that the run learns from and is scored on."""
 
 import hashlib
+import logging
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -12,6 +13,7 @@ from hybrid.datasets import geometry
 from hybrid.runs import workdir as workdir_lib
 from hybrid.scores.outcomes import age_bounds, median_age
 
+_LOG = logging.getLogger(__name__)
 FILE = 'dataset.json'
 # The types of what dataset.json says of a dataset.
 _RECORD = {
@@ -94,8 +96,9 @@ def check_continues(workdir: pathlib.Path, record: dict[str, Any]) -> None:
 
     Args:
       workdir: The run's folder.
-      record: From `describe`; with `pictures`, if it is known of which pictures the images are:
-        from the same, another machine or version may have made slightly other images.
+      record: From `describe`; with `pictures`, or those of each of its `datasets`, if it is known
+        what the images were made of. From the same pictures, another machine or version may make
+        slightly other images.
 
     Raises:
       ValueError: when the dataset, or a split of it, is another.
@@ -109,7 +112,6 @@ def check_continues(workdir: pathlib.Path, record: dict[str, Any]) -> None:
             f'{path}: this run began with {old["name"]}, not {record["name"]}; take another '
             '--workdir'
         )
-    made_alike = bool(record.get('pictures')) and record['pictures'] == old.get('pictures')
     for split, now in record['splits'].items():
         before = old['splits'].get(split, now)
         if before['sha256'] != now['sha256']:
@@ -118,13 +120,25 @@ def check_continues(workdir: pathlib.Path, record: dict[str, Any]) -> None:
                 f'when this run began; now it has {now["num_examples"]}, and they or their labels '
                 'are not the same. Take another --workdir'
             )
-        # Runs of before it was recorded do not know their images.
-        known = before.get('images', now.get('images'))
-        if known != now.get('images') and not made_alike:
-            raise ValueError(
-                f'{path}: split {split!r} of {old["name"]} had other images under the same ids and '
-                'labels when this run began. Take another --workdir'
-            )
+        # Runs from before this was recorded do not know their images.
+        if before.get('images', now.get('images')) == now.get('images'):
+            continue
+        changed = (
+            f'{path}: split {split!r} of {old["name"]} had other image files under the same ids '
+            'and labels when this run began'
+        )
+        of_old, of_new = _made_of(old), _made_of(record)
+        if not of_old or not of_new:
+            _LOG.warning('%s; if they show other pictures, take another --workdir', changed)
+        elif of_old != of_new:
+            raise ValueError(f'{changed}. Take another --workdir')
+
+
+def _made_of(record: dict[str, Any]) -> list[Any]:
+    """The pictures of each dataset, and how faces were cut out of them; empty if not known."""
+    parts = record.get('datasets', [record])
+    made = [[part.get('pictures'), part.get('geometry')] for part in parts]
+    return made if all(pictures for pictures, _ in made) else []
 
 
 def check_examples(

@@ -137,6 +137,7 @@ class PartialRows:
         self._length = self._checksum = 0
         self.path = target.with_name(f'{target.name}.partial')
         self._journal_path = target.with_name(f'{target.name}.partial.journal')
+        self._ordered = target.with_name(f'{target.name}.partial.ordered')
         self._stack = contextlib.ExitStack()
         self.done: list[Done] = []
         self.place = (0, 0)
@@ -206,6 +207,7 @@ class PartialRows:
     ) -> None:
         """Closes the files and, unless there was an exception, puts the rows in their place."""
         with self._stack:
+            self._ordered.unlink(missing_ok=True)  # If the program has ended while it was written.
             finished = self._put_in_order() if kind is None else None
         if finished:
             finished.replace(self._target)
@@ -246,15 +248,17 @@ class PartialRows:
                 break
             self._add_part(done)
             latest[done.path] = done
+        # A later file may have been drawn under the same name, and have gone since.
+        drawn = {done.drawing: done.path for done in listed} | {'': ''}
         known = [latest[str(path)] for path in self._paths if str(path) in latest]
-        stay = [self._is_as_it_was(done) for done in known]
+        stay = [self._is_as_it_was(one) and drawn[one.drawing] in ('', one.path) for one in known]
         self.done = list(itertools.compress(known, stay))
         if listed:
             self.place = listed[-1].place
         if not all(stay):
             _LOG.warning(
-                '%s: %s files, their rows or drawings are not what they were (the first is of %s); '
-                'these are predicted again',
+                '%s: of %s files (first of %s) the file, its rows or its drawing has changed; they '
+                'are predicted again',
                 *(self.path, f'{stay.count(False):,}', known[stay.index(False)].path),
             )
         return list(listed)
@@ -287,12 +291,11 @@ class PartialRows:
         starts = [*itertools.accumulate(lengths, initial=len(self._head))]
         if starts == [*(self._parts[path][0] for path in paths), self._end]:
             return self.path
-        ordered = self.path.with_name(f'{self.path.name}.ordered')
-        with ordered.open('wb') as file:
+        with self._ordered.open('wb') as file:
             file.write(self._head)
             for path in paths:
                 file.write(self._read_part(path))
-        return ordered
+        return self._ordered
 
     def _set_aside(self, identity: Any) -> None:
         """Renames what is not of this prediction; a later one may have the name."""

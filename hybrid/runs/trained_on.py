@@ -59,8 +59,9 @@ def describe(found: Sequence[Part], train_split: str) -> dict[str, Any]:
       train_split: The split that is trained on.
 
     Returns:
-      What `dataset_record.describe` says, and `pictures`, see `origin`; of several datasets
-      together, without what is left out, and `datasets`, a list of what it says of each, whole.
+      What `dataset_record.describe` says, and `pictures`, see `origin.pictures`; of several
+      datasets what it says of them together, without what is left out, and `datasets`, a list of
+      all this for each, whole.
     """
     records = [
         dataset_record.describe(
@@ -74,8 +75,6 @@ def describe(found: Sequence[Part], train_split: str) -> dict[str, Any]:
     name = ','.join(record['name'] for record in records)
     together = dataset_record.describe(name, parts.join(found), train_split)
     del together['geometry']
-    made_from = [record['pictures'] for record in records]
-    together['pictures'] = ' '.join(made_from) if all(made_from) else ''
     return together | {'datasets': records}
 
 

@@ -266,12 +266,18 @@ def read_predictions(path: str | os.PathLike) -> Rows:
     try:
         # Spreadsheets write a mark first.
         with open(path, newline='', encoding='utf-8-sig') as file:
-            reader = csv.reader(file)
-            numbered = [(reader.line_num, line) for line in reader if line]
-    except (UnicodeDecodeError, csv.Error):
+            reader, number = csv.reader(file), 1
+            numbered = []
+            for line in reader:
+                if line:
+                    numbered.append((number, line))
+                number = reader.line_num + 1
+    except UnicodeDecodeError:
         raise ValueError(
             f'{path} is no CSV in UTF-8: evaluate again, or save it as such.'
         ) from None
+    except csv.Error as error:
+        raise ValueError(f'{path}, line {number} is no CSV ({error}): evaluate again.') from None
     if not numbered:
         raise ValueError(f'{path} is empty: evaluate again.')
     (_, header), *lines = numbered
@@ -281,13 +287,14 @@ def read_predictions(path: str | os.PathLike) -> Rows:
     for number, line in lines:
         if len(line) != len(header):
             raise ValueError(
-                f'{path}, line {number} has {len(line)} cells, not {len(header)}: evaluate again.'
+                f'{path}, line {number} must have {len(header)} cells, not {len(line)}: evaluate '
+                'again.'
             )
         for name, cell in zip(header, line, strict=True):
             try:
                 columns[name].append(_parse(name, cell))
             except (ValueError, KeyError) as error:
-                wanted = 'a number such as 0.5, or empty'
+                wanted = 'a number such as 0.5'
                 if isinstance(error, KeyError):
                     *some, last = (word or 'empty' for word in _words(name))
                     wanted = f'{", ".join(some)} or {last}'

@@ -114,6 +114,8 @@ def test_other_datasets_do_not_get_what_belongs_to_those_of_the_run():
         ('face_csv/b', '', {}, ''),
         ('face_csv/a', 'a', {'align': True}, ''),
     ]
+    variant = settled(config_of('utkface', manual_dir='u'), dataset='utkface/coral_21_60')
+    assert variant == [('utkface/coral_21_60', 'u', {}, '')]
     same = [('face_csv/a', 'a', {'folds': 5}, '')]
     assert settled(one(), dataset='face_csv/a', parameters={'folds': 5}) == same
 

@@ -100,7 +100,7 @@ def test_other_examples_than_at_the_start_are_refused_once_there_is_a_checkpoint
     assert dataset_record.load(tmp_path) == expected
 
 
-def test_other_images_under_the_same_ids_and_labels_are_refused(tmp_path):
+def test_other_images_under_the_same_ids_and_labels_are_refused(tmp_path, caplog):
     labels = columns(['b', 'a'], [1, 2], [0, 1])
 
     def record(digests, pictures='', order=1):
@@ -117,12 +117,17 @@ def test_other_images_under_the_same_ids_and_labels_are_refused(tmp_path):
     dataset_record.save(tmp_path, record([1, 2], 'p'))
     for same in (record([1, 2], 'q'), record([1, 2], order=-1), record([3, 4], 'p')):
         dataset_record.check_continues(tmp_path, same)
-    for other in (record([1, 3], 'q'), record([2, 1])):
+    for other in (record([1, 3], 'q'), record([2, 1], 'q')):
         with pytest.raises(ValueError, match=r"dataset.json: split 'train' of faces had other ima"):
             dataset_record.check_continues(tmp_path, other)
+    cut_otherwise = record([3, 4], 'p') | {'geometry': {'geometry': 'other'}}
+    with pytest.raises(ValueError, match=r'had other image files .* Take another --workdir'):
+        dataset_record.check_continues(tmp_path, cut_otherwise)
+    # What they were made of is not known, as of drawn faces.
+    assert not caplog.records
     dataset_record.save(tmp_path, record([1, 2]))
-    with pytest.raises(ValueError, match='had other images under the same ids and labels'):
-        dataset_record.check_continues(tmp_path, record([1, 3]))
+    dataset_record.check_continues(tmp_path, record([1, 3]))
+    assert 'if they show other pictures, take another --workdir' in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -114,7 +114,7 @@ def test_only_what_changed_is_done_again(inputs, tmp_path, caplog):
     assert kept_after(lambda: None) == 5
     assert caplog.text == ''
     assert kept_after(lambda: first.write_bytes(b'another length')) == 4
-    assert f'1 files, their rows or drawings are not what they were (the first is of {first})' in (
+    assert f'of 1 files (first of {first}) the file, its rows or its drawing has changed; they' in (
         caplog.text
     )
     assert kept_after(lambda: os.utime(inputs[2], (1, 1))) == 4

@@ -31,7 +31,7 @@ def test_damaged_predictions_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"predictions.csv has the column 'age' twice"):
         rows.read_predictions(path)
     path.write_text(good[:-12])
-    with pytest.raises(ValueError, match=r'predictions.csv, line 41 has 7 cells, not 9'):
+    with pytest.raises(ValueError, match=r'predictions.csv, line 41 must have 9 cells, not 7'):
         rows.read_predictions(path)
     path.write_text(good.replace(',female,31.5', ',woman,31.5').replace(',female,', ',woman,'))
     with pytest.raises(
