@@ -432,6 +432,7 @@ def test_one_number_is_its_own_median_and_mode(tiny_config):
         assert heads.predict(head, outputs, estimate)['predicted_age'].tolist() == [20.5, 33.0]
 
 
+@pytest.mark.long
 def test_members_of_different_heads_have_the_columns_that_all_of_them_predict(tiny_config):
     config = tiny_config
     dex = {'model': {'head': {'age': 'dex'}}}

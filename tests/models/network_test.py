@@ -87,6 +87,7 @@ def test_composition_equals_its_parts():
     assert relative_error(outputs['gender'], part('gender_head', features)) < 1e-6
 
 
+@pytest.mark.long
 def test_evaluation_needs_neither_an_axis_nor_keys_nor_the_rest_of_the_batch():
     model = small_model('batch', **{'head.dropout': 0.5})
     variables = init(model)
@@ -120,6 +121,7 @@ def train_step(model):
     return step
 
 
+@pytest.mark.long
 def test_devices_do_not_change_a_training_step():
     overrides = {'recurrent.cell': 'gru', 'head.dropout': 0.5, 'encoder.drop_path': 0.5}
     alone, synced = small_model(**overrides), small_model('batch', **overrides)
@@ -146,6 +148,7 @@ def test_devices_do_not_change_a_training_step():
         assert relative_error(sums, expected[1]) < 1e-5
 
 
+@pytest.mark.long
 def test_parameter_sets_are_vmapped_inside_pmap():
     alone, synced = small_model(), small_model('batch')
     members = [init(alone, seed) for seed in range(2)]

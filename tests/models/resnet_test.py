@@ -91,6 +91,7 @@ BOTTLENECK = [
 V1 = [*BOTTLENECK[:2], ('layer2_0', (2, 1, 1)), BOTTLENECK[3]]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ('block', 'bottleneck_stride', 'layers'),
     [('basic', '3x3', BASIC), ('bottleneck', '3x3', BOTTLENECK), ('bottleneck', '1x1', V1)],
@@ -176,6 +177,7 @@ def test_batch_statistics_follow_the_batch():
     np.testing.assert_allclose(new['var'], var, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_bfloat16_computes_in_bfloat16_and_keeps_float32_variables():
     def apply(dtype):
         model = resnet.ResNet(stage_sizes=(1, 1), width=4, stem='small', dtype=dtype)

@@ -136,6 +136,7 @@ def test_loss_is_the_weighted_sum_of_means_over_known_labels(config, runner):
     )
 
 
+@pytest.mark.long
 def test_member_and_step_change_augmentation_and_dropout_but_the_position_alone_counts(
     config, runner
 ):
