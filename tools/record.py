@@ -142,7 +142,7 @@ def record_combination(folder: pathlib.Path) -> dict[str, Any]:
     kept = {
         **sessions[0],
         'command': clean_command(command),
-        'commit': provenance.commit(),
+        'commit': ', '.join(dict.fromkeys(session['commit'] for session in sessions)),
         'seconds': None if None in seconds else round(sum(seconds), 1),
         'runs': [run.name for run in runs],
         'dataset': dataset_record.load(runs[0]),
