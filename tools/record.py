@@ -23,7 +23,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from hybrid import files
-from hybrid.runs import dataset_record, provenance
+from hybrid.runs import dataset_record
 from hybrid.runs import workdir as workdir_lib
 from hybrid.runs.provenance import describe_sessions
 from hybrid.runs.public import clean_command, without_folders
