@@ -52,6 +52,9 @@ class Checkpoints:
     def __init__(self, workdir: str | pathlib.Path, *, read_only: bool = False):
         self.folder = pathlib.Path(workdir).resolve() / 'checkpoints'
         check_name(self.folder)
+        # A training sets damaged ones aside itself.
+        remedy = '; rename the folder of that checkpoint, and it does not count'
+        self._remedy = remedy if read_only else ''
         self._manager: ocp.CheckpointManager | None = None
         if read_only and not self.folder.is_dir():
             return
@@ -233,10 +236,7 @@ class Checkpoints:
         record = self._read(step, data=ocp.args.JsonRestore())['data']
         for part in ('structure', 'data'):
             if not isinstance(record, dict) or not isinstance(record.get(part), dict):
-                raise DamagedCheckpointError(
-                    f'{self.folder / str(step)} is damaged (data/metadata lacks {part!r}); rename '
-                    'it, and that checkpoint does not count'
-                )
+                raise self._damaged(step, f'data/metadata lacks {part!r}')
         return record['structure'], record['data']
 
     def _read(self, step: int, **parts: Any) -> Any:
@@ -248,13 +248,15 @@ class Checkpoints:
         except Exception as error:
             folder = self.folder / str(step)
             if is_damage(error):
-                raise DamagedCheckpointError(
-                    f'{folder} is damaged ({first_line(error)})'
-                ) from error
+                raise self._damaged(step, first_line(error)) from error
             raise OSError(
                 f'{folder} could not be read ({first_line(error)}), which need not mean that it '
                 'is damaged. Once that is mended, the same command continues'
             ) from error
+
+    def _damaged(self, step: int, reason: str) -> DamagedCheckpointError:
+        folder = self.folder / str(step)
+        return DamagedCheckpointError(f'{folder} is damaged ({reason}){self._remedy}')
 
     def wait(self) -> None:
         """Returns once everything is on disk.
@@ -299,8 +301,7 @@ class Checkpoints:
             except ValueError as error:
                 if not set_aside:
                     raise DamagedCheckpointError(
-                        f'{path} is damaged ({error}); rename {path.parents[1]}, and that '
-                        'checkpoint does not count'
+                        f'{path} is damaged ({error}){self._remedy}'
                     ) from None
                 damaged.append(path)
         if set_aside:

@@ -186,22 +186,22 @@ class _Record(dict[str, Any]):
     def __init__(self, path: pathlib.Path, entries: Any) -> None:
         self._path = path
         if not isinstance(entries, dict):
-            raise self._error('a dataset', entries)
+            raise self._error(f'a dataset is {entries!r:.60}')
         super().__init__(entries)
         for key, kind in _RECORD.items():
             if key in self and not isinstance(self[key], kind):
-                raise self._error(repr(key), self[key])
+                raise self._error(f'{key!r} is {self[key]!r:.60}')
         for split, entry in self.get('splits', {}).items():
             if not isinstance(entry, dict) or not isinstance(entry.get('sha256'), str):
-                raise self._error(f'the split {split!r}', entry)
+                raise self._error(f'the split {split!r} is {entry!r:.60}')
         if 'datasets' in self:
             self['datasets'] = [_Record(path, one) for one in self['datasets']]
 
     def __missing__(self, key: str) -> Any:
-        raise ValueError(f'{self._path} is damaged: it lacks {key!r}')
+        raise self._error(f'it lacks {key!r}')
 
-    def _error(self, what: str, value: object) -> ValueError:
-        return ValueError(f'{self._path} is damaged: {what} is {value!r:.60}')
+    def _error(self, what: str) -> ValueError:
+        return ValueError(f'{self._path} is damaged: {what}; put a copy of it in its place')
 
 
 def of_one(record: dict[str, Any], name: str) -> dict[str, Any]:

@@ -129,12 +129,20 @@ def test_a_damaged_checkpoint_is_passed_over(tmp_path, part, how, caplog):
     content = path.read_bytes()
     damaged = {'empty': b'', 'half': content[: len(content) // 2], 'no entries': b'{}'}
     path.write_bytes(damaged[how])
+    target = checkpoints.abstract(state(0), devices.replicated())
+    message = r'checkpoints/2\b.* is damaged \(.*\); rename the folder of that checkpoint'
+    with (
+        pytest.raises(DamagedCheckpointError, match=message),
+        checkpoints.Checkpoints(tmp_path, read_only=True) as reader,
+    ):
+        reader.restore(2, target)
     saved = checkpoints.Checkpoints(tmp_path)
     step, restored, data_state = restore_latest(saved, state(0))
     assert (step, data_state) == (1, {'next_index': 8})
     jax.tree.map(np.testing.assert_array_equal, restored, state(1))
     assert 'checkpoints/2' in caplog.text
     assert 'damaged' in caplog.text
+    assert 'rename' not in caplog.text  # A training does that itself.
     # The step can be saved again, and what was damaged is still there to be looked at.
     save(saved, 2, 0.5)
     saved.wait()

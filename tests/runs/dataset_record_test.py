@@ -147,8 +147,8 @@ def test_a_record_of_a_dataset_with_other_types_is_damaged(tmp_path, change, mes
     found = dataset_record.load(tmp_path)
     assert found == record
     for one in (found, found['datasets'][0]):
-        with pytest.raises(ValueError, match=f"{tmp_path}/dataset.json .* it lacks 'splits'"):
+        with pytest.raises(ValueError, match=f"{tmp_path}/dataset.json .* it lacks 'splits'; put"):
             one['splits']
     files.write_json(tmp_path / 'dataset.json', record | change)
-    with pytest.raises(ValueError, match=f'{tmp_path}/dataset.json is damaged: {message}'):
+    with pytest.raises(ValueError, match=f'{tmp_path}/dataset.json is damaged: {message}; put'):
         dataset_record.load(tmp_path)
