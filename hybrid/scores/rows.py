@@ -283,6 +283,9 @@ def read_predictions(path: str | os.PathLike) -> Rows:
     (_, header), *lines = numbered
     if twice := sorted({name for name in header if header.count(name) > 1}):
         raise ValueError(f'{path} has the column {twice[0]!r} twice; keep one.')
+    absent = [name for name in _REQUIRED if name not in header]
+    if missing := [name for name in absent if _kind(name) is not Kind.CONSTANT]:
+        raise ValueError(f'{path} lacks the columns {missing}; it has {header}, between commas.')
     columns: dict[str, Any] = {name: [] for name in header}
     for number, line in lines:
         if len(line) != len(header):
@@ -301,9 +304,6 @@ def read_predictions(path: str | os.PathLike) -> Rows:
                 raise ValueError(
                     f'{path}, line {number}: {name} is {cell!r}, and must be {wanted}.'
                 ) from error
-    absent = [name for name in _REQUIRED if name not in columns]
-    if missing := [name for name in absent if _kind(name) is not Kind.CONSTANT]:
-        raise ValueError(f'{path} lacks the columns {missing}; it has {header}.')
     for name in absent:
         columns[name] = [-1 if COLUMNS[name].dtype is np.int64 else np.nan] * len(lines)
     return create(columns, [name for name in header if declared(name) is None])

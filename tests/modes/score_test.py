@@ -74,7 +74,8 @@ def test_the_table_of_another_program(tmp_path):
     ('before', 'after', 'said'),
     [
         ('predicted_age', 'estimate', r"lacks the columns \['predicted_age'\]; it has \['id', "),
-        (',', ';', r"lacks the columns \['id', 'age', .*it has \['id;age;"),
+        (',', ';', r"lacks the columns \['id', 'age', .*it has \['id;age;.*'\], between commas"),
+        (MINIMAL, MINIMAL.replace(',', ';').replace('.', ','), r"lacks the columns .*\['id;age;"),
         ('12,male', '12,M', "line 2: gender is 'M', and must be male, female or empty"),
         ('26.5', '"26,5"', r"line 3: predicted_age is '26,5', and must be a number such as 0\.5"),
         ('a,12', 'a,-1', r"age of 'a' is -1\.0: 1 cells are neither years from 0 on nor empty"),
