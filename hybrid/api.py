@@ -313,6 +313,8 @@ def _override(config: 'ml_collections.ConfigDict', overrides: Overrides) -> None
         if wrong := SCHEMA.wrong_name(key, ''):
             raise ValueError(f'overrides: {key}={value!r}: {wrong}')
         try:
+            if value is None:  # Which a ConfigDict takes for any type.
+                raise TypeError
             config.update_from_flattened_dict({key: value})
         except (KeyError, AttributeError, TypeError, ValueError, OverflowError):
             known = SCHEMA.keys.get(key)  # None of an entry of a value that is a dict.

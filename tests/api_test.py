@@ -270,6 +270,7 @@ def test_what_cannot_be_loaded(run, ensemble_run, tmp_path):
         (run, {'checkpoint': 'worst'}, ValueError, 'worst is not one of best, last'),
         (run, {'overrides': {'evaluate.flop': 1}}, ValueError, r'overrides: evaluate\.flop=1: '),
         (run, {'overrides': {'seed': 'x'}}, ValueError, "seed='x': must be of type int, in 0"),
+        (run, {'overrides': {'data.dataset': None}}, ValueError, 'dataset=None: must be of type s'),
         (run, {'overrides': {'data.parameters.x': 1}}, ValueError, 'x=1: .* give the whole dict'),
         (run, {'flip_average': 'no'}, ValueError, "flip_average='no': must be of type bool;"),
     ]

@@ -121,10 +121,11 @@ def check_continues(
     Raises:
       ValueError: when the workdir holds a config that differs in a key that may not change, naming
         the keys. Those of `MACHINE_KEYS` may always change.
-      NotADirectoryError: when it is a file.
+      NotADirectoryError: when it is a file, or lies below one.
     """
-    if workdir.is_file():
-        raise NotADirectoryError(f'{workdir} is a file; name a folder for the training')
+    for folder in (workdir, *workdir.parents):
+        if folder.is_file():
+            raise NotADirectoryError(f'{folder} is a file; name a folder for the training')
     path = workdir / CONFIG
     if not path.exists():
         return

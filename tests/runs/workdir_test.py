@@ -124,8 +124,9 @@ def test_a_config_that_lacks_what_all_have_is_damaged(tmp_path, config):
 
 def test_a_file_is_no_workdir(tmp_path, config):
     (tmp_path / 'file').touch()
-    with pytest.raises(NotADirectoryError, match='file is a file; name a folder for the training'):
-        workdir.check_continues(tmp_path / 'file', config)
+    for folder in ('file', 'file/below'):
+        with pytest.raises(NotADirectoryError, match='/file is a file; name a folder for the trai'):
+            workdir.check_continues(tmp_path / folder, config)
 
 
 def test_what_is_no_workdir_is_told_what_it_is(tmp_path):
