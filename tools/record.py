@@ -137,6 +137,8 @@ def record_combination(folder: pathlib.Path) -> dict[str, Any]:
         )
     runs = [pathlib.Path(entry['workdir']) for entry in about['workdirs']]
     command = f'python launch.py --mode=evaluate --workdir={",".join(map(str, runs))}'
+    if (checkpoint := about['workdirs'][0]['checkpoint']) != 'best':
+        command += f' --checkpoint={checkpoint}'
     sessions = [describe_sessions(run) for run in runs]
     seconds = [session['seconds'] for session in sessions]
     kept = {

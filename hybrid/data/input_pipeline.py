@@ -62,14 +62,22 @@ def read_columns(builder: tfds.core.DatasetBuilder, split: str) -> dict[str, np.
 
 
 def read_images(
-    builder: tfds.core.DatasetBuilder, split: str, ids: Iterable[str]
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    columns: Mapping[str, np.ndarray],
+    ids: Iterable[str],
 ) -> dict[str, np.ndarray]:
     """Reads, by their ids, images of a split at full size, in the colours that trainings see.
+
+    Args:
+      builder: The prepared dataset.
+      split: The name.
+      columns: From `read_columns`.
+      ids: Of the examples.
 
     Returns:
       uint8 [H, W, 3] for each id, but for those that are not in the split.
     """
-    columns = read_columns(builder, split)
     places = {name: place for place, name in enumerate(columns['id'].tolist())}
     found = [name for name in ids if name in places]
     if not found:

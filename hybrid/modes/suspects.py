@@ -65,8 +65,9 @@ def _draw(found: Sequence[suspects.Suspect], part: Part, path: pathlib.Path) -> 
     for what in ('age', 'gender'):
         shown += [one for one in found if one.what == what][:MOST_DRAWN]
     images: dict[str, np.ndarray] = {}
-    for split in part.columns:
-        images |= input_pipeline.read_images(part.builder, split, [one.id for one in shown])
+    for split, columns in part.columns.items():
+        ids = [one.id for one in shown]
+        images |= input_pipeline.read_images(part.builder, split, columns, ids)
     captions = []
     for s in shown:
         name = textwrap.fill(s.id[-56:], 28)  # of long ones the end, in which they differ

@@ -315,8 +315,9 @@ def test_a_png_of_16_bits_a_channel_is_read_as_its_8_upper_bits(tmp_path):
     folder = write_faces(tmp_path / 'mine', rows, 'path,age,gender,split')
     builder = prepare(folder, tmp_path / 'data', 'face_csv')
     examples = input_pipeline.Examples(builder, 'train', 40)
-    ids = input_pipeline.read_columns(builder, 'train')['id'].tolist()
-    found = input_pipeline.read_images(builder, 'train', [*ids[::-1], 'none'])
+    columns = input_pipeline.read_columns(builder, 'train')
+    ids = columns['id'].tolist()
+    found = input_pipeline.read_images(builder, 'train', columns, [*ids[::-1], 'none'])
     assert list(found) == ids[::-1]
     for name, image in zip(ids, examples.load(np.arange(6))['image'], strict=True):
         shallow = (deep[int(name.removesuffix('.png')), ..., ::-1] / 257).astype(float)

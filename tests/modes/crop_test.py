@@ -160,6 +160,24 @@ def test_a_photograph_that_changed_meanwhile_is_done_again(
     np.testing.assert_array_equal(np.asarray(Image.open(folder / path)), seen)
 
 
+def test_what_older_code_left_goes_on_and_what_is_damaged_is_said(
+    config, photos, tmp_path, monkeypatch, capsys
+):
+    folder = tmp_path / 'faces'
+    stop(config, photos, folder, monkeypatch, after=3)
+    path = folder / 'unfinished.json'
+    record = json.loads(path.read_text())
+    for damaged in (None, 3):
+        path.write_text(json.dumps(record | {'photos': damaged}))
+        with pytest.raises(ValueError, match=r'unfinished\.json is damaged; name a new --output'):
+            crop.crop(config, str(photos), str(folder))
+    del record['photos']
+    path.write_text(json.dumps(record))
+    crop.crop(config, str(photos), str(folder))
+    assert 'going on after' in capsys.readouterr().out
+    assert len(read(folder / 'faces.csv')) == 12
+
+
 def test_two_at_once_are_kept_apart(config, photos, tmp_path):
     folder = tmp_path / 'faces'
     refused = f'{folder}: another process is writing faces there; wait until it ends, or name a new'

@@ -86,6 +86,7 @@ def test_the_table_of_another_program(tmp_path):
         (MINIMAL[47:], '', 'has no rows'),
         (MINIMAL, '\0', 'lacks the columns'),
         (MINIMAL, '\udcff', 'is no CSV in UTF-8'),
+        ('12,male', '"1\n2",male', r"line 2: age is '1\\n2', and must be a number such as 0\.5"),
     ],
 )
 def test_what_is_no_table_is_refused_in_a_line(tmp_path, before, after, said):

@@ -136,6 +136,31 @@ def test_only_what_changed_is_done_again(inputs, tmp_path, caplog):
     assert beside(target) == ['']
 
 
+def test_a_drawing_that_another_file_had_meanwhile_is_drawn_again(inputs, tmp_path):
+    target, drawing = tmp_path / 'out.csv', tmp_path / 'drawing.png'
+
+    def write(paths, drawn, count):
+        with PartialRows(target, IDENTITY, COLUMNS, paths, {str(drawn): drawing}) as rows:
+            for number, path in enumerate(rows.remaining()):
+                if number == count:
+                    raise KeyboardInterrupt
+                rows.write(rows_of(path))
+                drawing.write_text(str(path))
+                rows.end_file(str(path), (number, number), {})
+        return len(rows.done)
+
+    first, second, third, *_ = inputs
+    for paths, drawn in (([first, third], first), ([second, first, third], second)):
+        with pytest.raises(KeyboardInterrupt):
+            write(paths, drawn, 1)
+    assert write([first, third], first, 9) == 0
+    # One that was left when the program ended while it was written.
+    left = target.with_name('out.csv.partial.ordered')
+    left.touch()
+    assert write([first], first, 9) == 0
+    assert not left.exists()
+
+
 def test_stopped_and_changed_again_and_again(inputs, tmp_path):
     target = tmp_path / 'out.jsonl'
     stop(target, inputs, 5)

@@ -1,3 +1,4 @@
+import csv
 import math
 
 import numpy as np
@@ -44,6 +45,13 @@ def test_damaged_predictions_are_named(tmp_path):
     path.write_bytes(b'id,age\n\xff,3\n')
     with pytest.raises(ValueError, match=r'predictions\.csv is no CSV in UTF-8: evaluate again'):
         rows.read_predictions(path)
+    path.write_text(good.replace('\n', f'\n{"a" * 99}', 1))
+    limit = csv.field_size_limit(50)  # Of the process.
+    try:
+        with pytest.raises(ValueError, match=r'line 2 is no CSV \(field larger than field limit'):
+            rows.read_predictions(path)
+    finally:
+        csv.field_size_limit(limit)
 
 
 def of_ensemble(members=2):

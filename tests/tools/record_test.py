@@ -113,10 +113,17 @@ def test_runs_evaluated_together_are_recorded_with_their_names(folder, tmp_path)
         ValueError, match=r'run\+other has no config.json and holds no evaluation of'
     ):
         record.record_combination(both)
-    workdirs = [{'workdir': str(folder)}, {'workdir': str(folder)}]
-    files.write_json(both / 'evaluation/test/evaluation.json', {'workdirs': workdirs})
-    kept = record.record_combination(both)
-    assert kept['command'] == 'python launch.py --mode=evaluate --workdir=run,run'
+
+    def recorded(checkpoint):
+        workdirs = [{'workdir': str(folder), 'checkpoint': checkpoint}] * 2
+        files.write_json(both / 'evaluation/test/evaluation.json', {'workdirs': workdirs})
+        return record.record_combination(both)
+
+    command = 'python launch.py --mode=evaluate --workdir=run,run'
+    assert recorded('last')['command'] == f'{command} --checkpoint=last'
+    kept = recorded('best')
+    assert kept['command'] == command
+    assert kept['commit'] == record.record(folder, folder)['commit']
     assert (kept['runs'], kept['seconds']) == (['run', 'run'], 1200.0)
     assert rows_lib.describe_run(kept | {'remark': ''}).endswith(
         ', of run, run, 2 cores of X, 20 min'

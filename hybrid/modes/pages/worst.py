@@ -123,8 +123,10 @@ def read_faces(
             f'{" or ".join(folders[:-1]) or "the default folder of TFDS"}; '
             '--config.data.data_dir=DIR names its folder'
         )
+    columns = input_pipeline.read_columns(builder, evaluation.split)
+    images = input_pipeline.read_images(builder, evaluation.split, columns, ids)
     faces = {}
-    for name, pixels in input_pipeline.read_images(builder, evaluation.split, ids).items():
+    for name, pixels in images.items():
         image = Image.fromarray(pixels)
         image.thumbnail((_SIDE, _SIDE))
         file = io.BytesIO()
