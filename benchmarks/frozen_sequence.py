@@ -31,7 +31,7 @@ from ml_collections import ConfigDict
 from report import Table, create_parser, environment, numbers
 
 from hybrid import recipes
-from hybrid.data import augment, input_pipeline, prepared
+from hybrid.data import augment, input_pipeline, prepared, records
 from hybrid.models import encoders, heads
 from hybrid.models.network import create_model
 from hybrid.scores import bootstrap, outcomes
@@ -153,7 +153,7 @@ def train(
     Args:
       config: Its model reads stages of the encoder `cached`.
       maps: By split, of each stage that is read [2, N, h, w, C].
-      labels: By split, what `input_pipeline.read_columns` gives.
+      labels: By split, what `records.read_columns` gives.
       seed: Of initialisation, order, mirrored faces and dropout.
       epochs: How often each training face is seen.
 
@@ -295,7 +295,7 @@ def main() -> None:
     for split in SPLITS:
         extract(config, options.weights, cache, split)
     builder = prepared.create_prepared_builder(config)
-    labels = {split: input_pipeline.read_columns(builder, split) for split in SPLITS}
+    labels = {split: records.read_columns(builder, split) for split in SPLITS}
     config.model.encoder.name = 'cached'
     of_resnet = encoders.get('resnet50')
     created = dataclasses.replace(of_resnet, create=lambda settings, **_: Cached())

@@ -37,7 +37,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from hybrid import files, recipes
-from hybrid.data import input_pipeline, prepared
+from hybrid.data import input_pipeline, prepared, records
 from hybrid.runs import dataset_record, provenance
 from hybrid.scores import joining, metrics, report
 
@@ -142,8 +142,7 @@ def main() -> None:
     config.data.data_dir = options.data_dir or config.data.data_dir
     builder = prepared.create_prepared_builder(config)
     columns = {
-        split: input_pipeline.read_columns(builder, split)
-        for split in ('train', 'validation', 'test')
+        split: records.read_columns(builder, split) for split in ('train', 'validation', 'test')
     }
     dataset = dataset_record.describe(builder.info.full_name, columns, 'train')
     subgroups = prepared.subgroup_names(builder.info.features)

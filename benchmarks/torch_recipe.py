@@ -44,7 +44,7 @@ except ImportError as error:
     sys.exit(f"error: {error}; install the extra: python -m pip install -e '.[torch]'")
 
 from hybrid import recipes
-from hybrid.data import augment, input_pipeline, prepared
+from hybrid.data import augment, input_pipeline, prepared, records
 from hybrid.runs import dataset_record
 from hybrid.scores import joining, metrics, report
 
@@ -80,7 +80,7 @@ def load(builder: Any, split: str) -> tuple[torch.Tensor, dict[str, np.ndarray]]
     """Reads all images of a split, uint8 [N, R, R, 3], and its labels."""
     examples = input_pipeline.Examples(builder, split, RESIZE)
     parts = [examples.load(part)['image'] for part in np.array_split(np.arange(len(examples)), 64)]
-    return torch.from_numpy(np.concatenate(parts)), input_pipeline.read_columns(builder, split)
+    return torch.from_numpy(np.concatenate(parts)), records.read_columns(builder, split)
 
 
 def to_unit(images: torch.Tensor) -> torch.Tensor:

@@ -52,7 +52,7 @@ except ImportError as error:
     sys.exit(f"error: {error}; install the extra: python -m pip install -e '.[traditional]'")
 
 from hybrid import files, recipes
-from hybrid.data import input_pipeline, prepared
+from hybrid.data import prepared, records
 from hybrid.ops import kernels
 from hybrid.runs import dataset_record, provenance
 from hybrid.scores import joining, report
@@ -212,7 +212,7 @@ def get_config(options: argparse.Namespace) -> ConfigDict:
 def run(config: ConfigDict, method: str, folder: pathlib.Path) -> None:
     """Chooses, reads test, and writes what `tools.record` reads."""
     builder = prepared.create_prepared_builder(config)
-    labels = {name: input_pipeline.read_columns(builder, name) for name in ('train', 'validation')}
+    labels = {name: records.read_columns(builder, name) for name in ('train', 'validation')}
     search = Search('hog' if method == 'hog' else 'resnet', labels['train'], labels['validation'])
     weights = config.model.encoder.pretrained if method != 'hog' else ''
     digest = tensor_files.sha256(pathlib.Path(weights))[:8] if weights else ''
@@ -231,7 +231,7 @@ def run(config: ConfigDict, method: str, folder: pathlib.Path) -> None:
     if method != 'hog':  # A network's features cost most of the time: they are of one size.
         plain = [one for one in plain if one['size'] == chosen['age'].settings['size']]
     chosen['gender'] = choose(search, load, 'gender', plain, rows)
-    labels['test'] = input_pipeline.read_columns(builder, 'test')
+    labels['test'] = records.read_columns(builder, 'test')
     predicted = {
         split: {kind: model.predict(load(split, model.settings)) for kind, model in chosen.items()}
         for split in ('validation', 'test')

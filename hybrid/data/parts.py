@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
-from hybrid.data import input_pipeline, prepared, several, split_names
+from hybrid.data import prepared, records, several, split_names
 
 ROLES = ('train_split', 'validation_split', 'test_split')
 _LABELS = ('id', 'age', 'gender', 'age_min', 'age_max', 'image_digest')
@@ -27,7 +27,7 @@ class Part:
       name: As `config.data.dataset` names it.
       builder: It, prepared.
       columns: For each split that has a role, in the order of `ROLES`, what
-        `input_pipeline.read_columns` gives.
+        `records.read_columns` gives.
       left_out: For a split where a run does without an example, bool [N]; other splits are whole.
     """
 
@@ -78,7 +78,7 @@ def _open(config: ConfigDict) -> Part:
     for role in ROLES:
         if data[role]:
             split_names.check(builder, data[role], f'config.data.{role}')
-    columns = {split: input_pipeline.read_columns(builder, split) for split in splits}
+    columns = {split: records.read_columns(builder, split) for split in splits}
     if len(columns) < len(splits):
         raise ValueError(f'config.data names a split twice: {", ".join(splits)}')
     split_names.check_disjoint(columns)

@@ -58,7 +58,7 @@ def check_disjoint(columns: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """Checks that splits share no example, by id.
 
     Args:
-      columns: Split name to what `input_pipeline.read_columns` gives.
+      columns: Split name to what `records.read_columns` gives.
 
     Raises:
       ValueError: when two do: a model must not be selected or tested on what it was trained on.

@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hybrid import devices, files
-from hybrid.data import input_pipeline, prepared, several, shared
+from hybrid.data import prepared, records, several, shared
 from hybrid.data.parts import Part
 from hybrid.datasets import groups, near_duplicates
 from hybrid.modes import suspects
@@ -37,7 +37,7 @@ def open_datasets(config: ConfigDict) -> list[Part]:
     for one in several.each(config):
         builder = prepared.create_prepared_builder(one)
         splits = [split for split, info in builder.info.splits.items() if info.num_examples]
-        columns = {split: input_pipeline.read_columns(builder, split) for split in splits}
+        columns = {split: records.read_columns(builder, split) for split in splits}
         datasets.append(Part(one.data.dataset, builder, columns, {}))
     return datasets
 

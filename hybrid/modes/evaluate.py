@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from hybrid import devices, files
-from hybrid.data import input_pipeline, prepared, several, split_names
+from hybrid.data import prepared, records, several, split_names
 from hybrid.datasets import geometry
 from hybrid.modes import conditions
 from hybrid.runs import (
@@ -146,7 +146,7 @@ def evaluate_split(
     Raises:
       ValueError: when the split does not hold the examples that the training saw under its name.
     """
-    labels = input_pipeline.read_columns(builder, split)
+    labels = records.read_columns(builder, split)
     labels = leaks.mark(labels, builder, split, models, other)
     for model in () if other else models:
         dataset_record.check_examples(model.folder, builder.info.full_name, split, labels)

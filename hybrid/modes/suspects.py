@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from hybrid import files
-from hybrid.data import input_pipeline
+from hybrid.data import records
 from hybrid.data.parts import Part
 from hybrid.modes import score
 from hybrid.scores import plots, suspects
@@ -67,7 +67,7 @@ def _draw(found: Sequence[suspects.Suspect], part: Part, path: pathlib.Path) -> 
     images: dict[str, np.ndarray] = {}
     for split, columns in part.columns.items():
         ids = [one.id for one in shown]
-        images |= input_pipeline.read_images(part.builder, split, columns, ids)
+        images |= records.read_images(part.builder, split, columns, ids)
     captions = []
     for s in shown:
         name = textwrap.fill(s.id[-56:], 28)  # of long ones the end, in which they differ

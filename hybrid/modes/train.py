@@ -11,7 +11,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hybrid import devices
-from hybrid.data import input_pipeline, mixture, parts, several
+from hybrid.data import input_pipeline, mixture, parts, records, several
 from hybrid.data.parts import Part
 from hybrid.modes import evaluate
 from hybrid.runs import (
@@ -82,7 +82,7 @@ def check_labels(
 
     Args:
       dataset: Its name.
-      columns: For each split what `input_pipeline.read_columns` gives.
+      columns: For each split what `records.read_columns` gives.
       config: The config of the run.
       learnt: From `dataset_record.learnt`.
 
@@ -105,9 +105,7 @@ def check_labels(
                 else f'{train!r} has no {kind}s'
             )
             _LOG.warning('%s: %ss are not learnt, and will not be predicted', why, kind)
-    if validation and not any(
-        input_pipeline.is_known(columns[validation], k).any() for k in learnt
-    ):
+    if validation and not any(records.is_known(columns[validation], k).any() for k in learnt):
         raise ValueError(
             f'{dataset}: split {validation!r} has no {" and no ".join(learnt)}, so that no '
             "checkpoint could be chosen by it; --config.data.validation_split='' does without"

@@ -52,7 +52,7 @@ def describe(
 
     Args:
       name: Full TFDS name.
-      columns: For each split what `input_pipeline.read_columns` gives.
+      columns: For each split what `records.read_columns` gives.
       train_split: The split that tells the constant predictor what to say.
       cut: How its faces were cut; None for what `geometry.of_name` says.
 
@@ -150,7 +150,7 @@ def check_examples(
       workdir: The run's folder.
       name: Full TFDS name of the dataset.
       split: The split.
-      columns: From `input_pipeline.read_columns`, of that split.
+      columns: From `records.read_columns`, of that split.
 
     Raises:
       ValueError: when it holds others, or other labels.

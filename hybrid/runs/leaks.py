@@ -44,7 +44,7 @@ def mark(
     depends on what it was trained on.
 
     Args:
-      labels: From `input_pipeline.read_columns`, of what is evaluated.
+      labels: From `records.read_columns`, of what is evaluated.
       builder: The dataset that is evaluated.
       split: The split of it.
       models: The models that are evaluated.
@@ -75,7 +75,7 @@ def seen_in_training(
     started from, by `config.init_from`, counts, too.
 
     Args:
-      columns: From `input_pipeline.read_columns`, of what is evaluated.
+      columns: From `records.read_columns`, of what is evaluated.
       builder: The dataset that is evaluated.
       split: The split of it.
       configs: The configs of the workdirs, with overrides.

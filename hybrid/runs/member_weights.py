@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from hybrid import devices
-from hybrid.data import input_pipeline, parts, split_names
+from hybrid.data import parts, records, split_names
 from hybrid.runs import dataset_record, fitted, leaks, predictions, trained, trained_on
 from hybrid.runs.trained import Trained
 from hybrid.scores import combination, rows
@@ -93,7 +93,7 @@ def find_or_fit(
     else:
         if not on_it:
             predicted = _predict(models, builder, validation, members)
-            labels = input_pipeline.read_columns(builder, validation)
+            labels = records.read_columns(builder, validation)
             labels = leaks.mark(labels, builder, validation, models, other=False)
     predicted, labels = _without_leaks(predicted, labels)
     weights = combination.fit_weights(

@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from ml_collections import ConfigDict
 
 from hybrid import devices, files
-from hybrid.data import input_pipeline, parts, prepared, several, shared
+from hybrid.data import parts, prepared, records, several, shared
 from hybrid.data.parts import Part
 from hybrid.data.shared import Finding
 from hybrid.datasets import geometry, origin
@@ -124,7 +124,7 @@ def open_splits(
       builder: It, prepared.
       splits: Some of its splits.
     """
-    columns = {split: input_pipeline.read_columns(builder, split) for split in splits}
+    columns = {split: records.read_columns(builder, split) for split in splits}
     part = Part(name, builder, columns, {})
     return dataclasses.replace(part, left_out=shared.masks(part, load(folder)))
 

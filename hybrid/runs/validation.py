@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from hybrid.data import input_pipeline
+from hybrid.data import records
 from hybrid.data.parts import Part
 from hybrid.runs import predictions
 from hybrid.runs.trained import Trained
@@ -45,7 +45,7 @@ def that_count(parts: Sequence[Part], split: str, learnt: Sequence[str]) -> list
     """
     for kind in learnt:  # 'age' comes first.
         labelled = [
-            part for part in parts if input_pipeline.is_known(part.kept_columns(split), kind).any()
+            part for part in parts if records.is_known(part.kept_columns(split), kind).any()
         ]
         if labelled:
             return labelled

@@ -22,7 +22,7 @@ def join(
     Args:
       predicted: Columns [N], or [N, K] of K members; those that `rows.OF_MODELS` declares are
         taken.
-      labels: From `input_pipeline.read_columns`, of the same split, and `leak` bool [N] if there
+      labels: From `records.read_columns`, of the same split, and `leak` bool [N] if there
         may be leaks.
       constant: What the constant predictor says: `constant_age` in years, None if unknown, and
         `constant_gender`, -1 if unknown; a run's dataset.json holds both.

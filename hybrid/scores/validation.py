@@ -22,7 +22,7 @@ def validation_metrics(
 
     Args:
       rows: What `predictions.predict_members` gives.
-      columns: From `input_pipeline.read_columns`, of the same split.
+      columns: From `records.read_columns`, of the same split.
       config: The config of the run.
       members: Numbers of the members of an ensemble; empty for a single model.
 
@@ -73,7 +73,7 @@ def selection_score(
 
     Args:
       scores: From `validation_metrics`.
-      columns: From `input_pipeline.read_columns`, of the same split.
+      columns: From `records.read_columns`, of the same split.
       predicts: What the run learns, 'age', 'gender' or both.
 
     Returns:
@@ -133,7 +133,7 @@ def selection_scores(
 
     Args:
       scores: From `validation_metrics`.
-      columns: From `input_pipeline.read_columns`, of the same split.
+      columns: From `records.read_columns`, of the same split.
       members: As for `validation_metrics`.
       predicts: As for `selection_score`.
     """

@@ -31,7 +31,7 @@ def describe(
     """The part of dataset.json about the weights of ages.
 
     Args:
-      labels: From `input_pipeline.read_columns`, of the training split.
+      labels: From `records.read_columns`, of the training split.
       data: `config.data`.
       before: What dataset.json holds: weights by the same settings are taken from there, so that a
         run goes on with those that it began with, whatever computes them now. Of the training split

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from hybrid.data import input_pipeline, split_names
+from hybrid.data import input_pipeline, records, split_names
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_what_others_call_validation_is_proposed():
 
 def test_joined_splits_hold_the_examples_of_their_parts(tiny_builder):
     ids = {
-        split: input_pipeline.read_columns(tiny_builder, split)['id'].tolist()
+        split: records.read_columns(tiny_builder, split)['id'].tolist()
         for split in ('train', 'test', 'test+validation', 'train[:10] + test')
     }
     assert len(ids['test+validation']) == 41 + 23
@@ -55,7 +55,7 @@ def test_joined_splits_hold_the_examples_of_their_parts(tiny_builder):
     assert sum(batch['mask'].sum() for batch in batches) == 64
     for split in ('test+test', 'train[:50%]+train[25%:]'):
         with pytest.raises(ValueError, match=r'more than once, such as .*none in common'):
-            input_pipeline.read_columns(tiny_builder, split)
+            records.read_columns(tiny_builder, split)
 
 
 def test_names_mean_the_same_in_any_order():

@@ -7,7 +7,7 @@ import pytest
 from PIL import ExifTags, Image
 
 from hybrid import datasets
-from hybrid.data import input_pipeline
+from hybrid.data import input_pipeline, records
 from hybrid.datasets.face_csv import face_csv_dataset_builder
 from hybrid.runs import dataset_record
 from tests.utkface_archive import jpeg, prepare, quarantined, read, read_all, report
@@ -156,7 +156,7 @@ def ages_of(builder):
     """Path to the bounds of the age, from all splits, as training reads them."""
     found: dict[str, tuple[float, float]] = {}
     for split in builder.info.splits:
-        columns = input_pipeline.read_columns(builder, split)
+        columns = records.read_columns(builder, split)
         exact = columns['age_min'] == columns['age_max']
         np.testing.assert_array_equal(columns['age'], np.where(exact, columns['age_min'], np.nan))
         bounds = zip(columns['age_min'].tolist(), columns['age_max'].tolist(), strict=True)
@@ -190,7 +190,7 @@ def test_ages_may_be_ranges_and_copies_must_have_the_same(tmp_path):
     assert math.isnan(ages['none.jpg'][0])
     # Batches hold the same.
     batches = input_pipeline.evaluation_batches(builder, 'train', batch_size=64, resize_size=8)
-    batch, columns = next(batches), input_pipeline.read_columns(builder, 'train')
+    batch, columns = next(batches), records.read_columns(builder, 'train')
     count = len(columns['id'])
     for name in ('age', 'age_min', 'age_max'):
         np.testing.assert_array_equal(batch[name][:count], columns[name])
@@ -210,8 +210,7 @@ def test_what_was_prepared_before_ages_could_be_ranges_is_read_as_it_is(tmp_path
     assert again.info.full_name == new.info.full_name
     for split in new.info.splits:
         hashes = {
-            dataset_record.examples_hash(input_pipeline.read_columns(one, split))
-            for one in (again, new)
+            dataset_record.examples_hash(records.read_columns(one, split)) for one in (again, new)
         }
         assert len(hashes) == 1
 
@@ -315,9 +314,9 @@ def test_a_png_of_16_bits_a_channel_is_read_as_its_8_upper_bits(tmp_path):
     folder = write_faces(tmp_path / 'mine', rows, 'path,age,gender,split')
     builder = prepare(folder, tmp_path / 'data', 'face_csv')
     examples = input_pipeline.Examples(builder, 'train', 40)
-    columns = input_pipeline.read_columns(builder, 'train')
+    columns = records.read_columns(builder, 'train')
     ids = columns['id'].tolist()
-    found = input_pipeline.read_images(builder, 'train', columns, [*ids[::-1], 'none'])
+    found = records.read_images(builder, 'train', columns, [*ids[::-1], 'none'])
     assert list(found) == ids[::-1]
     for name, image in zip(ids, examples.load(np.arange(6))['image'], strict=True):
         shallow = (deep[int(name.removesuffix('.png')), ..., ::-1] / 257).astype(float)

@@ -12,7 +12,7 @@ import scipy.io
 from PIL import Image
 
 from hybrid import datasets
-from hybrid.data import fingerprints, input_pipeline, parts, shared
+from hybrid.data import fingerprints, parts, records, shared
 from hybrid.datasets import photographs, shards
 from tests.imdb_wiki_archive import (
     INF,
@@ -223,7 +223,7 @@ def test_people_of_both_databases_are_one_group_and_in_one_split(both):
 
 def part_of(builder):
     splits = ('train', 'validation', 'test')
-    columns = {split: input_pipeline.read_columns(builder, split) for split in splits}
+    columns = {split: records.read_columns(builder, split) for split in splits}
     return parts.Part(builder.builder_config.name, builder, columns, {})
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hybrid import devices
-from hybrid.data import augment, conditions, input_pipeline
+from hybrid.data import augment, conditions, input_pipeline, records
 from hybrid.datasets import geometry
 from hybrid.modes import evaluate, score, train
 from hybrid.runs import dataset_record, trained, workdir
@@ -74,7 +74,7 @@ def test_every_example_gets_its_own_prediction(config, tiny_builder):
 
 
 def test_metrics_agree_over_batch_sizes_and_device_counts(config, tiny_builder, monkeypatch):
-    columns = input_pipeline.read_columns(tiny_builder, 'test')
+    columns = records.read_columns(tiny_builder, 'test')
     record = {'constant_age': 40.0, 'constant_gender': 1, 'splits': {}}
     results = []
     for batch_size, count in [(4, 4), (16, 4), (8, 2), (16, 1), (41, 1)]:
@@ -97,7 +97,7 @@ def test_metrics_agree_over_batch_sizes_and_device_counts(config, tiny_builder, 
 
 
 def test_losses_are_the_trainings_and_nan_where_unknown(config, tiny_builder):
-    columns = input_pipeline.read_columns(tiny_builder, 'test')
+    columns = records.read_columns(tiny_builder, 'test')
     rows = predict(config, tiny_builder)
     scaled = (rows['predicted_age'] - columns['age']) / config.model.head.age_scale
     np.testing.assert_allclose(rows['age_loss'], scaled**2, rtol=1e-4)
@@ -171,7 +171,7 @@ def test_evaluation_only_crops(config):
 
 
 def test_report_counts_the_split_and_can_be_recomputed(config, tiny_builder, tmp_path, capsys):
-    columns = {'train': input_pipeline.read_columns(tiny_builder, 'train')}
+    columns = {'train': records.read_columns(tiny_builder, 'train')}
     record = dataset_record.describe(tiny_builder.info.full_name, columns, 'train')
     workdir.save_config(tmp_path, config)
     dataset_record.save(tmp_path, record)
@@ -193,13 +193,13 @@ def test_report_counts_the_split_and_can_be_recomputed(config, tiny_builder, tmp
     assert again == (folder / 'metrics.json').read_bytes()
 
     # The constant predictor is the training split's, the error this split's.
-    age = input_pipeline.read_columns(tiny_builder, 'test')['age']
+    age = records.read_columns(tiny_builder, 'test')['age']
     median = np.nanmedian(columns['train']['age'])
     assert written['constant/age/mae'] == pytest.approx(np.nanmean(np.abs(age - median)), rel=1e-6)
 
 
 def test_a_split_with_other_examples_is_refused(config, tiny_builder, tmp_path):
-    columns = {'test': input_pipeline.read_columns(tiny_builder, 'test')}
+    columns = {'test': records.read_columns(tiny_builder, 'test')}
     record = dataset_record.describe('x', columns, 'test')
     record['splits']['test']['sha256'] = '0'
     workdir.save_config(tmp_path, config)
@@ -221,7 +221,7 @@ def test_selection_is_by_age_then_gender_and_never_by_what_is_not_finite():
 
 
 def test_a_prediction_that_is_not_finite_is_not_passed_over(config, tiny_builder):
-    columns = input_pipeline.read_columns(tiny_builder, 'test')
+    columns = records.read_columns(tiny_builder, 'test')
     rows = predict(config, tiny_builder)
     rows['predicted_age'][np.flatnonzero(~np.isnan(columns['age']))[0]] = np.nan
     assert np.isnan(validation.validation_metrics(rows, columns, config)['age/mae'])
@@ -236,7 +236,7 @@ def test_a_file_in_place_of_the_output_is_refused_before_anything_is_read(config
 @pytest.mark.long
 @pytest.mark.parametrize(('learnt', 'other'), [('gender', 'age'), ('age', 'gender')])
 def test_what_is_not_learnt_is_not_scored(config, tiny_builder, tmp_path, capsys, learnt, other):
-    columns = {'train': input_pipeline.read_columns(tiny_builder, 'train')}
+    columns = {'train': records.read_columns(tiny_builder, 'train')}
     config.loss[f'{other}_weight'] = 0.0
     record = dataset_record.describe(tiny_builder.info.full_name, columns, 'train')
     workdir.save_config(tmp_path, config)
@@ -297,7 +297,7 @@ def test_labels_are_looked_for_before_the_first_step(config, caplog):
 def test_faces_that_are_cut_otherwise_than_those_of_the_training_are_warned_of(
     config, tiny_builder, tmp_path, caplog
 ):
-    columns = {'train': input_pipeline.read_columns(tiny_builder, 'train')}
+    columns = {'train': records.read_columns(tiny_builder, 'train')}
     name = tiny_builder.info.full_name
     workdir.save_config(tmp_path, config)
     for cut, warned in ((geometry.AS_GIVEN, False), (geometry.UTKFACE_CHIPS, True)):
@@ -322,7 +322,7 @@ def test_conditions_are_seen_by_the_model_and_scored_beside_the_clean_split(
 ):
     some = [one for one in conditions.CONDITIONS if one.name in ('brighter', 'low_resolution')]
     monkeypatch.setattr(conditions, 'CONDITIONS', some)
-    columns = {'train': input_pipeline.read_columns(tiny_builder, 'train')}
+    columns = {'train': records.read_columns(tiny_builder, 'train')}
     record = dataset_record.describe(tiny_builder.info.full_name, columns, 'train')
     workdir.save_config(tmp_path, config)
     dataset_record.save(tmp_path, record)
@@ -335,7 +335,7 @@ def test_conditions_are_seen_by_the_model_and_scored_beside_the_clean_split(
             score = float(found['clean', '0', group][name])
             assert score == pytest.approx(clean[key + name], rel=1e-5)
     # The model says the first pixel, so that all is known of how it changes.
-    labels = input_pipeline.read_columns(tiny_builder, 'test')
+    labels = records.read_columns(tiny_builder, 'test')
     known = ~np.isnan(labels['age'])
     pixels = (
         np.round(255 * np.clip(1.5 * expected_pixels(tiny_builder, 'test', config), 0, 1)) / 255

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hybrid import datasets
-from hybrid.data import input_pipeline, parts, several, shared
+from hybrid.data import parts, records, several, shared
 from hybrid.modes import evaluate
 from hybrid.runs import (
     dataset_record,
@@ -34,7 +34,7 @@ def trained_on_tiny(tiny_config, tiny_builder, tmp_path):
     folder = tmp_path / 'run'
     workdir.save_config(folder, config)
     columns = {
-        split: input_pipeline.read_columns(tiny_builder, split)
+        split: records.read_columns(tiny_builder, split)
         for split in ('train', 'validation', 'test')
     }
     record = dataset_record.describe(tiny_builder.info.full_name, columns, 'train')
@@ -132,7 +132,7 @@ def test_what_the_run_learnt_from_that_it_started_from_is_a_leak_too(
     trained_on_tiny, tiny_builder, tiny_data_dir, tmp_path, caplog
 ):
     config, folder = trained_on_tiny
-    columns = input_pipeline.read_columns(tiny_builder, 'train')
+    columns = records.read_columns(tiny_builder, 'train')
     tuned = config.copy_and_resolve_references()
     tuned.init_from = f'{folder}@last'
     tuned.data.dataset, tuned.data.data_dir = 'face_csv/none', str(tmp_path)
@@ -161,7 +161,7 @@ def test_what_a_run_began_with_may_leak_into_its_own_test_split(
     workdir.save_config(tmp_path / 'tuned', tuned)
 
     def seen(split):
-        columns = input_pipeline.read_columns(tiny_builder, split)
+        columns = records.read_columns(tiny_builder, split)
         return leaks.seen_in_training(
             columns, tiny_builder, split, [tuned], [tmp_path / 'tuned'], split
         )
@@ -181,7 +181,7 @@ def test_a_split_that_holds_part_of_the_training_marks_it(trained_on_tiny, tiny_
     config, folder = trained_on_tiny
 
     def seen(split):
-        columns = input_pipeline.read_columns(tiny_builder, split)
+        columns = records.read_columns(tiny_builder, split)
         found = leaks.seen_in_training(columns, tiny_builder, split, [config], [folder], split)
         return [name.split('_')[0] for name in columns['id'][found]]
 
@@ -223,7 +223,7 @@ def test_what_is_in_several_splits_is_a_leak_for_who_has_seen_it(tiny_config, tm
     workdir.save_config(tmp_path / 'elsewhere', elsewhere)
 
     def marked(name, config, split, other=False):
-        labels = input_pipeline.read_columns(builder, split)
+        labels = records.read_columns(builder, split)
         assert labels['leak'].any()
         labels = leaks.mark(labels, builder, split, [fixed(config, tmp_path / name)], other)
         return [name[-5] for name in sorted(labels['id'][labels['leak']])]
@@ -246,7 +246,7 @@ def test_of_other_datasets_the_images_are_compared(tiny_config, two_datasets_dir
 
     def seen(name, split, run, own_split=None, data_dir=two_datasets_dir):
         builder = datasets.create_builder(f'face_csv/{name}', str(data_dir))
-        columns = input_pipeline.read_columns(builder, split)
+        columns = records.read_columns(builder, split)
         folders = [tmp_path / run]
         found = leaks.seen_in_training(columns, builder, split, [config], folders, own_split)
         return sorted(columns['id'][found].tolist())
@@ -302,7 +302,7 @@ def test_of_two_own_tables_the_same_names_are_the_same_faces_only_if_the_images_
         builder = datasets.create_builder(name, str(tmp_path / 'data'), parameters)
         if parameters:
             datasets.prepare(builder, str(tmp_path / 'mine'))
-        columns = input_pipeline.read_columns(builder, 'train')
+        columns = records.read_columns(builder, 'train')
         found = leaks.seen_in_training(columns, builder, 'train', [config], [tmp_path / 'run'])
         return sorted(columns['id'][found].tolist())
 

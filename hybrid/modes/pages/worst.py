@@ -8,7 +8,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from hybrid.data import input_pipeline, prepared, several
+from hybrid.data import prepared, records, several
 from hybrid.modes.pages.blocks import Block, Code, Paragraph, Picture, Pictures, Table, Text
 from hybrid.modes.pages.run_record import Evaluation
 from hybrid.scores import outcomes
@@ -123,8 +123,8 @@ def read_faces(
             f'{" or ".join(folders[:-1]) or "the default folder of TFDS"}; '
             '--config.data.data_dir=DIR names its folder'
         )
-    columns = input_pipeline.read_columns(builder, evaluation.split)
-    images = input_pipeline.read_images(builder, evaluation.split, columns, ids)
+    columns = records.read_columns(builder, evaluation.split)
+    images = records.read_images(builder, evaluation.split, columns, ids)
     faces = {}
     for name, pixels in images.items():
         image = Image.fromarray(pixels)
