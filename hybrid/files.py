@@ -17,10 +17,10 @@ def expanded(path: str | os.PathLike) -> pathlib.Path:
 
 
 def file_state(path: str | os.PathLike) -> list[int] | None:
-    """The size and the time of the last change of a file; None if it is no regular file."""
+    """The size and the time of the last change of a file; None if none can be read there."""
     with contextlib.suppress(OSError, ValueError):
         found = os.stat(path)
-        if stat.S_ISREG(found.st_mode):
+        if stat.S_ISREG(found.st_mode) and os.access(path, os.R_OK):
             return [found.st_size, found.st_mtime_ns]
     return None
 

@@ -45,13 +45,15 @@ def test_what_was_written_before_an_error_stays_beside_the_old_file(tmp_path):
     assert (tmp_path / 'table.csv.partial').read_text() == 'half'
 
 
-def test_the_state_of_what_is_no_file(tmp_path):
+def test_the_state_of_what_is_no_file_or_cannot_be_read(tmp_path, monkeypatch):
     (tmp_path / 'a').write_bytes(b'12345')
     os.utime(tmp_path / 'a', ns=(7, 9))
     assert files.file_state(tmp_path / 'a') == [5, 9]
     assert files.file_state(tmp_path) is None
     assert files.file_state(tmp_path / 'none') is None
     assert files.file_state(pathlib.Path('a\0b')) is None
+    monkeypatch.setattr('os.access', lambda path, mode: mode != os.R_OK)  # Root may read anything.
+    assert files.file_state(tmp_path / 'a') is None
 
 
 def test_damaged_lines_of_json_are_passed_over(tmp_path):
