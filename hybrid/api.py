@@ -94,7 +94,7 @@ def load(
             return loaded.Exported(workdir)  # type: ignore[return-value]  # it predicts likewise
         if os.path.isfile(os.path.expanduser(workdir)):
             raise ValueError(f'{workdir} is a file; name the folder of a training or an export')
-    overrides = dict(overrides or {})
+    overrides = _copy_overrides(overrides)
     if flip_average is not None:
         overrides['evaluate.flip_average'] = flip_average
     models = _restore(workdir, checkpoint, overrides)
@@ -143,7 +143,7 @@ def train(
         name, config = pathlib.Path(config).stem, get_config(config)
         workdir = workdir or pathlib.Path('runs') / name
     folder = files.expanded(workdir)
-    _override(config, overrides or {})
+    _override(config, _copy_overrides(overrides))
 
     from hybrid.default_config import SCHEMA
     from hybrid.runs.workdir import recorded_kernels
@@ -199,7 +199,7 @@ def evaluate(
         training saw; and as `load`.
     """
     if isinstance(model, str | os.PathLike | Sequence):
-        models = _restore(model, checkpoint, dict(overrides or {}))
+        models = _restore(model, checkpoint, _copy_overrides(overrides))
     elif checkpoint or overrides:
         raise ValueError('checkpoint and overrides are for `load`: this model is loaded already')
     elif hasattr(model, 'models'):
@@ -303,6 +303,13 @@ def _split_addresses(workdir: PathLike | Sequence[PathLike]) -> list[str]:
     if not texts or not all(texts):
         raise ValueError(f'workdir={workdir!r}: name the folder of a training, or several')
     return texts
+
+
+def _copy_overrides(overrides: Overrides | None) -> dict[str, Any]:
+    given = overrides or {}
+    if not isinstance(given, Mapping) or not all(isinstance(key, str) for key in given):
+        raise TypeError(f"overrides={given!r} is no dict such as {{'train.num_epochs': 2.0}}")
+    return dict(given)
 
 
 def _override(config: 'ml_collections.ConfigDict', overrides: Overrides) -> None:

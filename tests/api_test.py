@@ -271,6 +271,8 @@ def test_what_cannot_be_loaded(run, ensemble_run, tmp_path):
         (run, {'overrides': {'evaluate.flop': 1}}, ValueError, r'overrides: evaluate\.flop=1: '),
         (run, {'overrides': {'seed': 'x'}}, ValueError, "seed='x': must be of type int, in 0"),
         (run, {'overrides': {'data.dataset': None}}, ValueError, 'dataset=None: must be of type s'),
+        (run, {'overrides': ['seed=1']}, TypeError, r"overrides=\['seed=1'\] is no dict such as"),
+        (run, {'overrides': {1: 2}}, TypeError, r'overrides={1: 2} is no dict'),
         (run, {'overrides': {'data.parameters.x': 1}}, ValueError, 'x=1: .* give the whole dict'),
         (run, {'flip_average': 'no'}, ValueError, "flip_average='no': must be of type bool;"),
     ]
