@@ -182,9 +182,10 @@ def test_what_cannot_be_written_or_read_is_told_in_a_line(run, tmp_path):
         report.report([tmp_path], tmp_path / 'x.html')
     assert list(tmp_path.iterdir()) == []
     broken = reported_run.make(tmp_path / 'run')
-    (broken / 'evaluation/test/metrics.json').write_text('{"age/mae": "<b>"}')
-    with pytest.raises(ValueError, match=r'metrics\.json holds other things than scores'):
-        report.report([broken], tmp_path / 'x.html')
+    for content in ('{"age/mae": "<b>"}', '{}'):
+        (broken / 'evaluation/test/metrics.json').write_text(content)
+        with pytest.raises(ValueError, match=r'metrics\.json holds other things than scores'):
+            report.report([broken], tmp_path / 'x.html')
     (broken / 'evaluation/test/metrics.json').write_text('[')
     with pytest.raises(ValueError, match=r'metrics\.json is not valid JSON .*: evaluate again'):
         report.report([broken], tmp_path / 'x.html')

@@ -198,9 +198,10 @@ def evaluations(
 
 def _scores(path: pathlib.Path) -> dict[str, float]:
     scores = workdir.read_json(path, 'evaluate again')
-    if all(isinstance(value, int | float | None) for value in scores.values()):
+    known = all(isinstance(value, int | float | None) for value in scores.values())
+    if known and 'num_examples' in scores:
         return {name: math.nan if value is None else value for name, value in scores.items()}
-    raise ValueError(f'{path} holds other things than scores; evaluate again')
+    raise ValueError(f'{path} holds other things than scores, or none; evaluate again')
 
 
 def _defaults() -> dict[str, Any]:
