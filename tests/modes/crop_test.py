@@ -160,6 +160,30 @@ def test_a_photograph_that_changed_meanwhile_is_done_again(
     np.testing.assert_array_equal(np.asarray(Image.open(folder / path)), seen)
 
 
+def test_a_photograph_that_may_be_read_now_is_no_error_any_more(
+    config, photos, tmp_path, monkeypatch
+):
+    folder, closed, access = tmp_path / 'faces', photos / '0.png', os.access
+    read_faces = faces.read_faces
+
+    def refuse(path, *rest):
+        if path == closed:
+            raise PermissionError(f'{path} may not be read')
+        return read_faces(path, *rest)
+
+    with monkeypatch.context() as patch:  # Root may read anything.
+        patch.setattr('os.access', lambda path, mode: path != closed and access(path, mode))
+        patch.setattr(faces, 'read_faces', refuse)
+        stop(config, photos, folder, monkeypatch, after=5)
+        assert 'may not be read' in (folder / 'errors.csv.partial').read_text()
+    crop.crop(config, str(photos), str(folder))
+    whole = tmp_path / 'whole'
+    crop.crop(config, str(photos), str(whole))
+    for table in ('faces.csv', 'errors.csv'):
+        rows, expected = (sorted(map(str, read(one / table))) for one in (folder, whole))
+        assert rows == expected
+
+
 def test_what_older_code_left_goes_on_and_what_is_damaged_is_said(
     config, photos, tmp_path, monkeypatch, capsys
 ):

@@ -136,6 +136,17 @@ def test_only_what_changed_is_done_again(inputs, tmp_path, caplog):
     assert beside(target) == ['']
 
 
+def test_a_file_that_may_be_read_now_is_done_again(inputs, tmp_path, monkeypatch):
+    closed, access = inputs[2], os.access
+    with monkeypatch.context() as patch:  # Root may read anything.
+        patch.setattr(
+            'os.access', lambda path, mode: str(path) != str(closed) and access(path, mode)
+        )
+        stop(tmp_path / 'out.csv', inputs, 5)
+        stop(tmp_path / 'out.csv', inputs, 0)
+    assert write(tmp_path / 'out.csv', inputs) == 4
+
+
 def test_a_drawing_that_another_file_had_meanwhile_is_drawn_again(inputs, tmp_path):
     target, drawing = tmp_path / 'out.csv', tmp_path / 'drawing.png'
 
