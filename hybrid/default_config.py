@@ -191,8 +191,9 @@ _KEYS = (
         'The weights that the encoder starts from: a .safetensors or .npz file, or '
         'hf://OWNER/NAME[@REVISION][/FILE] on the Hugging Face hub. A ResNet reads the tensor '
         'names of torchvision and timm, an EfficientNet-Lite those of efficientnet_lite_pytorch '
-        "(tools/convert_efficientnet_lite.py). '' starts from random numbers. Several, separated "
-        'by commas, go to the members of an ensemble in turn.'),
+        '(tools/convert_efficientnet_lite.py), dlib_resnet the file that '
+        "tools/convert_dlib_resnet.py makes. '' starts from random numbers. Several, separated by "
+        'commas, go to the members of an ensemble in turn.'),
     Key('model.encoder.allow_missing', (), help=
         "Blocks that the file may lack, such as 'layer4' or 'layer4.1'; they keep their random "
         'initialisation. Give the flag once for each.'),
@@ -261,7 +262,8 @@ _KEYS = (
         'The last stage, counted from the image, that does not learn. This stage and those '
         'before it keep their parameters and their BatchNorm statistics, which they also use '
         "in training. '' freezes nothing. The stages of a ResNet are stem and layer1 to layer4, "
-        'those of an EfficientNet-Lite stem, stage1 to stage7 and head.'),
+        'those of dlib_resnet stem and layer1 to layer5, those of an EfficientNet-Lite stem, '
+        'stage1 to stage7 and head.'),
     Key('finetune.freeze_steps', 0, at_least=0, help=
         'The number of steps for which these stages stay frozen; 0 is for good.'),
     Key('finetune.encoder_rate', 1.0, more_than=0, help=

@@ -6,15 +6,16 @@ import jax
 import numpy as np
 
 from hybrid import devices
-from hybrid.models import efficientnet, encoders, resnet
+from hybrid.models import dlib_resnet, efficientnet, encoders, resnet
 from hybrid.runs import dataset_record, trained, workdir
 from hybrid.training import learners
 from hybrid.training.optimizer import create_learning_rate_fn
 
 _BLOCKS = (efficientnet.Stage(1, 3, 1, 1, 4), efficientnet.Stage(2, 5, 2, 3, 8))
-# Encoders of two stages, beside the `tiny` of conftest.py.
+# Encoders of two stages after their stems, beside the `tiny` of conftest.py.
 ENCODERS = {
     'tiny_bottleneck': resnet.encoder((1, 1), 'bottleneck'),
+    'tiny_dlib': dlib_resnet.encoder(((6, 1, 1), (9, 2, 2))),
     'tiny_lite': efficientnet.encoder(_BLOCKS),
 }
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hybrid import default_config
-from hybrid.models import efficientnet, encoders, resnet
+from hybrid.models import dlib_resnet, efficientnet, encoders, resnet
 from hybrid.models.dropout import Dropout, block_keys, block_rate
 
 pytestmark = pytest.mark.long
@@ -17,6 +17,7 @@ KEYS = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(jax.random.key(7), jnp.ar
 ENCODERS = {
     'basic': (resnet.ResNet((1, 1), 'basic', width=4), 'layer2_0', 'bn2'),
     'bottleneck': (resnet.ResNet((2,), 'bottleneck', width=4), 'layer1_1', 'bn3'),
+    'dlib': (dlib_resnet.DlibResNet(((4, 2, 1),)), 'layer1_1', 'bn2'),
     'lite': (
         efficientnet.EfficientNetLite((efficientnet.Stage(2, 3, 1, 1, 8),), 8, 8),
         'stage1_1',
@@ -86,7 +87,7 @@ def test_rates_rise_from_block_to_block():
     assert block_rate(0.3, 0, 1) == 0
 
 
-@pytest.mark.parametrize('name', ['resnet18', 'resnet50', 'efficientnet_lite0'])
+@pytest.mark.parametrize('name', ['resnet18', 'resnet50', 'efficientnet_lite0', 'dlib_resnet'])
 def test_the_rate_is_that_of_the_config(name):
     settings = default_config.get_config().model.encoder
     settings.name, settings.drop_path = name, 0.25

@@ -150,6 +150,7 @@ def test_weights_for_an_encoder_that_reads_none_are_refused(config):
 
 READ = {
     'resnet18': {'stem': 8, 'layer3': 32, 'layer4': 64},
+    'tiny_dlib': {'stem': 6, 'layer1': 6, 'layer2': 9},
     'tiny_lite': {'stem': 32, 'stage1': 4, 'head': 1280},
 }
 

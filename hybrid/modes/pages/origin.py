@@ -10,7 +10,11 @@ from hybrid.modes.pages import run_record
 from hybrid.modes.pages.blocks import Block, Code, Heading, Items, Listing, Paragraph, Table
 from hybrid.modes.pages.run_record import Run
 
-_TITLES = (('resnet', 'a ResNet-'), ('efficientnet_lite', 'an EfficientNet-Lite'))
+_TITLES = (
+    ('resnet', 'a ResNet-'),
+    ('efficientnet_lite', 'an EfficientNet-Lite'),
+    ('dlib_resnet', "dlib's ResNet for faces"),
+)
 _CELLS = {'lstm': 'an LSTM', 'gru': 'a GRU', 'dense': 'a layer at each position'}
 
 

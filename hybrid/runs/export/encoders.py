@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import numpy as np
 
-from hybrid.models import efficientnet, resnet
+from hybrid.models import dlib_resnet, efficientnet, resnet
 from hybrid.ops.depthwise import same_padding
 from hybrid.ops.taps import Padding, output_size
 from hybrid.runs.export.graph import Graph
@@ -154,10 +154,44 @@ def _efficientnet(module: efficientnet.EfficientNetLite, layers: Layers, x: Map)
     return maps
 
 
+def _dlib_resnet(module: dlib_resnet.DlibResNet, layers: Layers, x: Map) -> dict[str, Map]:
+    graph, unpadded = layers.graph, ((0, 0), (0, 0))
+
+    def pool(kind: str, x: Map, size: int) -> Map:
+        value = graph.op(kind, x.name, kernel_shape=[size, size], strides=[2, 2])
+        return Map(value, x.channels, *output_size((1, *x[2:], 1), (size, size), (2, 2), unpadded))
+
+    def fill(x: Map, *sizes: int) -> Map:
+        if x[1:] == sizes:
+            return x
+        ends = (wanted - size for size, wanted in zip(x[1:], sizes, strict=True))
+        return Map(graph.op('Pad', x.name, graph.integers(0, 0, 0, 0, 0, *ends)), *sizes)
+
+    x = layers.apply('Relu', layers.conv(x, 'conv1', 'bn1', 2, unpadded))
+    x = pool('MaxPool', x, 3)
+    maps = {'stem': x}
+    for stage, (_, blocks, first) in enumerate(module.stage_sizes, start=1):
+        if module.read and maps.keys() >= set(module.read):
+            break
+        for index in range(blocks):
+            block = layers.block(f'layer{stage}_{index}')
+            stride = first if index == 0 else 1
+            y = block.conv(x, 'conv1', 'bn1', stride, unpadded if stride > 1 else None)
+            y = block.conv(block.apply('Relu', y), 'conv2', 'bn2')
+            if stride > 1:
+                x = pool('AveragePool', x, 2)
+            sizes = list(map(max, x[1:], y[1:]))
+            y = fill(y, *sizes)
+            x = block.apply('Relu', block.apply('Add', y, fill(x, *sizes).name))
+        maps[f'layer{stage}'] = x
+    return maps
+
+
 # The class of an encoder's module -> the function that writes it and gives the maps of its stages,
 # from the image on, up to the last one that is read; and epsilon of its BatchNorms.
 ENCODERS: dict[type[nn.Module], tuple[Callable[[Any, Layers, Map], dict[str, Map]], float]] = {
     resnet.ResNet: (_resnet, 1e-5),
+    dlib_resnet.DlibResNet: (_dlib_resnet, 1e-5),
     efficientnet.EfficientNetLite: (_efficientnet, 1e-3),
 }
 

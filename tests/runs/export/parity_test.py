@@ -46,6 +46,11 @@ CASES: dict[str, dict[str, Any]] = {
         **{'data.normalization': 'unit', 'data.image_size': 36},
     },
     'a layer at each position': {'model.recurrent.cell': 'dense'},
+    'dlib resnet, two stages': {
+        **{'model.encoder.name': 'tiny_dlib', 'model.encoder.width': 64},
+        **{'model.recurrent.cell': 'gru', 'model.sequence.stages': 'layer1,layer2'},
+        **{'data.normalization': 'imagenet'},
+    },
     'efficientnet lite, two stages apart, dex, symmetric, twelve views': {
         **{'model.encoder.name': 'tiny_lite', 'model.encoder.width': 64},
         **{'model.recurrent.cell': 'none', 'model.head.age': 'dex'},

@@ -1,0 +1,210 @@
+"""The encoder dlib_resnet: the CNN of dlib's face recognition, which knows faces already.
+
+Its weights learned to tell 7,485 people apart on about three million photographs, and are in the
+public domain (https://github.com/davisking/dlib-models). `tools/convert_dlib_resnet.py` makes the
+file of them that this encoder starts from.
+
+It is a ResNet of 29 convolutions with half the channels of ResNet-34 and fewer layers. It differs
+from torchvision's where a stage halves the resolution: the 3x3 convolution has no padding, the
+shortcut is the mean of 2x2 positions, and the smaller of the two is filled up with zeros, in
+positions and in channels.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from ml_collections import ConfigDict
+
+from hybrid.models import encoders, resnet
+from hybrid.models.dropout import Dropout, block_keys, block_rate
+from hybrid.ops import pooling
+
+# Of each stage: channels, number of blocks, stride of the first one.
+STAGES = ((32, 3, 1), (64, 4, 2), (128, 3, 2), (256, 3, 2), (256, 1, 2))
+# Pixels of a side that the weights were trained with.
+SIZE = 150
+
+
+def valid_max_pool(x: jax.Array) -> jax.Array:
+    """Maximum over 3x3 windows at stride 2 without padding: [B, H, W, C] -> [B, h, w, C].
+
+    The values must not be negative, as after ReLU.
+    """
+    rows, columns = ((size - 3) // 2 + 1 for size in x.shape[1:3])
+    # One row and column of zeros before bring the windows of `max_pool` to where they begin here.
+    x = pooling.max_pool(jnp.pad(x, ((0, 0), (1, 0), (1, 0), (0, 0))))
+    return x[:, 1 : 1 + rows, 1 : 1 + columns]
+
+
+def halve(x: jax.Array) -> jax.Array:
+    """Mean of 2x2 positions at stride 2, the odd last ones left out: [B, H, W, C]."""
+    rows, columns = (size // 2 * 2 for size in x.shape[1:3])
+    taps = [x[:, i:rows:2, j:columns:2] for i in range(2) for j in range(2)]
+    total = functools.reduce(jnp.add, (tap.astype(jnp.float32) for tap in taps))
+    return (total / 4).astype(x.dtype)
+
+
+def fill(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Zeros behind the last position and the last channel, up to this shape [B, H, W, C]."""
+    return jnp.pad(x, [(0, wanted - size) for size, wanted in zip(x.shape, shape, strict=True)])
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions, each with its BatchNorm, and a shortcut around them.
+
+    With the probability `drop_path` an example keeps the shortcut alone. For the other attributes
+    see `encoders.create_module`.
+    """
+
+    features: int
+    stride: int = 1
+    zero_init_residual: bool = True
+    dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
+    kernels: str = 'portable'
+    drop_path: float = 0.0
+
+    @nn.compact
+    def __call__(
+        self, x: jax.Array, *, train: bool, dropout_keys: jax.Array | None = None
+    ) -> jax.Array:
+        """Maps [B, H, W, C] to [B, h, w, features].
+
+        Raises:
+          ValueError: When fewer than 3 x 3 positions would be halved.
+        """
+        if self.stride != 1 and min(x.shape[1:3]) < 3:
+            raise ValueError(
+                f'dlib_resnet: {self.name} cannot halve a map of {x.shape[1]} x {x.shape[2]} '
+                f'positions; take images (config.data.image_size) of 103 pixels or more, or read '
+                'earlier stages only (config.model.sequence.stages=layer4)'
+            )
+        norm = functools.partial(
+            resnet.BatchNorm,
+            use_running_average=not train,
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+        )
+        conv = functools.partial(
+            resnet.Conv, self.features, (3, 3), dtype=self.dtype, kernels=self.kernels
+        )
+        pad = (1, 1) if self.stride == 1 else (0, 0)
+        y = conv(strides=(self.stride, self.stride), padding=(pad, pad), name='conv1')(x)
+        y = nn.relu(norm(name='bn1')(y))
+        y = conv(padding=((1, 1), (1, 1)), name='conv2')(y)
+        last_scale = nn.initializers.zeros if self.zero_init_residual else nn.initializers.ones
+        y = norm(scale_init=last_scale, name='bn2')(y)
+        y = Dropout(self.drop_path, whole=True)(y, dropout_keys, train=True)
+        if self.stride != 1:
+            x = halve(x)
+        shape = tuple(map(max, x.shape, y.shape))
+        return nn.relu(fill(x, shape) + fill(y, shape))
+
+
+class DlibResNet(nn.Module):
+    """The CNN of dlib's face recognition without pooling and the last layer.
+
+    Attributes:
+      stage_sizes: Of each stage the channels, the number of blocks, and the stride of the first
+        one, 1 or 2. The stem has as many channels as the first stage.
+      zero_init_residual: Start each block as its shortcut.
+      drop_path: Probability, for each example in training, of leaving out all but the shortcut
+        of the last block; for the blocks before it falls linearly to 0 for the first.
+      dtype, axis_name, frozen_stages, frozen_statistics, kernels, read: See
+        `encoders.create_module`.
+    """
+
+    stage_sizes: Sequence[tuple[int, int, int]] = STAGES
+    zero_init_residual: bool = True
+    drop_path: float = 0.0
+    dtype: DTypeLike = jnp.float32
+    axis_name: str | None = None
+    frozen_stages: int = 0
+    frozen_statistics: bool = False
+    kernels: str = 'portable'
+    read: tuple[str, ...] = ()
+
+    @nn.compact
+    def __call__(
+        self, images: jax.Array, *, train: bool, dropout_keys: jax.Array | None = None
+    ) -> jax.Array | tuple[jax.Array, ...]:
+        """Maps images [B, H, W, 3] to a feature map [B, h, w, 256] in the compute dtype.
+
+        Or to those of the stages that are read. From 150 pixels the stages have 35, 17, 8, 4 and 2
+        positions a side.
+        """
+
+        def follows_batch(stage: int) -> bool:
+            return train and not self.frozen_statistics and stage >= self.frozen_stages
+
+        x = resnet.Conv(
+            self.stage_sizes[0][0],
+            (7, 7),
+            (2, 2),
+            padding=((0, 0), (0, 0)),
+            dtype=self.dtype,
+            kernels=self.kernels,
+            name='conv1',
+        )(images)
+        x = resnet.BatchNorm(
+            use_running_average=not follows_batch(0),
+            dtype=self.dtype,
+            axis_name=self.axis_name,
+            name='bn1',
+        )(x)
+        x = valid_max_pool(nn.relu(x))
+        maps = {'stem': x}
+        number, count = 0, sum(blocks for _, blocks, _ in self.stage_sizes)
+        for stage, (features, blocks, stride) in enumerate(self.stage_sizes, start=1):
+            if self.read and maps.keys() >= set(self.read):
+                break
+            drops = train and stage >= self.frozen_stages
+            for index in range(blocks):
+                x = Block(
+                    features=features,
+                    stride=stride if index == 0 else 1,
+                    zero_init_residual=self.zero_init_residual,
+                    dtype=self.dtype,
+                    axis_name=self.axis_name,
+                    kernels=self.kernels,
+                    drop_path=block_rate(drops * self.drop_path, number, count),
+                    name=f'layer{stage}_{index}',
+                )(x, train=follows_batch(stage), dropout_keys=block_keys(dropout_keys, number))
+                number += 1
+            maps[f'layer{stage}'] = x
+        return tuple(maps[name] for name in self.read) if self.read else x
+
+
+def encoder(stage_sizes: Sequence[tuple[int, int, int]]) -> encoders.Encoder:
+    """Describes the encoder with these stages, see `DlibResNet`."""
+
+    def create(settings: ConfigDict, **keywords: Any) -> DlibResNet:
+        return DlibResNet(
+            stage_sizes=stage_sizes,
+            zero_init_residual=settings.zero_init_residual,
+            drop_path=settings.drop_path,
+            **keywords,
+        )
+
+    return encoders.Encoder(
+        create=create,
+        stages={
+            'stem': 'conv1|bn1',
+            **{f'layer{n}': rf'layer{n}_\d+' for n in range(1, len(stage_sizes) + 1)},
+        },
+        keys={'zero_init_residual': True, 'drop_path': 0.0},
+        collections=(encoders.BATCH_STATS,),
+        weights=encoders.Weights(
+            described='those that tools/convert_dlib_resnet.py writes (layer1.0.conv1.weight, ...)',
+            tensor_name=resnet.torch_name,
+            part_of_encoder=r'(conv1|bn1|layer\d+)\.',
+        ),
+    )
+
+
+encoders.register('dlib_resnet', encoder(STAGES))
