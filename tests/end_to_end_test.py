@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from hybrid.scores import report
-from hybrid.scores.rows import read_predictions
+from hybrid.scores.predictions_csv import read_predictions
 from tests.launching import ROOT, launch, tiny_flags
 from tools import reproduce
 

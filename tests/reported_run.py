@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from hybrid import files
-from hybrid.scores import report, rows, subgroups
+from hybrid.scores import predictions_csv, report, rows, subgroups
 
 EVIL = '<script>alert(1)</script>'
 # An id that would be a formula in a spreadsheet, and one that would be markup.
@@ -89,7 +89,7 @@ def evaluate(folder, found, about=None, best=None):
     table = rows.create(found, ['ethnicity'] if 'ethnicity' in found else [])
     scores = report.compute_metrics(table, best)
     files.replace(folder / 'metrics.json', report.to_json(scores))
-    rows.write_predictions(table, folder / 'predictions.csv')
+    predictions_csv.write_predictions(table, folder / 'predictions.csv')
     files.replace(folder / 'subgroups.csv', subgroups.to_csv(subgroups.cross_table(table)))
     for name in ('calibration.png', 'age_scatter.png', 'faces.png'):
         files.replace(folder / name, f'picture {name}'.encode())

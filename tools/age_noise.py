@@ -25,7 +25,8 @@ import numpy as np
 from hybrid import files
 from hybrid.runs.provenance import describe_sessions
 from hybrid.scores import intervals
-from hybrid.scores.rows import Rows, read_predictions
+from hybrid.scores.predictions_csv import read_predictions
+from hybrid.scores.rows import Rows
 from tools.kept import RESULTS
 from tools.rows import markdown
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 
 from hybrid import files
 from hybrid.scores import comparison
-from hybrid.scores.rows import read_predictions
+from hybrid.scores.predictions_csv import read_predictions
 from tools.kept import RESULTS, predictions_path
 
 PATH = RESULTS / 'comparisons.json'

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from hybrid.scores import calibration, intervals, metrics
-from hybrid.scores.rows import Rows, read_predictions
+from hybrid.scores.predictions_csv import read_predictions
+from hybrid.scores.rows import Rows
 from hybrid.scores.subgroups import wilson_interval
 from tools.kept import predictions_path
 from tools.rows import markdown

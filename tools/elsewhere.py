@@ -22,7 +22,8 @@ from hybrid import files
 from hybrid.runs.provenance import describe_sessions
 from hybrid.runs.public import without_folders
 from hybrid.scores import comparison
-from hybrid.scores.rows import Rows, read_predictions, write_predictions
+from hybrid.scores.predictions_csv import read_predictions, write_predictions
+from hybrid.scores.rows import Rows
 from tools import record
 from tools.kept import RESULTS, predictions_path
 from tools.rows import describe_run, difference_cells, markdown, percent, years
@@ -73,7 +74,8 @@ def kept_path(name: str, dataset: str, split: str) -> pathlib.Path:
     own = RESULTS / f'{name}.json'
     if own.exists() and json.loads(own.read_text())['dataset']['name'] == dataset:
         return predictions_path(name, split)
-    return RESULTS / 'predictions/elsewhere' / f'{name}.{dataset.split("/")[0]}.{split}.csv'
+    dataset = dataset.split('/')[0]
+    return RESULTS / 'predictions/elsewhere' / f'{name}.{dataset}.{split}.csv.gz'
 
 
 def table(models: Mapping[str, Mapping[str, Any]]) -> list[str]:

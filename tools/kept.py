@@ -15,4 +15,4 @@ def read_json(folder: pathlib.Path) -> dict[str, dict[str, Any]]:
 
 def predictions_path(name: str, split: str) -> pathlib.Path:
     """Returns where the predictions of a run for a split are kept."""
-    return RESULTS / 'predictions' / f'{name}.{split}.csv'
+    return RESULTS / 'predictions' / f'{name}.{split}.csv.gz'

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from hybrid import files
 from hybrid.scores import thresholds
-from hybrid.scores.rows import read_predictions
+from hybrid.scores.predictions_csv import read_predictions
 from tools.kept import RESULTS, predictions_path
 from tools.rows import markdown
 

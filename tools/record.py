@@ -15,9 +15,9 @@ tried, to find a recipe, goes to results/tried/ with nothing but its validation 
 """
 
 import argparse
+import gzip
 import json
 import pathlib
-import shutil
 import sys
 from collections.abc import Iterable
 from typing import Any
@@ -207,11 +207,12 @@ def record_trial(
 
 
 def copy_predictions(evaluation: pathlib.Path, splits: Iterable[str], name: str) -> None:
-    """Copies the predictions.csv of each split to results/predictions/, under the run's name."""
+    """Compresses predictions.csv of each split into results/predictions/, under the run's name."""
     for split in splits:
         target = predictions_path(name, split)
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(evaluation / 'evaluation' / split / 'predictions.csv', target)
+        written = (evaluation / 'evaluation' / split / 'predictions.csv').read_bytes()
+        files.replace(target, gzip.compress(written, mtime=0))
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from hybrid import files
-from hybrid.scores import metrics, report, rows, subgroups
+from hybrid.scores import metrics, predictions_csv, report, rows, subgroups
 
 # What has more values, such as a file's path, is no subgroup.
 MOST_VALUES = 100
@@ -26,7 +26,7 @@ def score(source: str | os.PathLike, output: str | os.PathLike) -> metrics.Score
     too, and it is copied.
 
     Args:
-      source: A table of predictions and labels that `rows.read_predictions` reads.
+      source: A table of predictions and labels that `predictions_csv.read_predictions` reads.
       output: The folder for the results.
 
     Returns:
@@ -45,7 +45,9 @@ def score(source: str | os.PathLike, output: str | os.PathLike) -> metrics.Score
     table = read_table(path)
     about = _read_about(path.with_name(_ABOUT)) if path.name == 'predictions.csv' else {}
     best = about.get('best_member_on_validation')
-    names = [str(about[name]) for name in ('dataset', 'split') if name in about] or [path.stem]
+    names = [str(about[name]) for name in ('dataset', 'split') if name in about] or [
+        path.name.removesuffix('.gz').removesuffix('.csv')
+    ]
     title = f'{", ".join(names)}, scored anew'
     best = best if best in table.members else None
     unsure_below = _number(about, 'unsure_below') or 0.5
@@ -66,7 +68,7 @@ def read_table(path: pathlib.Path) -> rows.Rows:
       OSError: when it cannot be read.
     """
     try:
-        table = rows.read_predictions(path)
+        table = predictions_csv.read_predictions(path)
     except FileNotFoundError:
         raise FileNotFoundError(f'--input={path}: no such file') from None
     except IsADirectoryError:

@@ -19,7 +19,8 @@ from hybrid.scores import (
     thresholds,
 )
 from hybrid.scores.outcomes import GENDERS
-from hybrid.scores.rows import Rows, write_predictions
+from hybrid.scores.predictions_csv import write_predictions
+from hybrid.scores.rows import Rows
 
 TABLE = {
     'age': (

@@ -3,18 +3,13 @@
 `create` checks columns once. Whatever takes `Rows` relies on that and checks nothing again.
 """
 
-import csv
 import dataclasses
 import enum
-import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-
-from hybrid import files
-from hybrid.scores.outcomes import GENDERS
 
 
 class Kind(enum.Enum):
@@ -81,7 +76,7 @@ OF_MODELS = tuple(
     for name, column in COLUMNS.items()
     if column.kind is Kind.PREDICTION and name not in (*OF_ENSEMBLES, *INTERVAL)
 )
-_REQUIRED = tuple(name for name, column in COLUMNS.items() if column.required)
+REQUIRED = tuple(name for name, column in COLUMNS.items() if column.required)
 _MEMBER = re.compile(r'member_(\d+)_(\w+)')
 
 
@@ -98,7 +93,8 @@ def declared(name: str) -> Column | None:
     return COLUMNS.get(name)
 
 
-def _kind(name: str) -> Kind:
+def kind_of(name: str) -> Kind:
+    """What a column is for, by its name; one that nobody has declared is a subgroup's."""
     column = declared(name)
     return column.kind if column else Kind.SUBGROUP
 
@@ -134,7 +130,7 @@ class Rows(Mapping[str, np.ndarray]):
     @property
     def members(self) -> list[int]:
         """Numbers of the members of an ensemble, in order; none of a single model."""
-        matches = (_MEMBER.fullmatch(name) for name in self.columns if _kind(name) is Kind.MEMBER)
+        matches = (_MEMBER.fullmatch(name) for name in self.columns if kind_of(name) is Kind.MEMBER)
         return sorted({int(match[1]) for match in matches if match})
 
     def take(self, which: np.ndarray) -> 'Rows':
@@ -154,7 +150,7 @@ class Rows(Mapping[str, np.ndarray]):
         columns = {
             name: column
             for name, column in self.columns.items()
-            if _kind(name) not in (Kind.PREDICTION, Kind.MEMBER, Kind.SCORE)
+            if kind_of(name) not in (Kind.PREDICTION, Kind.MEMBER, Kind.SCORE)
         }
         for name in OF_MODELS:
             if (own := member_column(number, name)) in self.columns:
@@ -184,7 +180,7 @@ def create(columns: Mapping[str, Any], subgroups: Sequence[str] = ()) -> Rows:
         another thing than a subgroup; for columns of different lengths, a label that is no gender,
         or a prediction that is not finite, naming the first such id.
     """
-    missing = [name for name in (*_REQUIRED, *subgroups) if name not in columns]
+    missing = [name for name in (*REQUIRED, *subgroups) if name not in columns]
     if missing:
         raise ValueError(f'Rows lack the columns {missing}; they have {sorted(columns)}.')
     result: dict[str, np.ndarray] = {}
@@ -216,7 +212,7 @@ def _as_text(values: Any) -> np.ndarray:
 
 
 def _check_values(name: str, values: np.ndarray, ids: np.ndarray) -> None:
-    if _kind(name) in (Kind.PREDICTION, Kind.MEMBER):
+    if kind_of(name) in (Kind.PREDICTION, Kind.MEMBER):
         ok = np.isfinite(values)
         if np.isnan(values).all():
             return  # The training had no such labels, so that nothing is predicted.
@@ -230,98 +226,3 @@ def _check_values(name: str, values: np.ndarray, ids: np.ndarray) -> None:
             f'{name} of example {str(ids[first])!r} is {values[first]}: '
             f'{len(ok) - ok.sum()} of {len(ok)} rows have no valid {name}.'
         )
-
-
-def to_csv(rows: Rows) -> str:
-    """The rows as CSV, the required columns first; what is unknown is an empty cell."""
-    names = [*_REQUIRED, *(name for name in rows if name not in _REQUIRED)]
-    return files.to_csv(names, *zip(*(_format(name, rows[name]) for name in names), strict=True))
-
-
-def _format(name: str, values: np.ndarray) -> list[str]:
-    """Cells of a column from which `_parse` reads back exactly what it holds."""
-    column = declared(name)
-    dtype = column.dtype if column else str
-    if dtype is np.float32:  # NumPy writes the shortest text that is this float32.
-        return ['' if np.isnan(value) else str(value) for value in values]
-    if dtype is np.int64:
-        return [(*GENDERS, '')[value] for value in values]
-    return [str(value).lower() if dtype is bool else str(value) for value in values]
-
-
-def write_predictions(rows: Rows, path: str | os.PathLike) -> None:
-    """Writes predictions.csv; a file of that name is replaced as a whole."""
-    files.replace(path, to_csv(rows))
-
-
-def read_predictions(path: str | os.PathLike) -> Rows:
-    """Reads predictions.csv into the very rows it was written from.
-
-    A column that nobody has declared is taken for a subgroup. Without columns of the constant
-    predictor, as other programs write it, that one is unknown.
-
-    Raises:
-      ValueError: for a file without the columns, or a cell that is no value of its column.
-    """
-    try:
-        # Spreadsheets write a mark first.
-        with open(path, newline='', encoding='utf-8-sig') as file:
-            reader, number = csv.reader(file), 1
-            numbered = []
-            for line in reader:
-                if line:
-                    numbered.append((number, line))
-                number = reader.line_num + 1
-    except UnicodeDecodeError:
-        raise ValueError(
-            f'{path} is no CSV in UTF-8: evaluate again, or save it as such.'
-        ) from None
-    except csv.Error as error:
-        raise ValueError(f'{path}, line {number} is no CSV ({error}): evaluate again.') from None
-    if not numbered:
-        raise ValueError(f'{path} is empty: evaluate again.')
-    (_, header), *lines = numbered
-    if twice := sorted({name for name in header if header.count(name) > 1}):
-        raise ValueError(f'{path} has the column {twice[0]!r} twice; keep one.')
-    absent = [name for name in _REQUIRED if name not in header]
-    if missing := [name for name in absent if _kind(name) is not Kind.CONSTANT]:
-        raise ValueError(f'{path} lacks the columns {missing}; it has {header}, between commas.')
-    columns: dict[str, Any] = {name: [] for name in header}
-    for number, line in lines:
-        if len(line) != len(header):
-            raise ValueError(
-                f'{path}, line {number} must have {len(header)} cells, not {len(line)}: evaluate '
-                'again.'
-            )
-        for name, cell in zip(header, line, strict=True):
-            try:
-                columns[name].append(_parse(name, cell))
-            except (ValueError, KeyError) as error:
-                wanted = 'a number such as 0.5'
-                if isinstance(error, KeyError):
-                    *some, last = (word or 'empty' for word in _words(name))
-                    wanted = f'{", ".join(some)} or {last}'
-                raise ValueError(
-                    f'{path}, line {number}: {name} is {cell!r}, and must be {wanted}.'
-                ) from error
-    for name in absent:
-        columns[name] = [-1 if COLUMNS[name].dtype is np.int64 else np.nan] * len(lines)
-    return create(columns, [name for name in header if declared(name) is None])
-
-
-def _parse(name: str, cell: str) -> Any:
-    column = declared(name)
-    if column is None or column.dtype is str:
-        return cell
-    if column.dtype is np.float32:
-        return np.float32(cell or 'nan')
-    words = _words(name)
-    return words[cell.lower() if cell.lower() in words else cell]  # Spreadsheets write TRUE.
-
-
-def _words(name: str) -> dict[str, Any]:
-    """What may stand in a column of words, and what it means."""
-    column = declared(name)
-    if column is not None and column.dtype is np.int64:
-        return {'male': 0, 'female': 1, '': -1}
-    return {'true': True, 'false': False}

@@ -15,7 +15,7 @@ from hybrid.models.heads import DexHead, GenderHead, Head, RegressionHead
 from hybrid.models.heads.head import dense_layers
 from hybrid.modes.train import train_and_evaluate
 from hybrid.runs import workdir
-from hybrid.scores.rows import read_predictions
+from hybrid.scores.predictions_csv import read_predictions
 from hybrid.training import learners
 from hybrid.training.eval_step import create_eval_step, create_predict_step
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from hybrid.modes.train import train_and_evaluate
-from hybrid.scores.rows import read_predictions
+from hybrid.scores.predictions_csv import read_predictions
 from tests.datasets.face_csv_test import write_faces
 from tests.utkface_archive import jpeg
 

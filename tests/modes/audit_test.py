@@ -5,7 +5,7 @@ import pytest
 
 from hybrid import default_config
 from hybrid.modes import audit, suspects
-from hybrid.scores.rows import write_predictions
+from hybrid.scores.predictions_csv import write_predictions
 from tests import finished_run
 from tests.datasets.face_csv_test import write_faces
 from tests.utkface_archive import jpeg, prepare

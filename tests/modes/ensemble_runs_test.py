@@ -17,7 +17,7 @@ from hybrid import default_config, devices
 from hybrid.modes import evaluate, predict
 from hybrid.runs import checkpoints, dataset_record, trained, workdir
 from hybrid.scores import report
-from hybrid.scores.rows import read_predictions
+from hybrid.scores.predictions_csv import read_predictions
 from hybrid.training import ensemble
 from tests.launching import launch, start, tiny_flags, wait_until
 

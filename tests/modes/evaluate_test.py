@@ -14,7 +14,7 @@ from hybrid.datasets import geometry
 from hybrid.modes import evaluate, score, train
 from hybrid.runs import dataset_record, trained, workdir
 from hybrid.scores import joining, metrics, report, validation
-from hybrid.scores.rows import read_predictions
+from hybrid.scores.predictions_csv import read_predictions
 from hybrid.training import config_checks, eval_step, learner
 
 

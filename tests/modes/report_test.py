@@ -9,7 +9,7 @@ from PIL import Image
 from hybrid import files
 from hybrid.modes import report
 from hybrid.modes.pages import run_record
-from hybrid.scores import comparison, rows
+from hybrid.scores import comparison, predictions_csv
 from tests import reported_run
 from tests.modes.pages.blocks_test import Parser
 from tests.reported_run import EVIL, IDS, NAME
@@ -77,7 +77,10 @@ def test_runs_are_compared_on_the_split_that_they_share(run, tmp_path):
     files.write_json(other / 'config.json', config)
     alone = reported_run.make(tmp_path / 'c', evaluated=False)
     text = said(report.create_page([run, other, alone]))
-    tables = [rows.read_predictions(x / 'evaluation/test/predictions.csv') for x in (other, run)]
+    tables = [
+        predictions_csv.read_predictions(x / 'evaluation/test/predictions.csv')
+        for x in (other, run)
+    ]
     less = comparison.compare([tables[0]], [tables[1]])
     numbers = [less[f'age/mae{end}'] for end in ('', '_ci95_low', '_ci95_high')]
     assert '{:+.2f} ({:+.2f} to {:+.2f})'.format(*numbers) in text

@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import numpy as np
@@ -6,7 +7,7 @@ import pytest
 import hybrid
 from hybrid import files
 from hybrid.modes import score
-from hybrid.scores import report, rows
+from hybrid.scores import predictions_csv, report, rows
 
 MINIMAL = (
     'id,age,gender,predicted_age,female_probability\n'
@@ -56,6 +57,13 @@ def test_scored_anew_the_metrics_are_those_of_the_evaluation(tmp_path, capsys):
     assert json.loads((again / 'evaluation.json').read_text())['split'] == 'test'
 
 
+def test_a_compressed_table_is_scored_under_its_name(tmp_path, capsys):
+    path = tmp_path / 'theirs.csv.gz'
+    path.write_bytes(gzip.compress(MINIMAL.encode()))
+    assert score.score(path, tmp_path / 'out')['gender/accuracy'] == 1.0
+    assert 'theirs, scored anew: 4 examples' in capsys.readouterr().out
+
+
 def test_the_table_of_another_program(tmp_path):
     path = tmp_path / 'theirs.csv'
     path.write_text('\ufeff' + MINIMAL + '\n')
@@ -65,7 +73,7 @@ def test_the_table_of_another_program(tmp_path):
     assert np.isnan(scores['constant/age/mae'])
     assert scores['constant/gender/num_examples'] == 0
     assert scores['thresholds/18/challenge_25/false_positive_rate'] == 0.5
-    found = rows.read_predictions(tmp_path / 'out/predictions.csv')
+    found = predictions_csv.read_predictions(tmp_path / 'out/predictions.csv')
     assert np.isnan(found['constant_age']).all()
     assert (found['constant_gender'] == -1).all()
 

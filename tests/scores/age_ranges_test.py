@@ -13,8 +13,8 @@ from hybrid.scores import (
     metrics,
     outcomes,
     plots,
+    predictions_csv,
     report,
-    rows,
     subgroups,
     validation,
 )
@@ -99,13 +99,13 @@ def test_of_ranges_alone_the_mae_is_undefined_and_of_exact_ages_nothing_is_added
 
 def test_rows_of_ranges_come_back_from_their_file(tmp_path):
     joined = join()
-    rows.write_predictions(joined, tmp_path / 'predictions.csv')
+    predictions_csv.write_predictions(joined, tmp_path / 'predictions.csv')
     lines = (tmp_path / 'predictions.csv').read_text().splitlines()
     assert lines[0].endswith('constant_age,constant_gender,age_min,age_max')
     assert lines[3] == 'c,,male,68.0,0.7,30.0,female,70.0,inf'
     assert lines[5] == 'e,10.0,male,13.0,0.7,30.0,female,10.0,10.0'
     assert lines[6] == 'f,,female,50.0,0.7,30.0,female,,'
-    again = rows.read_predictions(tmp_path / 'predictions.csv')
+    again = predictions_csv.read_predictions(tmp_path / 'predictions.csv')
     assert metrics.compute_metrics(again) == pytest.approx(
         metrics.compute_metrics(joined), nan_ok=True
     )

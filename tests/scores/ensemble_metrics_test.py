@@ -4,7 +4,7 @@ import re
 import numpy as np
 import pytest
 
-from hybrid.scores import bootstrap, combination, ensemble_metrics, metrics, report
+from hybrid.scores import bootstrap, combination, ensemble_metrics, metrics, predictions_csv, report
 from hybrid.scores import rows as rows_lib
 
 
@@ -134,7 +134,7 @@ def test_members_are_numbers_and_not_subgroups_in_the_report(tmp_path):
         'by_gender',
         'by_camera',
     }
-    again = rows_lib.read_predictions(tmp_path / 'predictions.csv')
+    again = predictions_csv.read_predictions(tmp_path / 'predictions.csv')
     for name, column in rows.items():
         np.testing.assert_array_equal(again[name], column)
     recomputed = report.compute_metrics(again, 2)

@@ -4,7 +4,7 @@ import math
 import numpy as np
 import pytest
 
-from hybrid.scores import metrics, report, rows
+from hybrid.scores import metrics, predictions_csv, report, rows
 
 FILES = {
     'predictions.csv',
@@ -55,7 +55,9 @@ def test_report_can_be_recomputed_from_its_predictions(tmp_path):
     assert {path.name for path in folder.iterdir()} == FILES
     text = (folder / 'metrics.json').read_text()
     stored = json.loads(text, parse_constant=refuse_constant)
-    recomputed = report.compute_metrics(rows.read_predictions(folder / 'predictions.csv'))
+    recomputed = report.compute_metrics(
+        predictions_csv.read_predictions(folder / 'predictions.csv')
+    )
     assert stored == as_json(recomputed) == as_json(scores)
     assert list(stored) == sorted(stored)
     assert stored['num_examples'] == 40

@@ -1,10 +1,11 @@
 import csv
+import gzip
 import math
 
 import numpy as np
 import pytest
 
-from hybrid.scores import metrics, rows
+from hybrid.scores import metrics, predictions_csv, rows
 from tests.scores.report_test import create, table
 
 
@@ -16,8 +17,8 @@ def test_predictions_round_trip_exactly(tmp_path):
     columns['female_probability'] = np.where(np.isfinite(wild), wild, 0)
     path = tmp_path / 'predictions.csv'
     expected = create(columns)
-    rows.write_predictions(expected, path)
-    read = rows.read_predictions(path)
+    predictions_csv.write_predictions(expected, path)
+    read = predictions_csv.read_predictions(path)
     assert (list(read), read.subgroups) == (list(expected), ('ethnicity',))
     for name, column in expected.items():
         assert read[name].dtype.kind == column.dtype.kind
@@ -26,32 +27,52 @@ def test_predictions_round_trip_exactly(tmp_path):
 
 def test_damaged_predictions_are_named(tmp_path):
     path = tmp_path / 'predictions.csv'
-    rows.write_predictions(create(table()), path)
+    predictions_csv.write_predictions(create(table()), path)
     good = path.read_text()
     path.write_text(good.replace('predicted_age', 'age', 1))
     with pytest.raises(ValueError, match=r"predictions.csv has the column 'age' twice"):
-        rows.read_predictions(path)
+        predictions_csv.read_predictions(path)
     path.write_text(good[:-12])
     with pytest.raises(ValueError, match=r'predictions.csv, line 41 must have 9 cells, not 7'):
-        rows.read_predictions(path)
+        predictions_csv.read_predictions(path)
     path.write_text(good.replace(',female,31.5', ',woman,31.5').replace(',female,', ',woman,'))
     with pytest.raises(
         ValueError, match=r"predictions.csv, line 2: gender is 'woman', and must be male, "
     ):
-        rows.read_predictions(path)
+        predictions_csv.read_predictions(path)
     path.write_text('')
     with pytest.raises(ValueError, match='empty'):
-        rows.read_predictions(path)
+        predictions_csv.read_predictions(path)
     path.write_bytes(b'id,age\n\xff,3\n')
     with pytest.raises(ValueError, match=r'predictions\.csv is no CSV in UTF-8: evaluate again'):
-        rows.read_predictions(path)
+        predictions_csv.read_predictions(path)
     path.write_text(good.replace('\n', f'\n{"a" * 99}', 1))
     limit = csv.field_size_limit(50)  # Of the process.
     try:
         with pytest.raises(ValueError, match=r'line 2 is no CSV \(field larger than field limit'):
-            rows.read_predictions(path)
+            predictions_csv.read_predictions(path)
     finally:
         csv.field_size_limit(limit)
+
+
+def test_compressed_predictions_are_the_same_and_damaged_ones_are_named(tmp_path):
+    path = tmp_path / 'a.csv.gz'
+    expected = create(table())
+    predictions_csv.write_predictions(expected, path)
+    compressed = path.read_bytes()
+    assert gzip.decompress(compressed).decode() == predictions_csv.to_csv(expected)
+    assert compressed[4:8] == bytes(4)  # no time, so that the bytes are the same later
+    for name, column in predictions_csv.read_predictions(path).items():
+        np.testing.assert_array_equal(column, expected[name], err_msg=name)
+    plain = tmp_path / 'plain.csv.gz'
+    plain.write_text(predictions_csv.to_csv(expected))
+    path.write_bytes(compressed[:-20])
+    for damaged in (plain, path):
+        with pytest.raises(ValueError, match=rf'{damaged.name} is damaged, or not compressed by'):
+            predictions_csv.read_predictions(damaged)
+    path.write_bytes(compressed[:200] + bytes(40) + compressed[240:])
+    with pytest.raises(ValueError, match=r'a\.csv\.gz'):
+        predictions_csv.read_predictions(path)
 
 
 def of_ensemble(members=2):
@@ -67,8 +88,8 @@ def of_ensemble(members=2):
 
 def test_numbers_that_heads_predict_are_numbers_and_no_subgroups(tmp_path):
     written = create(of_ensemble())
-    rows.write_predictions(written, tmp_path / 'predictions.csv')
-    read = rows.read_predictions(tmp_path / 'predictions.csv')
+    predictions_csv.write_predictions(written, tmp_path / 'predictions.csv')
+    read = predictions_csv.read_predictions(tmp_path / 'predictions.csv')
     assert read.subgroups == written.subgroups == ('ethnicity',)
     for name in ('age_width', 'member_1_age_width', 'member_1_age', 'age_std'):
         assert read[name].dtype == np.float32

@@ -39,7 +39,7 @@ def test_models_are_compared_on_each_dataset(models, tmp_path, monkeypatch):
     assert found['b']['less_first']['imdb_wiki/wiki/1.0.0']['age/mae'] == -1
     assert '/secret' not in elsewhere.PATH.read_text()
     names = {path.name for path in (tmp_path / 'predictions/elsewhere').iterdir()}
-    assert names == {'a.utkface.test.csv', 'a.imdb_wiki.test.csv', 'b.imdb_wiki.test.csv'}
+    assert names == {f'{name}.test.csv.gz' for name in ('a.utkface', 'a.imdb_wiki', 'b.imdb_wiki')}
     table = elsewhere.table(found)
     assert table[0].startswith('| trained on | UTKFace: MAE | UTKFace: gender, % |')
     assert table[2].startswith('| UTKFace (`a`) | 2.00 (')

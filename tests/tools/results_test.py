@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hybrid.runs import dataset_record
-from hybrid.scores import ensemble_metrics, metrics, report, rows, thresholds
+from hybrid.scores import ensemble_metrics, metrics, predictions_csv, report, rows, thresholds
 from hybrid.scores.outcomes import GENDERS
 from tools import compare, elsewhere, limits, table
 from tools.kept import RESULTS
@@ -29,7 +29,12 @@ RECORDED = [
     for prefix in ('', 'without_leaks/')
     if f'{prefix}num_examples' in content['metrics']
 ]
-PREDICTIONS = sorted((RESULTS / 'predictions').glob('*.csv'))
+PREDICTIONS = sorted((RESULTS / 'predictions').glob('*.csv.gz'))
+
+
+def recorded_name(path):
+    """Such as 'utkface_hog.test'."""
+    return path.name.removesuffix('.csv.gz')
 
 
 def test_predictions_of_all_later_runs_on_real_faces_are_kept():
@@ -40,16 +45,16 @@ def test_predictions_of_all_later_runs_on_real_faces_are_kept():
         for split in json.loads(path.read_text())['splits']
         if path.stem not in LOST
     }
-    assert {path.stem for path in PREDICTIONS} == recorded | TORCH
+    assert {recorded_name(path) for path in PREDICTIONS} == recorded | TORCH
 
 
 @pytest.mark.parametrize(
-    'path', [path for path in PREDICTIONS if path.stem not in TORCH], ids=lambda path: path.stem
+    'path', [path for path in PREDICTIONS if recorded_name(path) not in TORCH], ids=recorded_name
 )
 def test_recorded_scores_are_those_of_the_kept_predictions(path):
-    name, split = path.stem.rsplit('.', 1)
+    name, split = recorded_name(path).rsplit('.', 1)
     kept = json.loads((RESULTS / f'{name}.json').read_text())
-    kept_rows = rows.read_predictions(path)
+    kept_rows = predictions_csv.read_predictions(path)
     assert dataset_record.examples_hash(kept_rows) == kept['dataset']['splits'][split]['sha256']
     recorded = kept['splits'][split]['metrics']
     scores = metrics.compute_metrics(kept_rows)
@@ -111,7 +116,7 @@ def test_scores_on_other_datasets_are_those_of_the_kept_predictions(name):
     model = json.loads(elsewhere.PATH.read_text())['test'][name]
     for dataset, recorded in model['scores'].items():
         path = elsewhere.kept_path(name, dataset, 'test')
-        scores = metrics.compute_metrics(rows.read_predictions(path))
+        scores = metrics.compute_metrics(predictions_csv.read_predictions(path))
         assert {key: scores[key] for key in recorded} == pytest.approx(recorded, rel=1e-6)
 
 

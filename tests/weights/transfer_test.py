@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from hybrid.runs import dataset_record
-from hybrid.scores.rows import read_predictions
+from hybrid.scores.predictions_csv import read_predictions
 from tests.launching import launch, tiny_flags
 
 pytestmark = pytest.mark.end_to_end

@@ -11,7 +11,7 @@ from typing import Any
 from hybrid.default_config import get_config
 from hybrid.runs import dataset_record, provenance, public, workdir
 from hybrid.schema import flatten
-from hybrid.scores import rows, subgroups
+from hybrid.scores import predictions_csv, rows, subgroups
 
 _METRICS, _ABOUT = 'metrics.json', 'evaluation.json'
 
@@ -52,7 +52,7 @@ class Evaluation:
 
     def rows(self) -> rows.Rows:
         """Its predictions, read from predictions.csv."""
-        return rows.read_predictions(self.folder / 'predictions.csv')
+        return predictions_csv.read_predictions(self.folder / 'predictions.csv')
 
     def cells(self) -> list[subgroups.Cell]:
         """Its crossed subgroups, from subgroups.csv; none if there is no such file."""
