@@ -18,7 +18,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.model.encoder.name = 'dlib_resnet'
     config.model.encoder.pretrained = 'dlib_resnet.safetensors'
     config.model.sequence.stages = 'layer4'
-    # The weights were trained at this size, on about as much of the head as there is in a chip.
+    # The weights were trained at this size, on crops that show about as much of the head.
     config.data.resize_size = 156
     config.data.image_size = 150
     # On validation 1e-4 was as good after 4 epochs as 3e-4 after 8 (results/experiments.md).

@@ -222,7 +222,8 @@ def score(predictions: PathLike, *, output: PathLike) -> dict[str, Any]:
 
     Args:
       predictions: The predictions.csv of an evaluation, or a CSV of another program with the
-        columns `id`, `age`, `gender`, `predicted_age` and `female_probability`.
+        columns `id`, `age`, `gender`, `predicted_age` and `female_probability`; if its name ends
+        in .gz, compressed by gzip.
       output: The folder for the results.
 
     Returns:

@@ -118,8 +118,8 @@ flags.DEFINE_string(
     'input',
     '',
     'predict, crop: an image or video file, or a folder that is searched for them. score: a table '
-    'of predictions and labels. audit: the predictions.csv of one or more evaluations, separated '
-    'by commas, from which labels that look wrong are found.',
+    'of predictions and labels (.csv or .csv.gz). audit: the predictions.csv of one or more '
+    'evaluations, separated by commas, from which labels that look wrong are found.',
 )
 flags.DEFINE_string(
     'output',

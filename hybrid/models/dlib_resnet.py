@@ -5,9 +5,9 @@ public domain (https://github.com/davisking/dlib-models). `tools/convert_dlib_re
 file of them that this encoder starts from.
 
 It is a ResNet of 29 convolutions with half the channels of ResNet-34 and fewer layers. It differs
-from torchvision's where a stage halves the resolution: the 3x3 convolution has no padding, the
-shortcut is the mean of 2x2 positions, and the smaller of the two is filled up with zeros, in
-positions and in channels.
+from torchvision's where the resolution is halved: convolutions and the max-pool have no padding
+there, the shortcut is the mean of 2x2 positions, and the smaller of the two maps is filled up with
+zeros, in positions and in channels.
 """
 
 import functools
@@ -28,6 +28,8 @@ from hybrid.ops import pooling
 STAGES = ((32, 3, 1), (64, 4, 2), (128, 3, 2), (256, 3, 2), (256, 1, 2))
 # Pixels of a side that the weights were trained with.
 SIZE = 150
+# A name that only files of this encoder have.
+_LAST = 'layer5.0.conv1.weight'
 
 
 def valid_max_pool(x: jax.Array) -> jax.Array:
@@ -54,6 +56,24 @@ def fill(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     return jnp.pad(x, [(0, wanted - size) for size, wanted in zip(x.shape, shape, strict=True)])
 
 
+def smallest_sides(stage_sizes: Sequence[tuple[int, int, int]]) -> dict[str, int]:
+    """The least side in pixels of an image from which each stage can be computed, by its name."""
+    smallest: dict[str, int] = {}
+    side = 7
+    while len(smallest) <= len(stage_sizes):
+        positions = (side - 7) // 2 + 1
+        for stage, stride in enumerate((2, *(stride for _, _, stride in stage_sizes))):
+            if stride > 1 and positions < 3:
+                break
+            smallest.setdefault(f'layer{stage}' if stage else 'stem', side)
+            if stage == 0:
+                positions = (positions - 3) // 2 + 1
+            elif stride > 1:
+                positions = max((positions - 3) // 2 + 1, positions // 2)
+        side += 1
+    return smallest
+
+
 class Block(nn.Module):
     """Two 3x3 convolutions, each with its BatchNorm, and a shortcut around them.
 
@@ -73,17 +93,7 @@ class Block(nn.Module):
     def __call__(
         self, x: jax.Array, *, train: bool, dropout_keys: jax.Array | None = None
     ) -> jax.Array:
-        """Maps [B, H, W, C] to [B, h, w, features].
-
-        Raises:
-          ValueError: When fewer than 3 x 3 positions would be halved.
-        """
-        if self.stride != 1 and min(x.shape[1:3]) < 3:
-            raise ValueError(
-                f'dlib_resnet: {self.name} cannot halve a map of {x.shape[1]} x {x.shape[2]} '
-                f'positions; take images (config.data.image_size) of 103 pixels or more, or read '
-                'earlier stages only (config.model.sequence.stages=layer4)'
-            )
+        """Maps [B, H, W, C] to [B, h, w, features]."""
         norm = functools.partial(
             resnet.BatchNorm,
             use_running_average=not train,
@@ -136,7 +146,7 @@ class DlibResNet(nn.Module):
         """Maps images [B, H, W, 3] to a feature map [B, h, w, 256] in the compute dtype.
 
         Or to those of the stages that are read. From 150 pixels the stages have 35, 17, 8, 4 and 2
-        positions a side.
+        positions a side. Images must not be smaller than `smallest_sides` says.
         """
 
         def follows_batch(stage: int) -> bool:
@@ -203,7 +213,9 @@ def encoder(stage_sizes: Sequence[tuple[int, int, int]]) -> encoders.Encoder:
             described='those that tools/convert_dlib_resnet.py writes (layer1.0.conv1.weight, ...)',
             tensor_name=resnet.torch_name,
             part_of_encoder=r'(conv1|bn1|layer\d+)\.',
+            guess=lambda names: 'dlib_resnet' if _LAST in names else '',
         ),
+        smallest=smallest_sides(stage_sizes),
     )
 
 

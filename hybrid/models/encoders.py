@@ -76,6 +76,8 @@ class Encoder:
         from another run's parameters must agree with it in them.
       collections: Variable collections beside 'params': () or ('batch_stats',).
       weights: Which files of pretrained weights it can start from; None for none.
+      smallest: Of a stage, the least side in pixels of an image from which it can be computed, for
+        stages where that is more than 1.
     """
 
     create: Callable[..., nn.Module]
@@ -84,6 +86,7 @@ class Encoder:
     meaning: tuple[str, ...] = ()
     collections: tuple[str, ...] = ()
     weights: Weights | None = None
+    smallest: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self):
         if unknown := set(self.collections) - {BATCH_STATS}:
@@ -188,6 +191,30 @@ def check(settings: ConfigDict) -> None:
                 own = ', '.join(encoder.keys) or 'none'
                 wanted = f'must stay {default!r}: {settings.name} does not have that key'
                 refuse(key, settings[key], f'{wanted} (keys of its own: {own})')
+
+
+def check_size(model: ConfigDict, size: int) -> None:
+    """Checks that images are large enough for the stages that are computed.
+
+    Args:
+      model: `config.model`.
+      size: Side of the images in pixels.
+
+    Raises:
+      ValueError: When they are not.
+    """
+    encoder, smallest = computed(model), get(model.encoder.name).smallest
+    last = [*encoder.stages][-1]
+    if size >= smallest.get(last, 1):
+        return
+    possible = [stage for stage in encoder.stages if size >= smallest.get(stage, 1)]
+    remedy = ''
+    if possible:
+        remedy = f', or config.model.sequence.stages must name none after {possible[-1]}'
+    raise ValueError(
+        f'config.data.image_size={size} must be at least {smallest[last]} for {model.encoder.name} '
+        f'up to {last}{remedy}'
+    )
 
 
 def create_module(settings: ConfigDict, read: tuple[str, ...] = (), **keywords: Any) -> nn.Module:

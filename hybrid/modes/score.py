@@ -21,9 +21,9 @@ _ABOUT = 'evaluation.json'
 def score(source: str | os.PathLike, output: str | os.PathLike) -> metrics.Scores:
     """Does `--mode=score`: writes what an evaluation writes, and prints its table.
 
-    If the table is called predictions.csv and evaluation.json lies beside it, as an evaluation
-    leaves them, titles and the scores against the best member of an ensemble are the evaluation's,
-    too, and it is copied.
+    If the table is called predictions.csv, or predictions.csv.gz, and evaluation.json lies beside
+    it, as an evaluation leaves them, titles and the scores against the best member of an ensemble
+    are the evaluation's, too, and it is copied.
 
     Args:
       source: A table of predictions and labels that `predictions_csv.read_predictions` reads.
@@ -43,10 +43,11 @@ def score(source: str | os.PathLike, output: str | os.PathLike) -> metrics.Score
         raise ValueError(f'--output={output} holds --input={path.name}: name another folder')
     files.check_folder(folder)
     table = read_table(path)
-    about = _read_about(path.with_name(_ABOUT)) if path.name == 'predictions.csv' else {}
+    name = path.stem if path.suffix.lower() == '.gz' else path.name
+    about = _read_about(path.with_name(_ABOUT)) if name == 'predictions.csv' else {}
     best = about.get('best_member_on_validation')
-    names = [str(about[name]) for name in ('dataset', 'split') if name in about] or [
-        path.name.removesuffix('.gz').removesuffix('.csv')
+    names = [str(about[key]) for key in ('dataset', 'split') if key in about] or [
+        pathlib.PurePath(name).stem
     ]
     title = f'{", ".join(names)}, scored anew'
     best = best if best in table.members else None

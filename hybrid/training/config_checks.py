@@ -42,6 +42,7 @@ def check_config(config: ConfigDict) -> None:
         finetuning.check(group.config)
         try:
             encoders.check(group.config.model.encoder)
+            encoders.check_size(group.config.model, group.config.data.image_size)
         except ValueError as error:
             if not group.name:
                 raise

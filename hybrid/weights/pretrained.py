@@ -79,7 +79,8 @@ def convert(
     _check_blocks(allow_missing, stage_of, encoder)
     prefix = _find_prefix(tensors, names, weights)
     found = {n.removeprefix(prefix): n for n in tensors if n.startswith(prefix)}
-    guess = weights.guess(found)
+    families = (other.weights for other in encoders.ENCODERS.values() if other.weights)
+    guess = next(filter(None, (family.guess(found) for family in families)), '')
     hint = f' (its blocks are those of {guess})' if guess else ''
     # First what says most about the file: it may be of another network altogether.
     unexpected = [n for n in found if n not in stage_of and re.match(weights.part_of_encoder, n)]

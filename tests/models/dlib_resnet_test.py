@@ -1,5 +1,6 @@
 """The encoder of dlib's network against a plain one in this file, and against dlib itself."""
 
+import functools
 import importlib.util
 import io
 
@@ -7,16 +8,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 from jax import lax
 
+from hybrid import default_config
 from hybrid.models import dlib_resnet, encoders
-from hybrid.weights import pretrained
+from hybrid.training import config_checks, learners
+from hybrid.weights import initialization, pretrained, tensor_files
 from tests.models.network_test import relative_error
 from tools import convert_dlib_resnet
 from tools.convert_dlib_resnet import Layer
 
 pytestmark = pytest.mark.long
 
+KEY = jax.random.key(0)
 MODEL = dlib_resnet.DlibResNet(read=('stem', 'layer1', 'layer2', 'layer3', 'layer4', 'layer5'))
 # Written down from dlib's source, anet_type: channels and stride of the residual blocks.
 BLOCKS = [(32, 1)] * 3
@@ -153,8 +158,8 @@ def tensors(layers, tmp_path_factory):
     return convert_dlib_resnet.fold(found)
 
 
-# 150 as dlib has it; at 131 and 112 other maps are even and odd.
-@pytest.mark.parametrize('size', [150, 131, 112])
+# 150 as dlib has it; at 112 other maps are even and odd.
+@pytest.mark.parametrize('size', [150, 112])
 def test_every_stage_computes_what_the_network_of_a_file_does(layers, tensors, size):
     images = colours(3, size)
     ours = jax.jit(lambda v, x: MODEL.apply(v, x, train=False))(
@@ -167,42 +172,42 @@ def test_every_stage_computes_what_the_network_of_a_file_does(layers, tensors, s
         assert relative_error(one, np.transpose(other, (0, 2, 3, 1))) < 1e-4
 
 
-def test_measured_statistics_are_those_of_the_images_and_change_nothing(tensors):
-    images = colours(6, 150)
+def test_measured_statistics_are_those_of_the_images_and_change_nothing(tensors, monkeypatch):
+    monkeypatch.setattr(convert_dlib_resnet, 'BATCH', 4)
+    images = colours(6, 150)  # a batch of 4 and one of 2
     measured = convert_dlib_resnet.measure(tensors, images)
     assert measured.keys() == tensors.keys()
     x = normalized(images)
-    before = MODEL.apply(converted(tensors), x, train=False)
-    variables = converted(measured)
-    after = MODEL.apply(variables, x, train=False)
+    evaluate = jax.jit(functools.partial(MODEL.apply, train=False))
+    before, variables = evaluate(converted(tensors), x), converted(measured)
     # In training a batch is normalised by its own statistics, which here are the stored ones.
-    trained, changed = MODEL.apply(variables, x, train=True, mutable=['batch_stats'])
-    for one, other, third in zip(before, after, trained, strict=True):
+    train = jax.jit(functools.partial(MODEL.apply, train=True, mutable=['batch_stats']))
+    trained, changed = train(variables, x)
+    for one, other, third in zip(before, evaluate(variables, x), trained, strict=True):
         assert relative_error(other, one) < 1e-4
         assert relative_error(third, one) < 1e-3
-    for old, new in zip(
-        jax.tree.leaves(variables['batch_stats']),
-        jax.tree.leaves(changed['batch_stats']),
-        strict=True,
-    ):
+    stored, moved = (jax.tree.leaves(one['batch_stats']) for one in (variables, changed))
+    for old, new in zip(stored, moved, strict=True):
         assert relative_error(new, old) < 1e-3
 
 
-def test_statistics_are_the_same_in_batches_of_any_size(tensors):
-    images = colours(1, 150).repeat(65, 0)
-    one = convert_dlib_resnet.measure(tensors, images[:1])
-    many = convert_dlib_resnet.measure(tensors, images)  # batches of 64 and 1
-    for name in one:
-        np.testing.assert_allclose(many[name], one[name], rtol=1e-3, atol=1e-4, err_msg=name)
-
-
-@pytest.mark.parametrize('damage', ['cut', 'other'])
-def test_another_file_is_refused_by_its_name(layers, damage, tmp_path):
-    data = serialize(layers, np.zeros((256, 128), np.float32))
-    path = tmp_path / 'w.dat'
-    path.write_bytes(data[:100_000] if damage == 'cut' else b'not a network')
-    with pytest.raises(ValueError, match=r'w\.dat is not dlib_face_recognition_resnet_model_v1'):
-        convert_dlib_resnet.read(path)
+def test_another_file_is_refused_by_its_name(layers, tmp_path):
+    last = np.zeros((256, 128), np.float32)
+    name, path = 'layer2_0.conv1', tmp_path / 'w.dat'
+    narrow = Layer(*(values[:48] for values in layers[name]))
+    unknown = layers[name]._replace(bias=layers[name].bias * np.nan)
+    for data, reason in (
+        (serialize(layers, last)[:100_000], 'it ends too early'),
+        (b'not a network', 'not found'),
+        (
+            serialize(layers | {name: narrow}, last),
+            r'layer2_0.conv1 is \(48, 32, 3, 3\), not \(64,',
+        ),
+        (serialize(layers | {name: unknown}, last), 'layer2_0.conv1 holds numbers that are not fi'),
+    ):
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=rf'w\.dat is not dlib_face_reco.* \(.*{reason}'):
+            convert_dlib_resnet.read(path)
 
 
 def test_its_file_computes_the_descriptors_of_dlib():
@@ -221,13 +226,104 @@ def test_its_file_computes_the_descriptors_of_dlib():
     assert relative_error(features.mean((1, 2)) @ last, theirs) < 1e-4
 
 
-def test_images_that_are_too_small_are_refused_with_the_remedy():
-    def initialize(size, read):
-        images = jnp.zeros((1, size, size, 3))
-        model = dlib_resnet.DlibResNet(read=(read,))
-        jax.eval_shape(lambda: model.init(jax.random.key(0), images, train=False))
+def test_images_that_are_too_small_are_refused_before_anything_is_prepared():
+    config = default_config.get_config()
+    with config.unlocked():
+        config.model.encoder.name = 'dlib_resnet'
+    for last, smallest in {'layer5': 103, 'layer4': 55, 'layer3': 31, 'stem': 11}.items():
+        config.model.sequence.stages = '' if last == 'layer5' else last
+        config.data.update(image_size=smallest, resize_size=smallest)
+        config_checks.check_config(config)
+        model = dlib_resnet.DlibResNet(read=(last,))
+        images = jax.ShapeDtypeStruct((1, smallest, smallest, 3), jnp.float32)
+        maps, _ = jax.eval_shape(
+            functools.partial(model.init_with_output, train=False), KEY, images
+        )
+        assert min(maps[0].shape) >= 1
+        config.data.update(image_size=smallest - 1, resize_size=smallest - 1)
+        with pytest.raises(ValueError, match=rf'at least {smallest} for dlib_resnet up to {last}'):
+            config_checks.check_config(config)
+    config.model.sequence.stages = ''
+    config.data.update(image_size=64, resize_size=64)
+    with pytest.raises(
+        ValueError, match=r'=64 must be .*sequence\.stages must name none after lay.*4'
+    ):
+        config_checks.check_config(config)
+    config.ensemble.groups = {'d': {}}
+    with pytest.raises(
+        ValueError, match=r'config\.ensemble\.groups\.d: config\.data\.image_size=64'
+    ):
+        config_checks.check_config(config)
 
-    for read, smallest in {'layer5': 103, 'layer4': 55}.items():
-        initialize(smallest, read)
-        with pytest.raises(ValueError, match=r'cannot halve a map of . x . pos.*stages=layer4'):
-            initialize(smallest - 1, read)
+
+def test_weights_fit_images_that_only_the_stages_read_can_take(tensors, tmp_path):
+    safetensors.numpy.save_file(tensors, tmp_path / 'w.safetensors')
+    config = default_config.get_config()
+    with config.unlocked():
+        config.model.encoder.update(name='dlib_resnet', pretrained=str(tmp_path / 'w.safetensors'))
+        config.model.sequence.stages = 'layer2'
+        config.data.update(image_size=24, resize_size=24, normalization='imagenet')
+    learner = learners.create(config, lambda step: 0.1)
+    state, _ = initialization.start(config, learner.create_state())
+    kernel = state.params['encoder']['layer2_0']['conv1']['kernel']
+    wanted = tensors['layer2.0.conv1.weight'].transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(kernel.reshape(wanted.shape), wanted)
+    assert 'layer3_0' not in state.params['encoder']
+
+
+def test_files_of_other_encoders_are_told_by_their_names(tensors):
+    nothing = np.zeros(1, np.float32)
+    resnet18 = {'layer2.0.downsample.0.weight': nothing}
+    for stage in (1, 2, 3, 4):
+        for block in (0, 1):
+            resnet18[f'layer{stage}.{block}.conv1.weight'] = nothing
+    for name, found, guess in (
+        ('dlib_resnet', resnet18, 'resnet18'),
+        ('resnet34', tensors, 'dlib_resnet'),
+    ):
+        module = encoders.create_module(encoder_settings(name))
+        images = jax.ShapeDtypeStruct((1, 128, 128, 3), jnp.float32)
+        shapes = jax.eval_shape(functools.partial(module.init, train=False), KEY, images)
+        with pytest.raises(
+            ValueError, match=rf'which this encoder has not \(its blocks.* {guess}\)'
+        ):
+            pretrained.convert(found, shapes, encoders.get(name))
+
+
+def encoder_settings(name):
+    settings = default_config.get_config().model.encoder
+    settings.name = name
+    return settings
+
+
+def run_converter(monkeypatch, *arguments):
+    monkeypatch.setattr('sys.argv', ['convert', *map(str, arguments)])
+    convert_dlib_resnet.main()
+
+
+def test_the_converter_writes_a_file_that_the_encoder_reads(layers, monkeypatch, tmp_path, capsys):
+    (tmp_path / 'w.dat').write_bytes(serialize(layers, np.zeros((256, 128), np.float32)))
+    monkeypatch.setattr(convert_dlib_resnet, 'read_faces', lambda *folders: colours(2, 150))
+    target = tmp_path / 'w.safetensors'
+    run_converter(monkeypatch, target, f'--source={tmp_path}/w.dat')
+    assert capsys.readouterr().out == f'{target}: 145 tensors of w.dat\n'
+    converted(tensor_files.read(target))
+
+
+def test_what_the_converter_cannot_do_is_said_in_a_line(layers, monkeypatch, tmp_path):
+    source = tmp_path / 'w.dat'
+    source.write_bytes(serialize(layers, np.zeros((256, 128), np.float32)))
+    monkeypatch.setattr(convert_dlib_resnet, 'PACKAGE', 'no_such_package')
+    for arguments, message in {
+        ('w.npz',): r'w\.npz: its name must end in \.safetensors',
+        (source / 'w.safetensors',): r'w\.dat',
+        (tmp_path / 'w.safetensors',): 'pip install no_such_package==0.3.0.*--source',
+        (tmp_path / 'w.safetensors', f'--source={tmp_path}/none.dat'): r'none\.dat',
+        (
+            *(tmp_path / 'w.safetensors', f'--source={source}'),
+            *(f'--data_dir={tmp_path}/empty', f'--manual_dir={tmp_path}/empty'),
+        ): r' --manual_dir=',
+    }.items():
+        with pytest.raises(SystemExit, match=f'^error: .*{message}'):
+            run_converter(monkeypatch, *arguments)
+    assert not (tmp_path / 'w.safetensors').exists()

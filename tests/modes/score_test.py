@@ -55,6 +55,10 @@ def test_scored_anew_the_metrics_are_those_of_the_evaluation(tmp_path, capsys):
     assert 'thresholds/18/challenge_25/false_negative_rate' in scores
     assert 'faces, test, scored anew: 60 examples' in capsys.readouterr().out
     assert json.loads((again / 'evaluation.json').read_text())['split'] == 'test'
+    compressed = first / 'predictions.csv.gz'
+    compressed.write_bytes(gzip.compress((first / 'predictions.csv').read_bytes()))
+    assert hybrid.score(compressed, output=tmp_path / 'third') == pytest.approx(scores, nan_ok=True)
+    assert 'faces, test, scored anew: 60 examples' in capsys.readouterr().out
 
 
 def test_a_compressed_table_is_scored_under_its_name(tmp_path, capsys):
@@ -62,6 +66,11 @@ def test_a_compressed_table_is_scored_under_its_name(tmp_path, capsys):
     path.write_bytes(gzip.compress(MINIMAL.encode()))
     assert score.score(path, tmp_path / 'out')['gender/accuracy'] == 1.0
     assert 'theirs, scored anew: 4 examples' in capsys.readouterr().out
+    for number, (name, title) in enumerate({'A.CSV.GZ': 'A', 'b.txt': 'b'}.items()):
+        data = MINIMAL.encode()
+        (tmp_path / name).write_bytes(gzip.compress(data) if number == 0 else data)
+        score.score(tmp_path / name, tmp_path / f'out{number}')
+        assert f'{title}, scored anew: 4 examples' in capsys.readouterr().out
 
 
 def test_the_table_of_another_program(tmp_path):

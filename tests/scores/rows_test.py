@@ -71,7 +71,7 @@ def test_compressed_predictions_are_the_same_and_damaged_ones_are_named(tmp_path
         with pytest.raises(ValueError, match=rf'{damaged.name} is damaged, or not compressed by'):
             predictions_csv.read_predictions(damaged)
     path.write_bytes(compressed[:200] + bytes(40) + compressed[240:])
-    with pytest.raises(ValueError, match=r'a\.csv\.gz'):
+    with pytest.raises(ValueError, match=r'a\.csv\.gz is damaged'):
         predictions_csv.read_predictions(path)
 
 
