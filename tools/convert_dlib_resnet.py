@@ -215,7 +215,7 @@ def measure(tensors: Mapping[str, np.ndarray], images: np.ndarray) -> dict[str, 
     Returns:
       The tensors with other weight, bias, running_mean and running_var.
     """
-    module, variables = dlib_resnet.DlibResNet(), to_variables(tensors)
+    module, variables = dlib_resnet.DlibResNet(kernels='xla'), to_variables(tensors)
 
     @jax.jit
     def moments(batch):

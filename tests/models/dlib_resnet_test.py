@@ -22,7 +22,8 @@ from tools.convert_dlib_resnet import Layer
 pytestmark = pytest.mark.long
 
 KEY = jax.random.key(0)
-MODEL = dlib_resnet.DlibResNet(read=('stem', 'layer1', 'layer2', 'layer3', 'layer4', 'layer5'))
+STAGES = ('stem', 'layer1', 'layer2', 'layer3', 'layer4', 'layer5')
+MODEL = dlib_resnet.DlibResNet(read=STAGES, kernels='xla')  # quick to compile
 # Written down from dlib's source, anet_type: channels and stride of the residual blocks.
 BLOCKS = [(32, 1)] * 3
 BLOCKS += [(64, 2), *[(64, 1)] * 3, (128, 2), *[(128, 1)] * 2, (256, 2), *[(256, 1)] * 2, (256, 2)]
@@ -174,7 +175,7 @@ def test_every_stage_computes_what_the_network_of_a_file_does(layers, tensors, s
 
 def test_measured_statistics_are_those_of_the_images_and_change_nothing(tensors, monkeypatch):
     monkeypatch.setattr(convert_dlib_resnet, 'BATCH', 4)
-    images = colours(6, 150)  # a batch of 4 and one of 2
+    images = colours(6, 112)  # a batch of 4 and one of 2
     measured = convert_dlib_resnet.measure(tensors, images)
     assert measured.keys() == tensors.keys()
     x = normalized(images)
