@@ -5,6 +5,14 @@ r"""UTKFace, the CNN of dlib's face recognition + bidirectional LSTM, 150 px, 16
 
 FILE is what tools/convert_dlib_resnet.py makes. The LSTM reads the 4 x 4 positions of layer4. All
 else is as in utkface_resnet18_lstm_imagenet.py.
+
+Scores (results/utkface_dlib_resnet_lstm.json):
+
+    validation  MAE 4.26 (4.07 to 4.45) years, CS@5 68.7 %, gender 94.5 (93.5 to 95.4) %
+    test        MAE 4.33 (4.15 to 4.53) years, CS@5 68.7 %, gender 94.5 (93.6 to 95.4) %
+    constant    MAE 15.05 years, gender 53.7 % (test)
+    2eb92f0430ea, seed 0, in bfloat16, 1 core of AMD EPYC (another training on the other, tests on
+    both), 65 min
 """
 
 import ml_collections
