@@ -20,6 +20,7 @@ too. The statistics depend on the machine in their last digits, so that the hash
 """
 
 import argparse
+import functools
 import importlib.util
 import pathlib
 import sys
@@ -33,8 +34,9 @@ from flax import linen as nn
 from flax import traverse_util
 
 from hybrid import files, recipes
-from hybrid.data import augment, input_pipeline, prepared, records
-from hybrid.models import dlib_resnet, resnet
+from hybrid.data import augment, input_pipeline, prepared
+from hybrid.models import dlib_resnet, encoders
+from hybrid.weights import pretrained
 
 PACKAGE, FILE = 'face_recognition_models', 'dlib_face_recognition_resnet_model_v1.dat'
 FACES, BATCH = 1024, 64
@@ -76,16 +78,21 @@ def find() -> pathlib.Path:
     )
 
 
-def _shapes() -> dict[str, tuple[int, ...]]:
-    """The shapes [N, C, kh, kw] of the kernels, by the names of their convolutions."""
-    channels = dlib_resnet.STAGES[0][0]
-    shapes: dict[str, tuple[int, ...]] = {'conv1': (channels, 3, 7, 7)}
-    for stage, (features, blocks, _) in enumerate(dlib_resnet.STAGES, start=1):
-        for index in range(blocks):
-            shapes[f'layer{stage}_{index}.conv1'] = (features, channels, 3, 3)
-            shapes[f'layer{stage}_{index}.conv2'] = (features, features, 3, 3)
-            channels = features
-    return shapes
+def _variables() -> dict[str, Any]:
+    """The shapes of the encoder's variables."""
+    images = jax.ShapeDtypeStruct((1, dlib_resnet.SIZE, dlib_resnet.SIZE, 3), np.float32)
+    initialize = functools.partial(dlib_resnet.DlibResNet().init, train=False)
+    return jax.eval_shape(initialize, jax.random.key(0), images)
+
+
+def _kernels() -> dict[str, tuple[int, ...]]:
+    """The shapes [N, C, kh, kw] of the kernels, by the names of their convolutions.
+
+    Names in alphabetical order, as JAX has them, are in the order of dlib's file, too.
+    """
+    leaves = traverse_util.flatten_dict(_variables()['params'], sep='.')
+    found = {n: leaf.shape for n, leaf in sorted(leaves.items()) if n.endswith('.kernel')}
+    return {n.removesuffix('.kernel'): (*shape[:1:-1], *shape[:2]) for n, shape in found.items()}
 
 
 class _Reader:
@@ -135,10 +142,9 @@ def read(path: pathlib.Path) -> tuple[dict[str, Layer], np.ndarray]:
       ValueError: when it is another file.
     """
     reader = _Reader(path.read_bytes())
-    shapes = _shapes()
     layers = {}
     try:
-        for name, shape in shapes.items():
+        for name, shape in _kernels().items():
             reader.find(b'con_4')
             parameters = reader.tensor().ravel()
             features, height, width = (reader.integer() for _ in range(3))
@@ -185,22 +191,6 @@ def fold(layers: Mapping[str, Layer]) -> dict[str, np.ndarray]:
     return {name: np.ascontiguousarray(values, np.float32) for name, values in tensors.items()}
 
 
-def to_variables(tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The encoder's variables of tensors by their names in a file."""
-    module = dlib_resnet.DlibResNet()
-    size = dlib_resnet.SIZE
-    shapes = jax.eval_shape(
-        lambda: module.init(jax.random.key(0), np.zeros((1, size, size, 3), np.float32), train=True)
-    )
-    return jax.tree_util.tree_map_with_path(
-        lambda path, leaf: _to_flax(tensors[resnet.torch_name([key.key for key in path])]), shapes
-    )
-
-
-def _to_flax(tensor: np.ndarray) -> np.ndarray:
-    return tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor
-
-
 def _is_convolution(module: nn.Module, method: str) -> bool:
     return 'conv' in (module.name or '') and method == '__call__'
 
@@ -215,7 +205,8 @@ def measure(tensors: Mapping[str, np.ndarray], images: np.ndarray) -> dict[str, 
     Returns:
       The tensors with other weight, bias, running_mean and running_var.
     """
-    module, variables = dlib_resnet.DlibResNet(kernels='xla'), to_variables(tensors)
+    module = dlib_resnet.DlibResNet(kernels='xla')
+    variables, _ = pretrained.convert(tensors, _variables(), encoders.get('dlib_resnet'))
 
     @jax.jit
     def moments(batch):
@@ -261,9 +252,8 @@ def read_faces(data_dir: str, manual_dir: str) -> np.ndarray:
     with config.unlocked():
         config.data.update(data_dir=data_dir, manual_dir=manual_dir)
     builder = prepared.create_prepared_builder(config)
-    count = len(records.read_columns(builder, 'train')['id'])
-    places = np.linspace(0, count - 1, FACES).astype(int)
     examples = input_pipeline.Examples(builder, 'train', dlib_resnet.SIZE)
+    places = np.linspace(0, len(examples) - 1, FACES).astype(int)
     return np.asarray(examples.load(places)['image'])
 
 

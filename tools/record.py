@@ -15,7 +15,6 @@ tried, to find a recipe, goes to results/tried/ with nothing but its validation 
 """
 
 import argparse
-import gzip
 import json
 import pathlib
 import sys
@@ -29,6 +28,7 @@ from hybrid.runs.provenance import describe_sessions
 from hybrid.runs.public import clean_command, without_folders
 from hybrid.runs.writers import METRICS
 from hybrid.schema import flatten
+from hybrid.scores.predictions_csv import read_predictions, write_predictions
 from tools.compare import compare_runs
 from tools.kept import RESULTS, predictions_path
 
@@ -211,8 +211,8 @@ def copy_predictions(evaluation: pathlib.Path, splits: Iterable[str], name: str)
     for split in splits:
         target = predictions_path(name, split)
         target.parent.mkdir(parents=True, exist_ok=True)
-        written = (evaluation / 'evaluation' / split / 'predictions.csv').read_bytes()
-        files.replace(target, gzip.compress(written, mtime=0))
+        written = evaluation / 'evaluation' / split / 'predictions.csv'
+        write_predictions(read_predictions(written), target)
 
 
 def main() -> None:

@@ -231,7 +231,7 @@ def _from_files(config: ConfigDict, common: bool) -> Load | None:
         model = config.model.copy_and_resolve_references()
         model.sequence.stages = ''
         # Shapes of parameters are the same at any size; the stages after may need a larger one.
-        size = max(config.data.image_size, *encoders.get(encoder.name).smallest.values(), 1)
+        size = max([config.data.image_size, *encoders.get(encoder.name).smallest.values()])
         images = jnp.zeros((1, size, size, 3))
         module = create_model(model).encoder
         whole = jax.eval_shape(lambda: module.init(jax.random.key(0), images, train=False))
