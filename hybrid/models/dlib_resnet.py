@@ -17,11 +17,10 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
-from hybrid.models import encoders, resnet
-from hybrid.models.dropout import Dropout, block_keys, block_rate
+from hybrid.models import encoders, resnet, staged
+from hybrid.models.dropout import Dropout
 from hybrid.ops import pooling
 
 # Of each stage: channels, number of blocks, stride of the first one.
@@ -74,20 +73,12 @@ def smallest_sides(stage_sizes: Sequence[tuple[int, int, int]]) -> dict[str, int
     return smallest
 
 
-class Block(nn.Module):
-    """Two 3x3 convolutions, each with its BatchNorm, and a shortcut around them.
-
-    With the probability `drop_path` an example keeps the shortcut alone. For the other attributes
-    see `encoders.create_module`.
-    """
+class Block(staged.StageBlock):
+    """Two 3x3 convolutions, each with its BatchNorm, and a shortcut around them."""
 
     features: int
     stride: int = 1
     zero_init_residual: bool = True
-    dtype: DTypeLike = jnp.float32
-    axis_name: str | None = None
-    kernels: str = 'portable'
-    drop_path: float = 0.0
 
     @nn.compact
     def __call__(
@@ -116,28 +107,18 @@ class Block(nn.Module):
         return nn.relu(fill(x, shape) + fill(y, shape))
 
 
-class DlibResNet(nn.Module):
+class DlibResNet(staged.StagedEncoder):
     """The CNN of dlib's face recognition without pooling and the last layer.
 
     Attributes:
       stage_sizes: Of each stage the channels, the number of blocks, and the stride of the first
         one, 1 or 2. The stem has as many channels as the first stage.
       zero_init_residual: Start each block as its shortcut.
-      drop_path: Probability, for each example in training, of leaving out all but the shortcut
-        of the last block; for the blocks before it falls linearly to 0 for the first.
-      dtype, axis_name, frozen_stages, frozen_statistics, kernels, read: See
-        `encoders.create_module`.
+      The others: See `StagedEncoder`.
     """
 
     stage_sizes: Sequence[tuple[int, int, int]] = STAGES
     zero_init_residual: bool = True
-    drop_path: float = 0.0
-    dtype: DTypeLike = jnp.float32
-    axis_name: str | None = None
-    frozen_stages: int = 0
-    frozen_statistics: bool = False
-    kernels: str = 'portable'
-    read: tuple[str, ...] = ()
 
     @nn.compact
     def __call__(
@@ -148,10 +129,6 @@ class DlibResNet(nn.Module):
         Or to those of the stages that are read. From 150 pixels the stages have 35, 17, 8, 4 and 2
         positions a side. Images must not be smaller than `smallest_sides` says.
         """
-
-        def follows_batch(stage: int) -> bool:
-            return train and not self.frozen_statistics and stage >= self.frozen_stages
-
         x = resnet.Conv(
             self.stage_sizes[0][0],
             (7, 7),
@@ -162,32 +139,25 @@ class DlibResNet(nn.Module):
             name='conv1',
         )(images)
         x = resnet.BatchNorm(
-            use_running_average=not follows_batch(0),
+            use_running_average=not self.follows_batch(0, train),
             dtype=self.dtype,
             axis_name=self.axis_name,
             name='bn1',
         )(x)
-        x = valid_max_pool(nn.relu(x))
-        maps = {'stem': x}
-        number, count = 0, sum(blocks for _, blocks, _ in self.stage_sizes)
-        for stage, (features, blocks, stride) in enumerate(self.stage_sizes, start=1):
-            if self.read and maps.keys() >= set(self.read):
-                break
-            drops = train and stage >= self.frozen_stages
-            for index in range(blocks):
-                x = Block(
+        stages = {
+            f'layer{number}': [
+                functools.partial(
+                    Block,
                     features=features,
                     stride=stride if index == 0 else 1,
                     zero_init_residual=self.zero_init_residual,
-                    dtype=self.dtype,
-                    axis_name=self.axis_name,
-                    kernels=self.kernels,
-                    drop_path=block_rate(drops * self.drop_path, number, count),
-                    name=f'layer{stage}_{index}',
-                )(x, train=follows_batch(stage), dropout_keys=block_keys(dropout_keys, number))
-                number += 1
-            maps[f'layer{stage}'] = x
-        return tuple(maps[name] for name in self.read) if self.read else x
+                )
+                for index in range(blocks)
+            ]
+            for number, (features, blocks, stride) in enumerate(self.stage_sizes, start=1)
+        }
+        x = valid_max_pool(nn.relu(x))
+        return self.select(self.run_stages(x, stages, train=train, dropout_keys=dropout_keys))
 
 
 def encoder(stage_sizes: Sequence[tuple[int, int, int]]) -> encoders.Encoder:

@@ -14,12 +14,10 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
-from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
-from hybrid.models import encoders
-from hybrid.models.dropout import Dropout, block_keys, block_rate
+from hybrid.models import encoders, staged
+from hybrid.models.dropout import Dropout
 from hybrid.ops import convolution, depthwise, normalization
 
 
@@ -84,22 +82,17 @@ def scale(width: float, depth: float) -> tuple[Stage, ...]:
     )
 
 
-class MBConvBlock(nn.Module):
+class MBConvBlock(staged.StageBlock):
     """Widens, filters each channel, narrows; the inputs are added where shapes allow that.
 
-    An inverted residual (Sandler et al., https://arxiv.org/abs/1801.04381). With the probability
-    `drop_path` an example keeps its inputs alone, if they are added. For the other attributes see
-    `Stage` and `encoders.create_module`.
+    An inverted residual (Sandler et al., https://arxiv.org/abs/1801.04381), whose shortcut is there
+    only where the inputs are added. For its attributes see `Stage` and `StageBlock`.
     """
 
     features: int
     kernel_size: int
     stride: int
     expansion: int
-    dtype: DTypeLike = jnp.float32
-    axis_name: str | None = None
-    kernels: str = 'portable'
-    drop_path: float = 0.0
 
     @nn.compact
     def __call__(
@@ -129,29 +122,19 @@ class MBConvBlock(nn.Module):
         return x + Dropout(self.drop_path, whole=True)(y, dropout_keys, train=True)
 
 
-class EfficientNetLite(nn.Module):
+class EfficientNetLite(staged.StagedEncoder):
     """EfficientNet-Lite without pooling and classifier.
 
     Attributes:
       blocks: Its stages between stem and head.
       stem_features: Channels of the first convolution, 3x3 at stride 2.
       head_features: Channels of the last one, 1x1, which are those of the feature map.
-      drop_path: Probability, for each example in training, of leaving out what the last block adds
-        to its inputs; for the blocks before it falls linearly to 0 for the first.
-      dtype, axis_name, frozen_stages, frozen_statistics, kernels, read: See
-        `encoders.create_module`.
+      The others: See `StagedEncoder`.
     """
 
     blocks: Sequence[Stage]
     stem_features: int = STEM_FEATURES
     head_features: int = HEAD_FEATURES
-    drop_path: float = 0.0
-    dtype: DTypeLike = jnp.float32
-    axis_name: str | None = None
-    frozen_stages: int = 0
-    frozen_statistics: bool = False
-    kernels: str = 'portable'
-    read: tuple[str, ...] = ()
 
     @nn.compact
     def __call__(
@@ -163,12 +146,9 @@ class EfficientNetLite(nn.Module):
         """
         conv = functools.partial(Conv, dtype=self.dtype, kernels=self.kernels)
 
-        def follows_batch(stage: int) -> bool:
-            return train and not self.frozen_statistics and stage >= self.frozen_stages
-
         def norm(stage: int, name: str) -> nn.Module:
             return BatchNorm(
-                use_running_average=not follows_batch(stage),
+                use_running_average=not self.follows_batch(stage, train),
                 dtype=self.dtype,
                 axis_name=self.axis_name,
                 name=name,
@@ -177,30 +157,24 @@ class EfficientNetLite(nn.Module):
         down, across = (depthwise.same_padding(n, 3, 2) for n in images.shape[1:3])
         x = conv(self.stem_features, (3, 3), (2, 2), (down, across), name='conv_stem')(images)
         x = nn.relu6(norm(0, 'bn_stem')(x))
-        maps = {'stem': x}
-        block, count = 0, sum(stage.repeats for stage in self.blocks)
-        for number, stage in enumerate(self.blocks, start=1):
-            if self.read and maps.keys() >= set(self.read):
-                break
-            drops = train and number >= self.frozen_stages
-            for index in range(stage.repeats):
-                x = MBConvBlock(
+        stages = {
+            f'stage{number}': [
+                functools.partial(
+                    MBConvBlock,
                     features=stage.features,
                     kernel_size=stage.kernel_size,
                     stride=stage.stride if index == 0 else 1,
                     expansion=stage.expansion,
-                    dtype=self.dtype,
-                    axis_name=self.axis_name,
-                    kernels=self.kernels,
-                    drop_path=block_rate(drops * self.drop_path, block, count),
-                    name=f'stage{number}_{index}',
-                )(x, train=follows_batch(number), dropout_keys=block_keys(dropout_keys, block))
-                block += 1
-            maps[f'stage{number}'] = x
-        if not self.read or 'head' in self.read:
-            x = conv(self.head_features, (1, 1), name='conv_head')(x)
-            x = maps['head'] = nn.relu6(norm(len(self.blocks) + 1, 'bn_head')(x))
-        return tuple(maps[name] for name in self.read) if self.read else x
+                )
+                for index in range(stage.repeats)
+            ]
+            for number, stage in enumerate(self.blocks, start=1)
+        }
+        maps = self.run_stages(x, stages, train=train, dropout_keys=dropout_keys)
+        if not self.complete(maps):
+            x = conv(self.head_features, (1, 1), name='conv_head')([*maps.values()][-1])
+            maps['head'] = nn.relu6(norm(len(self.blocks) + 1, 'bn_head')(x))
+        return self.select(maps)
 
 
 _MODULES = {

@@ -11,12 +11,11 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 from jax.typing import DTypeLike
 from ml_collections import ConfigDict
 
-from hybrid.models import encoders
-from hybrid.models.dropout import Dropout, block_keys, block_rate
+from hybrid.models import encoders, staged
+from hybrid.models.dropout import Dropout
 from hybrid.ops import convolution, normalization, pooling
 
 # Name -> (blocks per stage, kind of block).
@@ -72,7 +71,7 @@ def conv(
     )
 
 
-class Block(nn.Module):
+class Block(staged.StageBlock):
     """Convolutions, each with its BatchNorm, and a shortcut around them.
 
     Attributes:
@@ -80,7 +79,7 @@ class Block(nn.Module):
         times the features (ResNet-50 and -101).
       stride_in: the convolution of a bottleneck that has the stride, one of the
         BOTTLENECK_STRIDES; of a basic block it is the first one.
-      drop_path: probability of leaving out all but the shortcut, for each example.
+      The others: see `StageBlock`.
     """
 
     kind: str
@@ -88,10 +87,6 @@ class Block(nn.Module):
     stride: int = 1
     stride_in: str = '3x3'
     zero_init_residual: bool = True
-    dtype: DTypeLike = jnp.float32
-    axis_name: str | None = None
-    kernels: str = 'portable'
-    drop_path: float = 0.0
 
     @nn.compact
     def __call__(
@@ -126,7 +121,7 @@ class Block(nn.Module):
         return nn.relu(x + y)
 
 
-class ResNet(nn.Module):
+class ResNet(staged.StagedEncoder):
     """ResNet without pooling and classifier (He et al., https://arxiv.org/abs/1512.03385).
 
     Attributes:
@@ -138,10 +133,7 @@ class ResNet(nn.Module):
       stem: 'imagenet' (7x7 stride 2, max-pool), 'medium' (3x3 stride 2) or 'small' (3x3 stride 1).
       zero_init_residual: start each block as the identity (Goyal et al.,
         https://arxiv.org/abs/1706.02677).
-      drop_path: probability, for each example in training, of leaving out all but the shortcut
-        of the last block; for the blocks before it falls linearly to 0 for the first.
-      dtype, axis_name, frozen_stages, frozen_statistics, kernels, read: see
-        `encoders.create_module`.
+      The others: see `StagedEncoder`.
     """
 
     stage_sizes: Sequence[int]
@@ -150,13 +142,6 @@ class ResNet(nn.Module):
     bottleneck_stride: str = '3x3'
     stem: str = 'imagenet'
     zero_init_residual: bool = True
-    drop_path: float = 0.0
-    dtype: DTypeLike = jnp.float32
-    axis_name: str | None = None
-    frozen_stages: int = 0
-    frozen_statistics: bool = False
-    kernels: str = 'portable'
-    read: tuple[str, ...] = ()
 
     @nn.compact
     def __call__(
@@ -166,15 +151,11 @@ class ResNet(nn.Module):
 
         Or to those of the stages that are read.
         """
-
-        def follows_batch(stage: int) -> bool:
-            return train and not self.frozen_statistics and stage >= self.frozen_stages
-
         kernel_size, stride, pooled = STEMS[self.stem]
         conv_ = functools.partial(conv, dtype=self.dtype, kernels=self.kernels)
         x = conv_(self.width, kernel_size, stride, name='conv1')(images)
         x = BatchNorm(
-            use_running_average=not follows_batch(0),
+            use_running_average=not self.follows_batch(0, train),
             dtype=self.dtype,
             axis_name=self.axis_name,
             name='bn1',
@@ -182,32 +163,21 @@ class ResNet(nn.Module):
         x = nn.relu(x)
         if pooled:
             x = pooling.max_pool(x)
-        maps = {'stem': x}
-        number, count = 0, sum(self.stage_sizes)
-        for stage, size in enumerate(self.stage_sizes):
-            if self.read and maps.keys() >= set(self.read):
-                break
-            drops = train and stage + 1 >= self.frozen_stages
-            for index in range(size):
-                x = Block(
+        stages = {
+            f'layer{number}': [
+                functools.partial(
+                    Block,
                     kind=self.block,
-                    features=self.width * 2**stage,
-                    stride=2 if stage > 0 and index == 0 else 1,
+                    features=self.width * 2 ** (number - 1),
+                    stride=2 if number > 1 and index == 0 else 1,
                     stride_in=self.bottleneck_stride,
                     zero_init_residual=self.zero_init_residual,
-                    dtype=self.dtype,
-                    axis_name=self.axis_name,
-                    kernels=self.kernels,
-                    drop_path=block_rate(drops * self.drop_path, number, count),
-                    name=f'layer{stage + 1}_{index}',
-                )(
-                    x,
-                    train=follows_batch(stage + 1),
-                    dropout_keys=block_keys(dropout_keys, number),
                 )
-                number += 1
-            maps[f'layer{stage + 1}'] = x
-        return tuple(maps[name] for name in self.read) if self.read else x
+                for index in range(size)
+            ]
+            for number, size in enumerate(self.stage_sizes, start=1)
+        }
+        return self.select(self.run_stages(x, stages, train=train, dropout_keys=dropout_keys))
 
 
 _SHORTCUT = {'downsample_conv': 'downsample.0', 'downsample_bn': 'downsample.1'}

@@ -37,7 +37,10 @@ def check_suffix(path: pathlib.Path) -> None:
             f'installed, this converts it: {_CONVERT} {source} {target}'
         )
     if suffix not in ('.safetensors', '.npz'):
-        raise ValueError(f'{path}: weights are read from .safetensors and .npz, not {suffix!r}')
+        remedy = '; tools/convert_dlib_resnet.py converts those of dlib' if suffix == '.dat' else ''
+        raise ValueError(
+            f'{path}: weights are read from .safetensors and .npz, not {suffix!r}{remedy}'
+        )
 
 
 def check_file(path: pathlib.Path) -> None:

@@ -96,6 +96,12 @@ def conversion(path):
     return shlex.split(str(error.value).partition('this converts it: ')[2])
 
 
+def test_a_file_of_dlib_is_refused_with_the_tool_that_converts_it(tmp_path):
+    path = tmp_path / 'dlib_face_recognition_resnet_model_v1.dat'
+    with pytest.raises(ValueError, match=r"not '\.dat'; tools/convert_dlib_resnet\.py converts"):
+        tensor_files.read(path)
+
+
 def test_a_pickle_is_refused_with_the_command_that_converts_it(tmp_path):
     for name in ('w.pth', 'w.PT', 'pytorch_model.bin'):
         command = conversion(tmp_path / name)  # need not even be there

@@ -109,7 +109,7 @@ def _resnet(module: resnet.ResNet, layers: Layers, x: Map) -> dict[str, Map]:
     bottleneck = module.block == 'bottleneck'
     maps = {'stem': x}
     for stage, blocks in enumerate(module.stage_sizes):
-        if module.read and maps.keys() >= set(module.read):
+        if module.complete(maps):
             break
         for index in range(blocks):
             block = layers.block(f'layer{stage + 1}_{index}')
@@ -136,7 +136,7 @@ def _efficientnet(module: efficientnet.EfficientNetLite, layers: Layers, x: Map)
     x = layers.relu6(layers.conv(x, 'conv_stem', 'bn_stem', 2, same(x, 3, 2)))
     maps = {'stem': x}
     for number, stage in enumerate(module.blocks, start=1):
-        if module.read and maps.keys() >= set(module.read):
+        if module.complete(maps):
             break
         for index in range(stage.repeats):
             block = layers.block(f'stage{number}_{index}')
@@ -149,7 +149,7 @@ def _efficientnet(module: efficientnet.EfficientNetLite, layers: Layers, x: Map)
             y = block.conv(y, 'project_conv', 'project_bn')
             x = block.apply('Add', y, x.name) if y[1:] == x[1:] else y
         maps[f'stage{number}'] = x
-    if not module.read or 'head' in module.read:
+    if not module.complete(maps):
         maps['head'] = layers.relu6(layers.conv(x, 'conv_head', 'bn_head'))
     return maps
 
@@ -171,7 +171,7 @@ def _dlib_resnet(module: dlib_resnet.DlibResNet, layers: Layers, x: Map) -> dict
     x = pool('MaxPool', x, 3)
     maps = {'stem': x}
     for stage, (_, blocks, first) in enumerate(module.stage_sizes, start=1):
-        if module.read and maps.keys() >= set(module.read):
+        if module.complete(maps):
             break
         for index in range(blocks):
             block = layers.block(f'layer{stage}_{index}')
