@@ -3,8 +3,8 @@ r"""UTKFace, the CNN of dlib's face recognition + bidirectional LSTM, 150 px, 16
     python launch.py --config=configs/utkface_dlib_resnet_lstm.py \
         --config.data.manual_dir=DIR --config.model.encoder.pretrained=FILE
 
-FILE is what tools/convert_dlib_resnet.py makes. The LSTM reads the 4 x 4 positions of layer4. All
-else is as in utkface_resnet18_lstm_imagenet.py.
+FILE is what tools/convert_dlib_resnet.py makes. The LSTM reads the 4 x 4 positions of layer4, and
+the peak learning rate is 1e-4. All else is as in utkface_resnet18_lstm_imagenet.py.
 
 Scores (results/utkface_dlib_resnet_lstm.json):
 

@@ -112,7 +112,10 @@ flags.DEFINE_bool(
     'evaluate: also under 20 conditions, such as blur or different light, in five strengths each.',
 )
 flags.DEFINE_enum(
-    'checkpoint', 'best', ['best', 'last'], 'evaluate, predict, export, demo: which checkpoint.'
+    'checkpoint',
+    'best',
+    ['best', 'last'],
+    'evaluate, predict, export, demo, stack, unstack: which checkpoint.',
 )
 flags.DEFINE_string(
     'input',

@@ -254,7 +254,8 @@ def member_names(record: Record) -> list[str]:
         return list(record['runs'])
     sizes: dict[str, int] = {}
     for key, value in record['config'].items():
-        if match := re.fullmatch(r'ensemble\.groups\.(\w+)\.(.+)', key):
+        # A group that changes nothing is recorded as an empty dict.
+        if match := re.fullmatch(r'ensemble\.groups\.(\w+)(?:\.(.+))?', key):
             sizes.setdefault(match[1], 1)
             if match[2] == 'size':
                 sizes[match[1]] = value
