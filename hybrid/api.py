@@ -260,11 +260,6 @@ def _restore(
     from hybrid.runs.address import parse
 
     addresses = [parse(text, 'workdir') for text in _split_addresses(workdir)]
-    seen = [(a.folder.resolve(), a.checkpoint, a.member) for a in addresses]
-    whole = {(folder, which) for folder, which, member in seen if member is None}
-    parts = {(folder, which) for folder, which, member in seen if member is not None}
-    if len(set(seen)) < len(seen) or whole & parts:
-        raise ValueError(f'workdir={workdir!r} names a model twice')
     configs = []
     for address in addresses:
         config = workdir_lib.load_config(address.folder, default_config.get_config())
@@ -285,6 +280,11 @@ def _restore(
         if address.member is not None:
             model = trained.take_member(model, state, address.member)
         models.append(model)
+    seen = [(model.folder.resolve(), model.step, model.member) for model in models]
+    whole = {(folder, step) for folder, step, member in seen if member is None}
+    parts = {(folder, step) for folder, step, member in seen if member is not None}
+    if len(set(seen)) < len(seen) or whole & parts:
+        raise ValueError(f'workdir={workdir!r} names a model twice')
     if len(models) > 1:
         trained.check_same_splits(models)
     return models

@@ -431,8 +431,9 @@ def test_what_is_no_model_or_names_one_twice_is_refused(run, tmp_path):
     wrong: Any = 3
     link = tmp_path / 'link'
     link.symlink_to(run)
-    with pytest.raises(ValueError, match='names a model twice'):
-        hybrid.load([run, link])
+    for second in (link, f'{run}@last', f'{run}@1'):  # All are the only checkpoint.
+        with pytest.raises(ValueError, match='names a model twice'):
+            hybrid.load([run, second])
     with pytest.raises(TypeError, match='model=3 is neither a workdir nor a model'):
         hybrid.evaluate(wrong)
     with pytest.raises(ValueError, match=r'overrides: evaluate\.batchsize=3: no such key; .*batch'):

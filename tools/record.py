@@ -24,7 +24,7 @@ from typing import Any
 from hybrid import files
 from hybrid.runs import dataset_record
 from hybrid.runs import workdir as workdir_lib
-from hybrid.runs.provenance import describe_sessions
+from hybrid.runs.provenance import SESSIONS, describe_sessions
 from hybrid.runs.public import clean_command, without_folders
 from hybrid.runs.writers import METRICS
 from hybrid.schema import flatten
@@ -71,6 +71,37 @@ def evaluated_splits(folder: pathlib.Path) -> dict[str, Any]:
     return splits
 
 
+def sessions_of(folder: pathlib.Path) -> dict[str, Any]:
+    """Sums up when, where and by which command a run was trained, see `describe_sessions`.
+
+    Raises:
+      ValueError: when nothing is known of that.
+    """
+    if described := describe_sessions(folder):
+        return described
+    raise ValueError(
+        f'{folder} has no {SESSIONS}, which says by which command and commit it was trained; if it '
+        'was moved, call this from the folder that its path was relative to'
+    )
+
+
+def settings(about: dict[str, Any], config: dict[str, Any]) -> tuple[dict[str, Any], ...]:
+    """How an evaluation was made, as evaluation.json says, and how one with this config would be.
+
+    Returns:
+      Two dicts with the same keys: those of `config.evaluate`, `ensemble.weights` where members
+      were combined, and what overrides the rest of the config.
+    """
+    kept = [key for key in about if f'evaluate.{key}' in config]
+    made = {key: about[key] for key in kept}
+    usual = json.loads(json.dumps({key: config[f'evaluate.{key}'] for key in kept}))
+    if 'members' in about:
+        made['ensemble.weights'] = 'validation' if 'weights' in about else 'uniform'
+        usual['ensemble.weights'] = config.get('ensemble.weights', 'uniform')
+    made['overrides'], usual['overrides'] = about.get('overrides', {}), {}
+    return made, usual
+
+
 def pretrained_sources(folder: pathlib.Path) -> list[dict[str, Any]]:
     """Reads what a run started from: of each file its name, hash and how much of it was taken."""
     path = folder / workdir_lib.SOURCES
@@ -90,11 +121,11 @@ def record(folder: pathlib.Path, evaluation: pathlib.Path) -> dict[str, Any]:
         evaluated there with other settings.
 
     Raises:
-      ValueError: when the test split was not evaluated, or the evaluation in the workdir is not
-        the one that a training ends with.
+      ValueError: when the test split was not evaluated, the evaluation in the workdir is not the
+        one that a training ends with, or nothing is known of the training.
     """
     kept = {
-        **describe_sessions(folder),
+        **sessions_of(folder),
         'config': load_config(folder),
         'dataset': dataset_record.load(folder),
         'pretrained': pretrained_sources(folder),
@@ -105,10 +136,12 @@ def record(folder: pathlib.Path, evaluation: pathlib.Path) -> dict[str, Any]:
         raise ValueError(f'{evaluation} was not evaluated on test; a trial is recorded by --tried')
     config = kept['config']
     for split, entry in kept['splits'].items():
-        usual = {'checkpoint': 'best' if config['data.validation_split'] else 'last'}
-        usual |= {k: config[f'evaluate.{k}'] for k in entry['about'] if f'evaluate.{k}' in config}
-        about = json.loads(json.dumps(usual))  # As evaluation.json has it: a tuple is a list.
-        was = {name: entry['about'][name] for name in usual if entry['about'][name] != about[name]}
+        if 'workdirs' in entry['about']:
+            raise ValueError(f'{evaluation} holds an evaluation of several runs: name it alone')
+        made, usual = settings(entry['about'], config)
+        made['checkpoint'] = entry['about']['checkpoint']
+        usual['checkpoint'] = 'best' if config['data.validation_split'] else 'last'
+        was = {name: made[name] for name in made if made[name] != usual[name]}
         if not was:
             continue
         if evaluation == folder:
@@ -126,7 +159,9 @@ def record_combination(folder: pathlib.Path) -> dict[str, Any]:
     """Collects everything that is kept of runs that were evaluated together into a folder.
 
     Raises:
-      ValueError: when the folder holds the evaluation of a single run, or none.
+      ValueError: when the folder holds the evaluation of a single run, or none, when nothing is
+        known of how a run was trained, or a member of a run takes part alone, which no command of
+        `--mode=evaluate` names.
     """
     splits = evaluated_splits(folder)
     about = next(iter(splits.values()))['about']
@@ -136,14 +171,25 @@ def record_combination(folder: pathlib.Path) -> dict[str, Any]:
             'the workdir that was evaluated'
         )
     runs = [pathlib.Path(entry['workdir']) for entry in about['workdirs']]
+    if parts := [one['workdir'] for one in about['workdirs'] if 'member' in one]:
+        raise ValueError(f'a member of {parts[0]} takes part alone: take it out by --mode=unstack')
     command = f'python launch.py --mode=evaluate --workdir={",".join(map(str, runs))}'
     if (checkpoint := about['workdirs'][0]['checkpoint']) != 'best':
         command += f' --checkpoint={checkpoint}'
-    sessions = [describe_sessions(run) for run in runs]
+    made, usual = settings(about, load_config(runs[0]))
+    changed = {key: made[key] for key in made if made[key] != usual[key]}
+    changed = {key if '.' in key else f'evaluate.{key}': value for key, value in changed.items()}
+    for key, value in (changed | about['workdirs'][0].get('overrides', {})).items():
+        for one in (value or ['']) if isinstance(value, list) else [value]:
+            command += f' --config.{key}={one}'
+    sessions = [sessions_of(run) for run in runs]
     seconds = [session['seconds'] for session in sessions]
+    versions = [session['versions'].items() for session in sessions]
     kept = {
         **sessions[0],
         'command': clean_command(command),
+        'machine': ' and '.join(dict.fromkeys(session['machine'] for session in sessions)),
+        'versions': dict(one for one in versions[0] if all(one in other for other in versions)),
         'commit': ', '.join(dict.fromkeys(session['commit'] for session in sessions)),
         'seconds': None if None in seconds else round(sum(seconds), 1),
         'runs': [run.name for run in runs],
@@ -189,7 +235,7 @@ def record_trial(
     split = config['data.validation_split']
     names = [f'{name}{end}' for name in TRIED for end in ('', '_ci95_low', '_ci95_high')]
     kept = {
-        **describe_sessions(folder),
+        **sessions_of(folder),
         'pretrained': pretrained_sources(folder),
         'test_was_read': bool(config['data.test_split']),
         'scores': {name: scores[name] for name in names},

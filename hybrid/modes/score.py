@@ -15,7 +15,7 @@ from hybrid.scores import metrics, predictions_csv, report, rows, subgroups
 MOST_VALUES = 100
 # With each column the number of crossed subgroups doubles at least.
 MOST_SUBGROUPS = 6
-_ABOUT = 'evaluation.json'
+_ABOUT, _PREDICTIONS = 'evaluation.json', 'predictions.csv'
 
 
 def score(source: str | os.PathLike, output: str | os.PathLike) -> metrics.Scores:
@@ -42,9 +42,14 @@ def score(source: str | os.PathLike, output: str | os.PathLike) -> metrics.Score
     if folder.resolve() == path.resolve().parent:
         raise ValueError(f'--output={output} holds --input={path.name}: name another folder')
     files.check_folder(folder)
+    if (folder / _PREDICTIONS).exists() and 'scored' not in _read_about(folder / _ABOUT):
+        raise ValueError(
+            f'--output={output} holds a {_PREDICTIONS} that --mode=score did not write, so it is '
+            'not replaced: name another folder'
+        )
     table = read_table(path)
     name = path.stem if path.suffix.lower() == '.gz' else path.name
-    about = _read_about(path.with_name(_ABOUT)) if name == 'predictions.csv' else {}
+    about = _read_about(path.with_name(_ABOUT)) if name == _PREDICTIONS else {}
     best = about.get('best_member_on_validation')
     names = [str(about[key]) for key in ('dataset', 'split') if key in about] or [
         pathlib.PurePath(name).stem
@@ -106,6 +111,17 @@ def read_table(path: pathlib.Path) -> rows.Rows:
     for low, high in pairs:
         if (low in table) != (high in table):
             raise ValueError(f'{path} has one of the columns {low} and {high}: add the other one')
+    of_members = [
+        rows.member_column(number, name)
+        for number in table.members
+        for name in ('predicted_age', 'female_probability')
+    ]
+    needed = [*of_members, *rows.OF_ENSEMBLES] if of_members else []
+    if missing := [name for name in needed if name not in table]:
+        raise ValueError(
+            f'{path} has columns of members of an ensemble, but lacks {", ".join(missing)}: add '
+            'what is missing, or leave out all columns of members'
+        )
     table = _with_ranges(table)
     for low, high in pairs:
         if low in table and (wrong := table[low] > table[high]).any():
@@ -129,8 +145,7 @@ def read_table(path: pathlib.Path) -> rows.Rows:
                 f'{path}: {name} of {str(table["id"][first])!r} is {table[name][first]}: '
                 f'{wrong.sum():,} cells are neither {what} nor empty'
             )
-    of_members = (rows.member_column(number, 'predicted_age') for number in table.members)
-    for name in {'predicted_age', *of_members} & set(table):
+    for name in ('predicted_age', *(name for name in of_members if name.endswith('_age'))):
         # Estimates of infants may be a little below 0, but none is exactly -1.
         if (wrong := (table[name] == -1) | (np.abs(table[name] - 75) > 100)).any():
             first = int(np.argmax(wrong))

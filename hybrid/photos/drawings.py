@@ -11,6 +11,9 @@ from ml_collections import ConfigDict
 from hybrid.photos import draw, image_files, videos
 from hybrid.photos.faces import NO_FACE, Row
 
+# The file that marks a folder of drawings, whose pictures may be replaced by new ones.
+MARK = '.drawings'
+
 
 def names(paths: Sequence[pathlib.Path], root: pathlib.Path) -> dict[str, pathlib.Path]:
     """Names each drawing as its file in `root`, with .jpg or .mp4 added where it needs that."""
@@ -28,7 +31,7 @@ class Drawings:
     """Draws the faces of files as their rows come.
 
     Args:
-      folder: Where the drawings go; it is made.
+      folder: Where the drawings go: a new or an empty folder, or one of earlier drawings.
       paths: The files.
       root: The folder that they lie in.
       config: The section `video`.
@@ -37,7 +40,8 @@ class Drawings:
       targets: The drawing of each file.
 
     Raises:
-      ValueError: when a drawing would take the place of one of the files.
+      ValueError: when the folder holds anything but drawings, or a drawing would take the place of
+        one of the files.
     """
 
     def __init__(
@@ -47,6 +51,14 @@ class Drawings:
         root: pathlib.Path,
         config: ConfigDict,
     ):
+        mark = folder / MARK
+        there = sorted(path.name for path in folder.glob('[!.]*'))
+        if there and not mark.exists():
+            raise ValueError(
+                f'--draw={folder} holds other files than drawings, such as {there[0]}, which could '
+                'be replaced; name a new or an empty folder'
+            )
+        self._mark = mark
         self._config = config
         self.targets = {path: folder / name for path, name in names(paths, root).items()}
         sources = {os.path.realpath(path) for path in paths}
@@ -57,6 +69,9 @@ class Drawings:
     def begin(self, path: str) -> 'Drawing':
         """Begins the drawing of one file."""
         target = self.targets[path]
+        with contextlib.suppress(OSError):  # Drawing says what is wrong.
+            self._mark.parent.mkdir(parents=True, exist_ok=True)
+            self._mark.touch()
         if videos.is_video(path):
             return VideoDrawing(pathlib.Path(path), target, self._config)
         return Drawing(pathlib.Path(path), target)

@@ -294,6 +294,8 @@ class Checkpoints:
         """Finds checkpoints whose metrics cannot be read, on which Orbax would not even open."""
         damaged = []
         for path in sorted(self.folder.glob('[0-9]*/metrics/metrics')):
+            if not path.parents[1].name.isdecimal():  # One that was not saved to its end.
+                continue
             try:
                 found = json.loads(path.read_text())
                 if not isinstance(found, dict) or not isinstance(found.get('score'), int | float):

@@ -71,13 +71,19 @@ def called(workdir: str) -> str:
 
 def _same(one: Any, other: Any) -> bool:
     # What was written went through JSON, too.
-    return bool(_by_names(json.loads(json.dumps(one))) == _by_names(json.loads(json.dumps(other))))
+    return bool(_identity(json.loads(json.dumps(one))) == _identity(json.loads(json.dumps(other))))
 
 
-def _by_names(source: Any) -> Any:
-    """Names workdirs as their folders are called."""
-    try:
-        named = [run | {'workdir': called(run['workdir'])} for run in source['workdirs']]
-    except (KeyError, TypeError):  # One workdir, or no record of ours.
+def _identity(source: Any) -> Any:
+    """A source without what does not tell it from others.
+
+    A checkpoint is known by its step, whatever it was asked for by, and a workdir by its name.
+    """
+    if not isinstance(source, dict):  # No record of ours.
         return source
-    return source | {'workdirs': named}
+    known = {key: value for key, value in source.items() if key != 'checkpoint'}
+    if 'workdir' in known:
+        known['workdir'] = called(known['workdir'])
+    if isinstance(known.get('workdirs'), list):
+        known['workdirs'] = [_identity(run) for run in known['workdirs']]
+    return known

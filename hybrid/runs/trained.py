@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from hybrid import devices
-from hybrid.runs import checkpoints, dataset_record
+from hybrid.runs import checkpoints, dataset_record, workdir
 from hybrid.training import ensemble, learners
 from hybrid.training.config_checks import check_config
 from hybrid.training.groups import create_groups
@@ -48,6 +48,8 @@ class Trained:
       member: Its number in the ensemble, if this is one member that was taken out of it.
       predicts: What the training had labels of: 'age', 'gender' or both. The rest of what its
         heads say means nothing.
+      overrides: Keys of the config with values that change what it predicts, see
+        `workdir.overridden`.
     """
 
     folder: pathlib.Path
@@ -60,6 +62,7 @@ class Trained:
     scores: Mapping[int, float] = dataclasses.field(default_factory=dict)
     member: int | None = None
     predicts: tuple[str, ...] = KINDS
+    overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def results(self) -> pathlib.Path:
@@ -71,7 +74,8 @@ class Trained:
         """Says where predictions come from, as evaluation.json does."""
         frozen = {'frozen_members': list(self.frozen)} if self.frozen else {}
         member = {} if self.member is None else {'member': self.member}
-        return {'checkpoint': self.checkpoint, 'step': self.step, **frozen, **member}
+        overrides = {'overrides': dict(self.overrides)} if self.overrides else {}
+        return {'checkpoint': self.checkpoint, 'step': self.step, **frozen, **member, **overrides}
 
 
 def predicted(models: Sequence[Trained]) -> tuple[str, ...]:
@@ -159,6 +163,7 @@ def restore(
     _LOG.info('%s: %s checkpoint, step %d', folder, checkpoint, step)
     learnt = dataset_record.learnt(dataset_record.load(folder), config.loss)
     model = describe(config, folder, learner, state, checkpoint, step, scores, learnt)
+    model = dataclasses.replace(model, overrides=workdir.overridden(folder, config))
     if model.frozen:
         numbers = ', '.join(map(str, model.frozen))
         _LOG.warning('%s: left out, not finite in training: member %s', folder, numbers)

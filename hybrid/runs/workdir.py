@@ -39,6 +39,11 @@ BEGINNING_KEYS = (
     *('init_from', 'init_from_parts'),
     *('model.encoder.pretrained', 'model.encoder.allow_missing'),
 )
+# What the keys begin with that decide what a trained network makes of an image.
+_PREDICTING_KEYS = (
+    *('data.image_size', 'data.resize_size', 'data.normalization'),
+    *('model.', 'ensemble.groups.'),
+)
 
 
 def what_it_is(folder: pathlib.Path) -> str:
@@ -227,6 +232,24 @@ def load_config(
     except (TypeError, AttributeError) as error:  # such as a number where a section belongs
         raise ValueError(f'{workdir / CONFIG}: {error}') from error
     return config
+
+
+def overridden(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> dict[str, Any]:
+    """What predicts in another way than the run was trained: keys and values of this config.
+
+    Args:
+      workdir: The run's folder.
+      config: Its config, with overrides.
+    """
+    new = flatten(json.loads(json.dumps(config.to_dict())))
+    # Runs are older than some keys, and behaved as the defaults say.
+    old = {key: known.default for key, known in SCHEMA.keys.items()} | flatten(read_config(workdir))
+    passed_over = MACHINE_KEYS | {*BEGINNING_KEYS}
+    return {
+        key: value
+        for key, value in new.items()
+        if key.startswith(_PREDICTING_KEYS) and key not in passed_over and value != old.get(key)
+    }
 
 
 def save_sources(workdir: pathlib.Path, sources: list[dict[str, Any]]) -> None:

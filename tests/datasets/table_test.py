@@ -36,6 +36,12 @@ def test_labels_may_be_missing_and_columns_come_in_any_order(tmp_path, capsys):
     assert (face.age_min, face.age_max) == (1.0, 1.0)
 
 
+def test_a_column_photo_says_what_a_face_was_cut_out_of(tmp_path, capsys):
+    faces = read(tmp_path, 'path,photo,age,gender\na_0.png,a.jpg,1,f\n./b.png,,2,m\n')
+    assert [face.photo for face in faces] == ['a.jpg', 'b.png']
+    assert 'passed over' not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ('text', 'message'),
     [

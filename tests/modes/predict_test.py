@@ -15,7 +15,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from hybrid.modes import crop, predict
-from hybrid.photos import detection, image_files, videos
+from hybrid.photos import detection, drawings, image_files, videos
 from hybrid.photos.faces import NO_FACE
 from hybrid.runs import dataset_record, partial_rows, predictions, trained
 from hybrid.runs.predictor import Predictor
@@ -178,7 +178,7 @@ def test_detected_faces_get_a_row_each(config, run, tmp_path, monkeypatch):
     assert rows[2]['age'] == rows[2]['x'] == ''
     assert rows[-1]['x'] == '350'
 
-    pictures = sorted(str(x.relative_to(drawn)) for x in drawn.rglob('*') if x.is_file())
+    pictures = sorted(str(x.relative_to(drawn)) for x in drawn.rglob('[!.]*') if x.is_file())
     assert pictures == ['a.png', 'b.jpg', 'c.gif.jpg', 'c.gif.jpg.jpg', 'sub/a.png']
     sizes = [image_files.read_file(drawn / name).pixels.shape[1::-1] for name in pictures]
     assert sizes == [(600, 500), (300, 500), (640, 480), (640, 480), (700, 500)]
@@ -360,7 +360,7 @@ def test_videos_get_a_row_for_each_face_and_frame(config, run, tmp_path, monkeyp
     assert '4 files, ' in output
     assert '1 videos were cut by a limit of config.video: see their last rows' in output
 
-    names = sorted(path.name for path in drawn.iterdir())
+    names = sorted(path.name for path in drawn.glob('[!.]*'))
     assert names == ['a.png', 'b.mov.mp4', 'cut.mkv.mp4', 'narrow.mp4']
     config.video.every = 1
     video = list(videos.read_frames(drawn / 'b.mov.mp4', config.video))[:4]
@@ -399,6 +399,7 @@ def test_a_picture_that_cannot_be_drawn_stops_nothing(config, run, tmp_path, cap
     folder, drawn = tmp_path / 'in', tmp_path / 'drawn'
     folder.mkdir()
     (drawn / '0.png').mkdir(parents=True)
+    (drawn / drawings.MARK).touch()
     for k in range(2):
         face(k).save(folder / f'{k}.png')
     out = tmp_path / 'out.csv'
@@ -406,6 +407,22 @@ def test_a_picture_that_cannot_be_drawn_stops_nothing(config, run, tmp_path, cap
     assert [row['error'] for row in read_csv(out)] == ['', '']
     assert image_files.read_file(drawn / '1.png').pixels.shape == (480, 480, 3)
     assert '0.png: not drawn: ' in capsys.readouterr().err
+
+
+def test_pictures_of_others_are_not_drawn_over(config, run, tmp_path):
+    folder, drawn, out = tmp_path / 'in', tmp_path / 'drawn', tmp_path / 'out.csv'
+    for place in (folder, drawn):
+        place.mkdir()
+        face(1).save(place / 'a.png')
+    content = (drawn / 'a.png').read_bytes()
+    with pytest.raises(ValueError, match=r'drawn holds other files than drawings, such as a\.png'):
+        predict.predict([config], [run], 'best', str(folder), str(out), drawings=str(drawn))
+    assert (drawn / 'a.png').read_bytes() == content
+    (drawn / 'a.png').unlink()
+    (drawn / '.DS_Store').touch()  # Which a file manager leaves.
+    for _ in range(2):  # It knows its own drawings.
+        predict.predict([config], [run], 'best', str(folder), str(out), drawings=str(drawn))
+        assert image_files.read_file(drawn / 'a.png').pixels.shape == (480, 480, 3)
 
 
 def test_wrong_paths_are_told_before_anything_is_loaded(config, tmp_path, monkeypatch):
@@ -417,6 +434,7 @@ def test_wrong_paths_are_told_before_anything_is_loaded(config, tmp_path, monkey
     (tmp_path / 'folder.csv').mkdir()
     # A drawing would be written through a link to the file that it is of.
     (tmp_path / 'drawn').mkdir()
+    (tmp_path / 'drawn' / drawings.MARK).touch()
     (tmp_path / 'drawn' / 'linked.png').symlink_to(tmp_path / 'in' / 'a.png')
     (tmp_path / 'linked.png').symlink_to('in/a.png')
     (tmp_path / 'rows.csv.partial').touch()

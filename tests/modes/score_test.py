@@ -61,6 +61,34 @@ def test_scored_anew_the_metrics_are_those_of_the_evaluation(tmp_path, capsys):
     assert 'faces, test, scored anew: 60 examples' in capsys.readouterr().out
 
 
+def test_predictions_that_it_did_not_write_are_not_replaced(tmp_path):
+    path, out = tmp_path / 'theirs.csv', tmp_path / 'out'
+    path.write_text(MINIMAL)
+    out.mkdir()
+    (out / 'predictions.csv').write_text('raw answers')
+    for about in (None, {'dataset': 'faces', 'split': 'test'}):
+        if about:  # The evaluation of a run.
+            files.write_json(out / 'evaluation.json', about)
+        with pytest.raises(ValueError, match=r'holds a predictions\.csv that --mode=score did not'):
+            score.score(path, out)
+    assert (out / 'predictions.csv').read_text() == 'raw answers'
+    (out / 'predictions.csv').unlink()
+    scores = score.score(path, out)
+    np.testing.assert_equal(score.score(path, out), scores)
+
+
+def test_columns_of_members_come_all_or_none(tmp_path):
+    columns = dict(evaluation(members=2).columns)
+    lacking = {'age_std': 'age_std', 'gender_agreement': 'gender_agreement'}
+    lacking |= {name: name for name in columns if name.startswith('member_1')}
+    for name in lacking:
+        kept = {key: column for key, column in columns.items() if key != name}
+        path = tmp_path / 'theirs.csv'
+        predictions_csv.write_predictions(rows.create(kept, ['ethnicity']), path)
+        with pytest.raises(ValueError, match=f'members of an ensemble, but lacks {name}: add'):
+            score.score(path, tmp_path / 'out')
+
+
 def test_a_compressed_table_is_scored_under_its_name(tmp_path, capsys):
     path = tmp_path / 'theirs.csv.gz'
     path.write_bytes(gzip.compress(MINIMAL.encode()))

@@ -56,7 +56,8 @@ def test_it_is_fitted_on_the_own_validation_split_alone_and_then_found(model):
     # Another checkpoint, other views, or a run that has replaced this one had other errors.
     views = model.config.copy_and_resolve_references()
     views.evaluate.flip_average = not views.evaluate.flip_average
-    for changes in ({'step': 4}, {'scores': {0: 1.0}}, {'config': views}):
+    overrides = {'overrides': {'data.image_size': 16}}
+    for changes in ({'step': 4}, {'scores': {0: 1.0}}, {'config': views}, overrides):
         other = dataclasses.replace(model, **changes)
         assert calibration.find([other], None) is None
         # What is fitted for these takes nothing from the first.
@@ -64,7 +65,9 @@ def test_it_is_fitted_on_the_own_validation_split_alone_and_then_found(model):
         assert fingerprint(other) == calibration.fit(predicted(200)).fingerprint
         assert fingerprint(model) == fitted.fingerprint
     record = json.loads((model.folder / calibration.FILE).read_text())
-    assert len(record['others']) == 3
+    assert len(record['others']) == 4
+    # By whatever name a checkpoint was asked for, it is the one of its step.
+    assert fingerprint(dataclasses.replace(model, checkpoint='3')) == fitted.fingerprint
     assert not any('others' in one for one in record['others'])
 
 

@@ -185,6 +185,17 @@ def test_damage_can_come_again(tmp_path):
     ]
 
 
+def test_the_metrics_of_what_was_not_saved_to_its_end_do_not_matter(tmp_path):
+    with checkpoints.Checkpoints(tmp_path) as saved:
+        save(saved, 1, 1.0)
+    torn = tmp_path / 'checkpoints/2.orbax-checkpoint-tmp/metrics/metrics'
+    torn.parent.mkdir(parents=True)
+    torn.touch()
+    for read_only in (True, False):
+        with checkpoints.Checkpoints(tmp_path, read_only=read_only) as saved:
+            assert saved.steps() == [1]
+
+
 def test_a_run_does_not_begin_anew_because_all_metrics_are_damaged(tmp_path):
     with checkpoints.Checkpoints(tmp_path) as saved:
         save(saved, 1, 1.0)

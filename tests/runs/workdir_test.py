@@ -210,3 +210,24 @@ def test_a_value_of_another_type_than_its_default_is_refused(tmp_path):
     (tmp_path / 'config.json').write_text(json.dumps(old))
     with pytest.raises(ValueError, match=r'config\.json: .*batch_size'):
         workdir.load_config(tmp_path, default_config.get_config())
+
+
+def test_what_changes_predictions_is_told_from_what_does_not(tiny_config, tmp_path):
+    tiny_config.data.normalization = 'unit'
+    workdir.save_config(tmp_path, tiny_config)
+    saved = json.loads((tmp_path / workdir.CONFIG).read_text())
+    del saved['model']['dtype']  # As of a run that is older than the key.
+    (tmp_path / workdir.CONFIG).write_text(json.dumps(saved))
+    config = workdir.load_config(tmp_path, default_config.get_config())
+    config.data.num_threads += 1
+    config.data.train_split = 'train[:50%]'
+    config.model.kernels = 'xla'
+    config.model.encoder.pretrained = 'elsewhere.npz'
+    config.evaluate.flip_average = not config.evaluate.flip_average
+    assert workdir.overridden(tmp_path, config) == {}
+    config.data.normalization, config.data.image_size = 'imagenet', 99
+    config.model.dtype = 'bfloat16'
+    assert workdir.overridden(tmp_path, config) == {
+        **{'data.normalization': 'imagenet', 'data.image_size': 99},
+        'model.dtype': 'bfloat16',
+    }

@@ -37,6 +37,11 @@ def test_other_evaluations_are_named_or_refused(folder, tmp_path):
     settings = {'flip_average': True, 'scales': [0.9, 1.1], 'age_estimate': 'median'}
     files.write_json(other / 'evaluation/test/evaluation.json', {'checkpoint': 'best', **settings})
     assert record.record(folder, other)['evaluated'] == settings
+    # Nor with weights that the training did not ask for, or another config.
+    about = {'checkpoint': 'best', 'members': [0, 1], 'weights': {}, 'overrides': {'model.x': 1}}
+    files.write_json(other / 'evaluation/test/evaluation.json', about)
+    changed = {'ensemble.weights': 'validation', 'overrides': {'model.x': 1}}
+    assert record.record(folder, other)['evaluated'] == changed
     (other / 'evaluation/test').rename(other / 'evaluation/train')
     with pytest.raises(ValueError, match='not evaluated on test'):
         record.record(folder, other)
@@ -70,6 +75,23 @@ def test_time_of_a_run_that_was_killed_is_not_known(folder):
     (folder / 'sessions.jsonl').write_text('\n'.join(map(json.dumps, killed)) + '\n')
     described = record.describe_sessions(folder)
     assert (described['started'], described['seconds']) == (2, None)
+
+
+def test_a_run_of_which_nobody_knows_how_it_was_trained_is_refused(folder, tmp_path):
+    (folder / 'sessions.jsonl').unlink()
+    both = tmp_path / 'run+other'
+    shutil.copytree(folder / 'evaluation', both / 'evaluation')
+    workdirs = [{'workdir': str(folder), 'checkpoint': 'best'}] * 2
+    files.write_json(both / 'evaluation/test/evaluation.json', {'workdirs': workdirs})
+    for make in (
+        lambda: record.record(folder, folder),
+        lambda: record.record_combination(both),
+    ):
+        with pytest.raises(ValueError, match=r'run has no sessions\.jsonl, which says by which'):
+            make()
+    (folder / 'sessions.jsonl').write_text('\n'.join(map(json.dumps, SESSIONS)) + '\n')
+    with pytest.raises(ValueError, match='holds an evaluation of several runs: name it alone'):
+        record.record(folder, both)
 
 
 def test_a_trial_holds_what_it_changed_and_the_difference(folder, tmp_path):
@@ -123,8 +145,35 @@ def test_runs_evaluated_together_are_recorded_with_their_names(folder, tmp_path)
     assert recorded('last')['command'] == f'{command} --checkpoint=last'
     kept = recorded('best')
     assert kept['command'] == command
+    assert (kept['machine'], kept['versions']) == ('2 cores of X', SESSIONS[0]['versions'])
     assert kept['commit'] == record.record(folder, folder)['commit']
     assert (kept['runs'], kept['seconds']) == (['run', 'run'], 1200.0)
     assert rows_lib.describe_run(kept | {'remark': ''}).endswith(
         ', of run, run, 2 cores of X, 20 min'
     )
+
+
+def test_runs_of_several_machines_and_with_other_settings_are_told_apart(folder, tmp_path):
+    both, second = tmp_path / 'run+other', tmp_path / 'second'
+    shutil.copytree(folder / 'evaluation', both / 'evaluation')
+    shutil.copytree(folder, second)
+    versions = SESSIONS[0]['versions'] | {'jax': 'newer'}
+    sessions = [SESSIONS[0] | {'machine': '8 x Y', 'versions': versions}, *SESSIONS[1:]]
+    (second / 'sessions.jsonl').write_text('\n'.join(map(json.dumps, sessions)) + '\n')
+    runs = [{'workdir': str(path), 'checkpoint': 'best'} for path in (folder, second)]
+    runs[0]['overrides'] = {'model.dtype': 'bfloat16'}
+    about = {'workdirs': runs, 'members': [0, 1], 'weights': {}, 'scales': [0.9, 1.1]}
+    files.write_json(both / 'evaluation/test/evaluation.json', about)
+    kept = record.record_combination(both)
+    assert kept['machine'] == '2 cores of X and 8 x Y'
+    assert kept['versions'] == {k: v for k, v in versions.items() if k != 'jax'}
+    assert kept['command'].split()[4:] == [
+        '--config.evaluate.scales=0.9',
+        '--config.evaluate.scales=1.1',
+        '--config.ensemble.weights=validation',
+        '--config.model.dtype=bfloat16',
+    ]
+    runs[1]['member'] = 2
+    files.write_json(both / 'evaluation/test/evaluation.json', about)
+    with pytest.raises(ValueError, match=r'a member of .*second takes part alone: take it'):
+        record.record_combination(both)

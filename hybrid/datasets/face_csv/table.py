@@ -15,6 +15,7 @@ from hybrid.datasets.face_csv import boxes, pixels, text_table
 
 COLUMNS = ('path', 'age', 'gender')
 OPTIONAL = ('group', 'split')
+PHOTO = 'photo'  # What a face was cut out of: --mode=crop has this column, others may.
 AGE_BOUNDS = ('age_min', 'age_max')  # Both may stand instead of `age`, or beside it.
 GENDERS = {'male': 0, 'm': 0, 'female': 1, 'f': 1, '': -1}
 # What others call these columns: one is told to rename them, for they may mean something else.
@@ -86,7 +87,9 @@ def read_table(
             f'and --config.data.parameters=\'{{"csv": NAME}}\' its name. '
             f'CSV files there and one folder below: {others or "none"}'
         )
-    separator, first_line, names, rows = text_table.read(path, {*COLUMNS, *OPTIONAL, pixels.COLUMN})
+    separator, first_line, names, rows = text_table.read(
+        path, {*COLUMNS, *OPTIONAL, PHOTO, pixels.COLUMN}
+    )
     # A comma may begin decimals; where it separates cells, 25,32 is more likely to be a range.
     decimals = r'(\d+),(\d)' if separator == ',' else r'(\d+),(\d+)'
     with_comma: list[tuple[int, str, str]] = []
@@ -109,7 +112,7 @@ def read_table(
                 cells['age'] = f'{whole}.{rest}'
                 with_comma.append((line, whole, rest))
             face = _parse(line, cells, box_columns)
-            whole_photo = face.photo == face.path
+            whole_photo = not cells.get(PHOTO)
             face = face._replace(path=locate(face.path))
             if whole_photo:
                 face = face._replace(photo=face.path)
@@ -164,7 +167,7 @@ def _check_columns(path: pathlib.Path, line: int, names: Sequence[str]) -> boxes
         box_columns = boxes.find(names)
     except ValueError as error:
         raise ValueError(f'{path}, line {line}: {error}') from None
-    known = {*COLUMNS, *OPTIONAL, *(AGE_BOUNDS if of_ages else ()), *(box_columns or ())}
+    known = {*COLUMNS, *OPTIONAL, PHOTO, *(AGE_BOUNDS if of_ages else ()), *(box_columns or ())}
     for name in sorted(set(names) - known - boxes.of_crops(names)):
         # Who misspells `group` must not get a split that leaks.
         known_names = {*OPTIONAL, *AGE_BOUNDS} - set(names)
@@ -208,7 +211,7 @@ def _parse(line: int, cells: dict[str, str], box_columns: boxes.Columns | None) 
         split,
         box=boxes.parse(cells, box_columns) if box_columns else None,
         whole=not box_columns,
-        photo=cells['photo'] if boxes.of_crops(cells) else cells['path'],
+        photo=cells.get(PHOTO) or cells['path'],
         age_min=age.low,
         age_max=age.high,
     )

@@ -96,10 +96,13 @@ def _is_of(about: Mapping[str, Any], source: Mapping[str, Any]) -> bool:
     return all(about.get(key, source[key]) == source[key] for key in _SETTINGS if key in source)
 
 
-def _steps(about: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
+def _steps(about: Mapping[str, Any]) -> list[tuple[Any, ...]]:
     """Which checkpoints and members an evaluation is of, wherever the workdirs lie."""
     return [
-        (fitted.called(one.get('workdir', '')), one.get('step'), one.get('member'))
+        (
+            fitted.called(one.get('workdir', '')),
+            *(one.get(key) for key in ('step', 'member', 'overrides')),
+        )
         for one in about.get('workdirs', [about])
     ]
 
