@@ -9,7 +9,7 @@ from hybrid import files
 from hybrid.scores import report
 from hybrid.scores.rows import create
 
-SESSIONS = [
+SESSIONS: list[dict[str, Any]] = [
     {
         'started': '2026-01-01T00:00:00+00:00',
         'first_step': 0,

@@ -243,7 +243,8 @@ def overridden(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> dict
     """
     new = flatten(json.loads(json.dumps(config.to_dict())))
     # Runs are older than some keys, and behaved as the defaults say.
-    old = {key: known.default for key, known in SCHEMA.keys.items()} | flatten(read_config(workdir))
+    defaults = {key: known.default for key, known in SCHEMA.keys.items()}
+    old = json.loads(json.dumps(defaults)) | flatten(read_config(workdir))
     passed_over = MACHINE_KEYS | {*BEGINNING_KEYS}
     return {
         key: value

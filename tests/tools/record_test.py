@@ -1,5 +1,6 @@
 import json
 import shutil
+from typing import Any
 
 import pytest
 
@@ -160,7 +161,9 @@ def test_runs_of_several_machines_and_with_other_settings_are_told_apart(folder,
     versions = SESSIONS[0]['versions'] | {'jax': 'newer'}
     sessions = [SESSIONS[0] | {'machine': '8 x Y', 'versions': versions}, *SESSIONS[1:]]
     (second / 'sessions.jsonl').write_text('\n'.join(map(json.dumps, sessions)) + '\n')
-    runs = [{'workdir': str(path), 'checkpoint': 'best'} for path in (folder, second)]
+    runs: list[dict[str, Any]] = [
+        {'workdir': str(path), 'checkpoint': 'best'} for path in (folder, second)
+    ]
     runs[0]['overrides'] = {'model.dtype': 'bfloat16'}
     about = {'workdirs': runs, 'members': [0, 1], 'weights': {}, 'scales': [0.9, 1.1]}
     files.write_json(both / 'evaluation/test/evaluation.json', about)
