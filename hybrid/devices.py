@@ -118,9 +118,14 @@ def require_determinism(late: bool = False) -> bool:
 
     Returns:
       Whether only these are used.
+
+    Raises:
+      ValueError: When the environment names a file of flags.
     """
     flag, flags = '--xla_gpu_deterministic_ops=true', os.environ.get('XLA_FLAGS', '')
     if flag not in flags and not late:
+        if flags.strip() and not flags.lstrip().startswith('-'):  # So XLA decides, too.
+            raise ValueError(f'XLA_FLAGS={flags} names a file: add {flag} to that file')
         os.environ['XLA_FLAGS'] = f'{flags} {flag}'.strip()
     return flag in os.environ.get('XLA_FLAGS', '')
 

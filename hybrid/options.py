@@ -7,7 +7,7 @@ Train and evaluate on drawn faces; prepare UTKFace, train on it, evaluate again,
   python launch.py --config=utkface_resnet18_lstm --workdir=W --config.train.batch_size=128
   python launch.py --mode=evaluate --workdir=W --split=test --checkpoint=best
   python launch.py --mode=evaluate --workdir=W --split=test --conditions
-  python launch.py --mode=predict --workdir=W --input=PHOTOS --detect --output=faces.csv
+  python launch.py --mode=predict --workdir=W --input=PHOTOS --detect --output=predictions.csv
 
 Compute scores from the predictions of an evaluation, or of another program:
 

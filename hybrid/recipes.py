@@ -44,12 +44,18 @@ def find(name: str | os.PathLike[str]) -> pathlib.Path:
 
     Raises:
       FileNotFoundError: if there is no such recipe; names the nearest.
+      ValueError: if the file is no Python.
     """
     path = files.expanded(name)
     if path.suffix == '.py' or path.name != str(name):
         known = [os.path.relpath(file) for file in sorted(FOLDER.glob('*.py'))]
     else:
         path, known = FOLDER / f'{name}.py', names()
+    if path.is_file() and path.suffix != '.py':
+        raise ValueError(
+            f'{path}: a recipe is a .py file with a function get_config; the settings of a run are '
+            'taken by --workdir'
+        )
     if not path.is_file():
         raise FileNotFoundError(
             f'{name}: no such recipe; the nearest is {nearest(str(name), known)}'

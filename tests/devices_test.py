@@ -17,6 +17,14 @@ def test_determinism_is_required_before_jax_starts_or_was_by_the_user(monkeypatc
         assert os.environ['XLA_FLAGS'] == '--a=b --xla_gpu_deterministic_ops=true'
 
 
+def test_flags_in_a_file_are_not_written_behind_its_name(monkeypatch):
+    monkeypatch.setenv('XLA_FLAGS', '/tmp/flags.txt')
+    with pytest.raises(ValueError, match=r'XLA_FLAGS=/tmp/flags\.txt names a file: add --xla_gpu'):
+        devices.require_determinism()
+    assert os.environ['XLA_FLAGS'] == '/tmp/flags.txt'
+    assert not devices.require_determinism(late=True)
+
+
 def test_batches_are_spread_in_order_and_rows_come_back():
     count = jax.device_count()
     batch = {'x': np.arange(count * 6, dtype=np.float32).reshape(count * 3, 2)}

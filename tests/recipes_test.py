@@ -84,6 +84,12 @@ encoders.register('of_a_recipe', encoders.Encoder(create=lambda settings, **_: N
 """
 
 
+def test_a_file_that_is_no_python_is_no_recipe(tmp_path):
+    (tmp_path / 'config.json').write_text('{}')
+    with pytest.raises(ValueError, match=r'config\.json: a recipe is a \.py file'):
+        recipes.get_config(tmp_path / 'config.json')
+
+
 def test_a_recipe_that_registers_something_may_be_read_again(tmp_path, monkeypatch):
     monkeypatch.setattr(encoders, 'ENCODERS', dict(encoders.ENCODERS))
     text = f"{REGISTERING}\n\ndef get_config():\n    return recipes.get_config('quickstart')\n"

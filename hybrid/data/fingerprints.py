@@ -39,9 +39,15 @@ class Fingerprints(NamedTuple):
         """Those of the examples of these ids, [N], in their order.
 
         Raises:
-          ValueError: when one is not there.
+          ValueError: when one is not there, or is the id of several images.
         """
         order = np.argsort(self.id, kind='stable')
+        names, digests = self.id[order], self.bytes[order]
+        if (several := (names[1:] == names[:-1]) & (digests[1:] != digests[:-1])).any():
+            raise ValueError(
+                f'the dataset has several images with the id {str(names[1:][several][0])!r}: give '
+                'each its own over all splits'
+            )
         found = np.searchsorted(self.id, ids, sorter=order)
         places = order[np.minimum(found, len(order) - 1)]
         if (gone := self.id[places] != ids).any():

@@ -86,12 +86,23 @@ def create_builder(
         )
     folder = os.path.expanduser(data_dir) or None
     if not configs and not parameters:
-        return builder(data_dir=folder)
+        return _create(builder, data_dir=folder)
     default = next(iter(configs.values()), tfds.core.BuilderConfig(name=''))
     named = configs.get(config_name, default)
-    made = builder(config=override_config(named, parameters or {}), data_dir=folder)
+    made = _create(builder, config=override_config(named, parameters or {}), data_dir=folder)
     made.named_config = named.name
     return made
+
+
+def _create(builder: Any, **arguments: Any) -> tfds.core.DatasetBuilder:
+    """Creates a builder without looking in a bucket, for which TFDS leaves a folder in /tmp."""
+    info = tfds.core.DatasetInfo
+    look = info.initialize_from_bucket
+    info.initialize_from_bucket = lambda self: None
+    try:
+        return builder(**arguments)
+    finally:
+        info.initialize_from_bucket = look
 
 
 def _check_own_name(dataset: str) -> None:
@@ -122,7 +133,8 @@ def override_config(
     for key, value in parameters.items():
         if key not in known:
             raise ValueError(
-                f'builder config {config.name!r} has no parameter {key!r}. {_known(key, known)}. '
+                f'builder config {config.name!r} has no parameter {key!r}. '
+                f'{_known(str(key), known)}. '
                 'What a recipe sets for another dataset is dropped by --config.data.parameters={}'
             )
         default = getattr(config, key)
@@ -241,6 +253,8 @@ def _as_type_of(default: Any, value: Any, key: str) -> Any:
         value = float(value)
     if isinstance(default, tuple) and isinstance(value, list):
         value = tuple(value)
+    if isinstance(default, tuple) and isinstance(value, tuple):
+        value = tuple(_as_type_of(default[0], one, key) for one in value) if default else value
     if default is not None and type(value) is not type(default):
         expected = type(default).__name__
         raise ValueError(f'parameter {key}={value!r} must be of type {expected}, as {default!r} is')

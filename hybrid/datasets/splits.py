@@ -26,7 +26,8 @@ def assign_split(group: str, fractions: Mapping[str, float]) -> str:
 
 def check_fractions(fractions: Mapping[str, float]) -> None:
     """Raises ValueError unless every split gets a share and the shares sum to 1."""
-    if not all(0 < fraction < 1 for fraction in fractions.values()):
+    # What is left for the last one may be 1 - 0.7 - 0.3, which is not 0.
+    if not all(1e-6 < fraction < 1 for fraction in fractions.values()):
         raise ValueError(f'split fractions {dict(fractions)} must all lie between 0 and 1')
     if abs(sum(fractions.values()) - 1) > 1e-6:
         raise ValueError(f'split fractions {dict(fractions)} must sum to 1')

@@ -21,7 +21,7 @@ _USAGE = (
         'a description of inputs, outputs and files, model.json. Images are crops of one face '
         'each, cut as it says. This predicts them, with NumPy, Pillow and onnxruntime:'
     ),
-    Listing('python predict.py face1.jpg face2.jpg --output=faces.csv', 'bash'),
+    Listing('python predict.py face1.jpg face2.jpg --output=predictions.csv', 'bash'),
     Paragraph('In Python, with hybrid installed, whole photographs too:'),
     Listing(
         'import hybrid\n\n'

@@ -92,8 +92,11 @@ def _check_groups(config: ConfigDict) -> None:
     members = 0
     for name, group in config.ensemble.groups.items():
         place = f'config.ensemble.groups.{name}'
-        if not name or '/' in name:  # Checkpoints separate the names of their arrays by it.
-            raise ValueError(f'{place}: the name of a group must neither be empty nor have a /')
+        # Checkpoints separate the names of their arrays by /.
+        if not isinstance(name, str) or not name or '/' in name:
+            raise ValueError(
+                f'{place}: the name of a group must be a text without /, and not empty'
+            )
         if not isinstance(group, ConfigDict) or not set(group) <= {'size', 'model'}:
             shown = group.to_dict() if isinstance(group, ConfigDict) else group
             raise ValueError(f"{place}={shown!r} must be {{'size': members, 'model': {{...}}}}")

@@ -110,6 +110,11 @@ def test_fingerprints_are_made_once_and_kept_beside_the_dataset(both, monkeypatc
     for unknown in ('a00.jpg', 'z.jpg'):
         with pytest.raises(ValueError, match=f'{unknown} is not in fingerprints.npz, which is of '):
             first.take(np.array(['a3.jpg', unknown]))
+    twice = fingerprints.Fingerprints(*(np.concatenate([one, one[:1]]) for one in first))
+    assert twice.take(first.id).id.tolist() == first.id.tolist()
+    twice.bytes[-1] += 1
+    with pytest.raises(ValueError, match=f"has several images with the id '{first.id[0]}'"):
+        twice.take(first.id)
 
 
 def test_damaged_fingerprints_are_made_anew_and_need_not_be_kept(both, monkeypatch, caplog):

@@ -1,6 +1,7 @@
 import hashlib
 import os
 import re
+import tempfile
 import time
 
 import pytest
@@ -47,6 +48,8 @@ def test_builder_names_and_parameters(tmp_path):
         ('face_csv/1.0.0', {}, 'no version number, such as face_csv/faces_1_0_0'),
         ('imdb_wiki/imbd', {}, "no config 'imbd'. Did you mean 'imdb'"),
         ('imdb_wiki', {'databases': ['a']}, "databases=('a',) must be of imdb, wiki"),
+        ('imdb_wiki', {'databases': [['imdb']]}, "databases=['imdb'] must be of type str"),
+        ('utkface', {1: 2}, 'has no parameter 1. There are: '),
         ('imdb_wiki', {'min_age': 50, 'max_age': 20}, 'min_age=50.0 is above max_age=20.0'),
         ('utkface', {'split_scheme': 'radnom'}, 'must be one of component, coral_21_60, random'),
         ('utkface', {'train_fractoin': 0.7}, "Did you mean 'train_fraction'"),
@@ -118,6 +121,14 @@ def test_prepared_data_is_left_alone(tmp_path, monkeypatch):
     (builder.data_path / 'dataset_info.json').unlink()
     with pytest.raises(ValueError, match='not a prepared dataset: remove it'):
         prepare_tiny(tmp_path)
+
+
+def test_a_builder_leaves_no_temporary_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, 'tempdir', str(tmp_path / 'temporary'))
+    (tmp_path / 'temporary').mkdir()
+    for name in ('synthetic_faces', 'utkface/coral_21_60', 'face_csv/mine'):
+        datasets.create_builder(name, str(tmp_path / 'data'))
+    assert not list((tmp_path / 'temporary').iterdir())
 
 
 def test_what_a_killed_preparation_left_is_removed_after_an_hour(tmp_path):

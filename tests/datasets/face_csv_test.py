@@ -1,5 +1,7 @@
 import io
 import math
+import os
+from typing import Any
 
 import cv2
 import numpy as np
@@ -8,7 +10,7 @@ from PIL import ExifTags, Image
 
 from hybrid import datasets
 from hybrid.data import input_pipeline, records
-from hybrid.datasets.face_csv import face_csv_dataset_builder
+from hybrid.datasets.face_csv import checking, face_csv_dataset_builder
 from hybrid.runs import dataset_record
 from tests.utkface_archive import jpeg, prepare, quarantined, read, read_all, report
 
@@ -302,6 +304,22 @@ def test_what_is_missing_is_said(tmp_path):
     assert not builder.data_path.exists()
     with pytest.raises(ValueError, match='max_hamming_distance=300'):
         datasets.create_builder('face_csv', str(tmp_path), {'max_hamming_distance': 300})
+
+
+def test_a_png_with_more_pixels_than_pillow_opens_is_kept(monkeypatch):
+    picture = io.BytesIO()
+    Image.effect_noise((40, 40), 50).convert('RGB').save(picture, 'PNG')
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 100)
+    assert checking.check_image(picture.getvalue(), 10).jpeg == picture.getvalue()
+
+
+def test_a_preparation_that_goes_on_looks_alive_to_others(tmp_path, monkeypatch):
+    touched: list[Any] = []
+    monkeypatch.setattr(face_csv_dataset_builder, '_TOUCH_SECONDS', 0)
+    monkeypatch.setattr(os, 'utime', touched.append)
+    prepare(write_faces(tmp_path / 'mine', many()), tmp_path / 'data', 'face_csv')
+    assert len(touched) == 60
+    assert {path.name.partition('.')[0] for path in touched} == {'incomplete'}
 
 
 def test_a_png_of_16_bits_a_channel_is_read_as_its_8_upper_bits(tmp_path):

@@ -1,3 +1,4 @@
+import gzip
 import io
 import stat
 import tarfile
@@ -149,6 +150,33 @@ def test_bad_zips_are_one_clear_error_or_a_line_each(tmp_path, monkeypatch):
     monkeypatch.setattr(source_files, 'MAX_TOTAL_BYTES', 2)
     with pytest.raises(ValueError, match='is not UTKFace: it unpacks to more than 2 bytes'):
         read()
+
+
+def test_what_is_small_and_unpacks_to_much_is_not_unpacked(tmp_path):
+    name = f'UTKFace/{name_of(8, 8)}'
+    sparse = tarfile.TarInfo(name)  # 400 bytes that stand for 32 MiB of zeros.
+    sparse.type, sparse.size = tarfile.GNUTYPE_SPARSE, 0
+    header = bytearray(sparse.tobuf(tarfile.GNU_FORMAT))
+    header[483:495] = b'00200000000\0'
+    header[148:156] = b' ' * 8
+    header[148:156] = f'{sum(header[:512]):06o}\0 '.encode()
+    path = tmp_path / 'UTKFace.tar.gz'
+    path.write_bytes(gzip.compress(bytes(header) + bytes(1024)))
+    dropped = quarantine.Quarantine()
+    source = layouts.Source(path)
+    assert not dict(source_files.read_files(source, dropped, origin.Origin(tmp_path)))
+    assert dropped.counts == {'not_a_regular_file': 1}
+    path = tmp_path / 'UTKFace.zip'
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as file:
+        file.writestr(name, bytes(2**20))
+    content = path.read_bytes()
+    path.write_bytes(content.replace((2**20).to_bytes(4, 'little'), (100).to_bytes(4, 'little')))
+    with pytest.raises(ValueError, match=r'is truncated, damaged .*Bad CRC'):
+        dict(source_files.read_files(layouts.Source(path), dropped, origin.Origin(tmp_path)))
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_BZIP2) as file:
+        file.writestr(name, bytes(2**20))
+    with pytest.raises(ValueError, match='it is compressed neither by deflate nor not at all'):
+        dict(source_files.read_files(layouts.Source(path), dropped, origin.Origin(tmp_path)))
 
 
 def test_folder_and_archive_give_the_same_data(tmp_path):

@@ -33,7 +33,10 @@ def test_a_rounding_error_in_the_sum_leaves_no_group_without_a_split(monkeypatch
 
 @pytest.mark.parametrize(
     'fractions',
-    [{'train': 0.8, 'test': 0.1}, {'train': 1.0, 'test': 0.0}, {'train': 1.2, 'test': -0.2}],
+    [
+        *({'train': 0.8, 'test': 0.1}, {'train': 1.0, 'test': 0.0}, {'train': 1.2, 'test': -0.2}),
+        {'train': 0.7, 'validation': 0.3, 'test': 1 - 0.7 - 0.3},  # 6e-17
+    ],
 )
 def test_fractions_that_leave_nothing_or_do_not_sum_to_one_are_refused(fractions):
     with pytest.raises(ValueError, match='split fractions'):

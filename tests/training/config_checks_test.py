@@ -75,8 +75,9 @@ def test_a_wrong_value_names_the_key_the_value_and_what_it_may_be(config, key, v
     ('groups', 'size', 'message'),
     [
         ({'a': {'size': 0}}, 1, r'config\.ensemble\.groups\.a\.size=0 must be in 1\.\.1024'),
-        ({'a/b': {'size': 1}}, 1, r'groups\.a/b: the name of a group must neither be empty nor'),
-        ({'': {'size': 1}}, 1, r'groups\.: the name of a group must neither'),
+        ({'a/b': {'size': 1}}, 1, r'groups\.a/b: the name of a group must be a text without /'),
+        ({'': {'size': 1}}, 1, r'groups\.: the name of a group must be'),
+        ({1: {'size': 2}}, 1, r'groups\.1: the name of a group must be a text'),
         ({'a': 2}, 1, r"config\.ensemble\.groups\.a=2 must be \{'size'"),
         ({'a': {'model': {'kernels': 'xla'}}}, 1, r'groups\.a\.model\.kernels: all groups have'),
         ({'a': {'members': 2}}, 1, r"config\.ensemble\.groups\.a=\{'members': 2\} must be"),

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image
 
 from hybrid.datasets import cutting, images
 from hybrid.datasets.face_csv import pixels, table
@@ -48,9 +47,12 @@ def check_image(content: bytes, min_side: int) -> images.CheckedImage:
 
 
 def _is_plain_png(content: bytes) -> bool:
-    with Image.open(io.BytesIO(content)) as image:
-        plain = image.mode == 'RGB' and not image.has_transparency_data
-        return image.format == 'PNG' and plain and images.upright(image) is image
+    try:
+        with images.open_image(io.BytesIO(content), ('PNG',)) as image:
+            plain = image.mode == 'RGB' and not image.has_transparency_data
+            return plain and images.upright(image) is image
+    except OSError:  # Another format.
+        return False
 
 
 def check_photo(

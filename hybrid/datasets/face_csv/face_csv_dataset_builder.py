@@ -2,7 +2,9 @@
 
 import collections
 import dataclasses
+import os
 import pathlib
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -28,6 +30,7 @@ from hybrid.datasets.spool import Spool
 from hybrid.datasets.threads import map_in_threads
 
 _AGE_FEATURES = table.AGE_BOUNDS
+_TOUCH_SECONDS = 60
 _INSTRUCTIONS = """\
 Put faces.csv with the columns path, age, gender and, if wanted, group, split and a box (x, y,
 width, height) into that directory, or name the directory where it is: --config.data.manual_dir=DIR.
@@ -160,6 +163,7 @@ class Builder(tfds.core.ShardBasedBuilder):
         photos: dict[str, list[table.Face]] = collections.defaultdict(list)
         for face in faces:
             photos[face.path].append(face)
+        touched = time.monotonic()
         checked = map_in_threads(
             lambda of_photo: check_photo(source, of_photo, config.min_side, cutter), photos.values()
         )
@@ -168,6 +172,10 @@ class Builder(tfds.core.ShardBasedBuilder):
             ProgressBar(checked, 'checking', len(photos), unit=' images'),
             strict=True,
         ):
+            if time.monotonic() - touched > _TOUCH_SECONDS:
+                # Another process removes folders in which nothing has happened for an hour.
+                os.utime(self.data_path)
+                touched = time.monotonic()
             for face, result in zip(of_photo, results, strict=True):
                 if isinstance(result, RefusedError):
                     drop(face, result.reason, result.detail)

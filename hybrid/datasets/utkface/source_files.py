@@ -132,9 +132,15 @@ def _read_zip(archive: pathlib.Path) -> _Files:
             if sum(member.file_size for _, member in members) > MAX_TOTAL_BYTES:
                 raise _TooLargeError(f'it unpacks to more than {MAX_TOTAL_BYTES:,} bytes')
             for name, member in ProgressBar(members, f'reading {archive}', unit=' files'):
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    raise NotImplementedError('it is compressed neither by deflate nor not at all')
                 regular = not stat.S_ISLNK(member.external_attr >> 16)
                 regular &= member.file_size <= MAX_FILE_BYTES
-                yield name, file.read(member) if regular else None
+                content = None
+                if regular:
+                    with file.open(member) as opened:  # No more than that is unpacked.
+                        content = opened.read(member.file_size)
+                yield name, content
     except _TooLargeError as error:
         raise ValueError(f'{archive} is not UTKFace: {error}') from None
     except (EOFError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
@@ -163,7 +169,8 @@ def _read_tar(archive: pathlib.Path, compressed: bool) -> _Files:
             for member in tar:
                 if member.isdir():
                     continue
-                regular = member.isreg() and member.size <= MAX_FILE_BYTES
+                regular = member.isreg() and not member.issparse()
+                regular &= member.size <= MAX_FILE_BYTES
                 file = tar.extractfile(member) if regular else None
                 yield member.name, file.read() if file else None
             while unpacked.read(2**20):  # up to the checksum at the end

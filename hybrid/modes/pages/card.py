@@ -1,8 +1,8 @@
 """The model card of a run, or of several that are combined: what the model is, on whom it errs.
 
-It is made from the workdir alone, and names no example, no folder, no person and no machine. Its
-header is the metadata that the Hugging Face hub reads. See Mitchell et al., Model cards for model
-reporting, FAT* 2019.
+It is made from the workdir alone, and names no example, no person, no machine, and of absolute
+paths only the last name. Its header is the metadata that the Hugging Face hub reads. See Mitchell
+et al., Model cards for model reporting, FAT* 2019.
 """
 
 import json

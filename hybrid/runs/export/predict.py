@@ -1,7 +1,7 @@
 r"""Predicts age and gender of faces with the model in this folder.
 
     pip install numpy pillow onnxruntime
-    python predict.py face1.jpg face2.jpg --output=faces.csv
+    python predict.py face1.jpg face2.jpg --output=predictions.csv
 
 The images are crops of one face each, cut as `model.json` says. Of one that is not square the
 middle is taken. This file and `hybrid`, where it comes from, use the same code.
@@ -31,6 +31,8 @@ FORMATS = (
 )
 _TURNS = dict(enumerate((0, 3, 1, 5, 4, 6, 2), start=2))  # EXIF's to Image.Transpose's.
 GENDERS = ('male', 'female')
+# With which a table begins.
+COLUMNS = ['path', 'age', 'gender', 'female_probability']
 
 Description = dict[str, Any]
 
@@ -315,14 +317,20 @@ def describe_row(row: dict[str, Any]) -> str:
 
 def write_table(path: pathlib.Path, rows: Sequence[dict[str, Any]], outputs: Sequence[str]) -> None:
     """Writes rows as CSV, paths as they are."""
-    names = ['path', 'age', 'gender', 'female_probability']
-    names = [*names, *(name for name in outputs if name not in names), 'error']
+    names = [*COLUMNS, *(name for name in outputs if name not in COLUMNS), 'error']
     partial = path.with_name(path.name + '.partial')
     with partial.open('w', encoding='utf-8', errors='backslashreplace', newline='') as file:
         writer = csv.DictWriter(file, names, extrasaction='ignore', lineterminator='\n')
         writer.writeheader()
         writer.writerows(rows)
     partial.replace(path)
+
+
+def is_table(path: pathlib.Path) -> bool:
+    """Whether a file begins as those of `write_table` do."""
+    with path.open(encoding='utf-8', errors='replace') as file:
+        names = file.readline().strip().split(',')
+    return names[:4] == COLUMNS and names[-1] == 'error'
 
 
 class _Parser(argparse.ArgumentParser):
@@ -349,6 +357,11 @@ def main() -> int:
     ):
         parser.error(f'--output={output} would overwrite an image')
     try:
+        if options.output and output.exists() and not is_table(output):
+            parser.error(
+                f'--output={output} exists and is no table of predictions, so it is not replaced; '
+                'name another file'
+            )
         runner = Runner(pathlib.Path(__file__).resolve().parent, options.model)
         rows = predict_rows(runner, options.images)
         for row in rows:

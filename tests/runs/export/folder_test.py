@@ -114,7 +114,7 @@ def test_an_export_is_written_anew_and_nothing_else_is(export, tmp_path):
         assert (once / name).read_bytes() == (export.folder / name).read_bytes()
     card = (once / 'README.md').read_text()
     assert '"onnx"]\n' in card
-    assert 'python predict.py face1.jpg face2.jpg --output=faces.csv' in card
+    assert 'python predict.py face1.jpg face2.jpg --output=predictions.csv' in card
     assert mode.write(export.model.models, target) == once
     (once / 'mine.txt').write_text('kept')
     with pytest.raises(ValueError, match=r'holds mine\.txt, which is no part of an export'):

@@ -304,7 +304,12 @@ def test_predict_py_runs_with_three_packages(export, crops, bare, tmp_path):
             [float(row[name]) for row in rows[:-1]], getattr(exported, name), atol=1e-4
         )
     assert 'age_probabilities' not in rows[0]
+    again = run_bare(bare, *program, f'--output={tmp_path}/out.csv', cwd=crops[0].parent)
+    assert (again.returncode, again.stdout) == (1, result.stdout)
+    labels = 'path,age,gender\na.png,30,female\n'
+    (tmp_path / 'faces.csv').write_text(labels)
     for flags, said in (
+        (['x.png', '--output=faces.csv'], 'error: --output=faces.csv exists and is no table of'),
         ([], 'error: the following arguments are required: IMAGE'),
         (['x.png', '--output=x.txt'], 'error: --output=x.txt: the name must be that of a .csv'),
         (['x.png', '--model=x.onnx'], f'error: {export.folder}/x.onnx: this export has no such'),
@@ -313,6 +318,7 @@ def test_predict_py_runs_with_three_packages(export, crops, bare, tmp_path):
         assert failed.returncode == 1
         assert failed.stderr.startswith(said)
         assert len(failed.stderr.splitlines()) == 1
+    assert (tmp_path / 'faces.csv').read_text() == labels
 
 
 def test_hybrid_load_runs_with_three_packages(export, crops, bare, tmp_path):
