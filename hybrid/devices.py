@@ -4,6 +4,7 @@ import ctypes
 import faulthandler
 import functools
 import os
+import pathlib
 from collections.abc import Callable, Mapping
 from concurrent import futures
 from typing import Any
@@ -120,14 +121,19 @@ def require_determinism(late: bool = False) -> bool:
       Whether only these are used.
 
     Raises:
-      ValueError: When the environment names a file of flags.
+      ValueError: When the environment names a file of flags that lacks it.
+      OSError: When it names a file that cannot be read.
     """
-    flag, flags = '--xla_gpu_deterministic_ops=true', os.environ.get('XLA_FLAGS', '')
-    if flag not in flags and not late:
-        if flags.strip() and not flags.lstrip().startswith('-'):  # So XLA decides, too.
-            raise ValueError(f'XLA_FLAGS={flags} names a file: add {flag} to that file')
-        os.environ['XLA_FLAGS'] = f'{flags} {flag}'.strip()
-    return flag in os.environ.get('XLA_FLAGS', '')
+    flag, flags = '--xla_gpu_deterministic_ops=true', os.environ.get('XLA_FLAGS', '').strip()
+    named = ''
+    if flags and not flags.startswith('-'):  # A file of flags, as XLA tells it.
+        named, flags = flags, pathlib.Path(flags).read_text()
+    if flag in flags or late:
+        return flag in flags
+    if named:
+        raise ValueError(f'XLA_FLAGS={named} names a file: add {flag} to that file')
+    os.environ['XLA_FLAGS'] = f'{flags} {flag}'.strip()
+    return True
 
 
 def lost_process(error: BaseException) -> bool:

@@ -17,12 +17,17 @@ def test_determinism_is_required_before_jax_starts_or_was_by_the_user(monkeypatc
         assert os.environ['XLA_FLAGS'] == '--a=b --xla_gpu_deterministic_ops=true'
 
 
-def test_flags_in_a_file_are_not_written_behind_its_name(monkeypatch):
-    monkeypatch.setenv('XLA_FLAGS', '/tmp/flags.txt')
-    with pytest.raises(ValueError, match=r'XLA_FLAGS=/tmp/flags\.txt names a file: add --xla_gpu'):
+def test_flags_may_be_in_a_file(monkeypatch, tmp_path):
+    path = tmp_path / 'flags.txt'
+    path.write_text('--a=b\n')
+    monkeypatch.setenv('XLA_FLAGS', str(path))
+    with pytest.raises(ValueError, match=r'flags\.txt names a file: add --xla_gpu_det.* to that'):
         devices.require_determinism()
-    assert os.environ['XLA_FLAGS'] == '/tmp/flags.txt'
     assert not devices.require_determinism(late=True)
+    path.write_text('--a=b\n--xla_gpu_deterministic_ops=true\n')
+    for late in (False, True):
+        assert devices.require_determinism(late)
+    assert os.environ['XLA_FLAGS'] == str(path)
 
 
 def test_batches_are_spread_in_order_and_rows_come_back():

@@ -177,9 +177,14 @@ def record_combination(folder: pathlib.Path) -> dict[str, Any]:
     if (checkpoint := about['workdirs'][0]['checkpoint']) != 'best':
         command += f' --checkpoint={checkpoint}'
     made, usual = settings(about, load_config(runs[0]))
+    for split, entry in splits.items():
+        if settings(entry['about'], load_config(runs[0]))[0] != made:
+            raise ValueError(f'{folder}: {split} was evaluated with other settings than the rest')
     changed = {key: made[key] for key in made if made[key] != usual[key]}
     changed = {key if '.' in key else f'evaluate.{key}': value for key, value in changed.items()}
-    for key, value in (changed | about['workdirs'][0].get('overrides', {})).items():
+    for one in about['workdirs']:
+        changed |= one.get('overrides', {})
+    for key, value in changed.items():
         for one in (value or ['']) if isinstance(value, list) else [value]:
             command += f' --config.{key}={one}'
     sessions = [sessions_of(run) for run in runs]
@@ -227,7 +232,9 @@ def record_trial(
         config = load_config(workdir) | {'splits': splits}
         found = evaluation / 'evaluation' / config['data.validation_split']
         about = json.loads((found / 'evaluation.json').read_text())
-        config |= {key: about[k] for k in about if (key := f'evaluate.{k}') in config}
+        made, _ = settings(about, config)
+        changed = made.pop('overrides')
+        config |= {key if '.' in key else f'evaluate.{key}': made[key] for key in made} | changed
         return config, json.loads((found / 'metrics.json').read_text())
 
     evaluation = evaluation or folder

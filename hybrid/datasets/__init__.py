@@ -38,8 +38,9 @@ def register(builder: type[tfds.core.DatasetBuilder]) -> None:
 
     Its examples have at least the features `image` (uint8 [H, W, 3], given as a file), `age`
     (float32 years, NaN = unknown), `gender` (ClassLabel of male and female, -1 = unknown), `id`,
-    and `group`, which must not straddle a split. If ages may be ranges, also `age_min` and
-    `age_max`, see `scores.outcomes.age_bounds`; `age` of a range is NaN.
+    of which two different images never have the same, and `group`, which must not straddle a split.
+    If ages may be ranges, also `age_min` and `age_max`, see `scores.outcomes.age_bounds`; `age` of
+    a range is NaN.
 
     Raises:
       ValueError: when the name is taken.

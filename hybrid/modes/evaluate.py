@@ -19,6 +19,7 @@ from hybrid.runs import (
     member_weights,
     predictions,
     trained,
+    workdir,
 )
 from hybrid.runs.trained import Trained
 from hybrid.scores import combination, joining, report, rows, subgroups
@@ -47,12 +48,16 @@ def evaluate(
       The metrics; empty on processes that do not write.
 
     Raises:
-      ValueError: for what is wrong with a config or a workdir, or as `evaluate_split`.
+      ValueError: for what is wrong with a config or a workdir, or as `evaluate_split`; when
+        `output` is the workdir of another run.
       FileNotFoundError: when a workdir has no such checkpoint.
       NotADirectoryError: when `output` is a file.
     """
     if output:
         files.check_folder(output)
+        own = {folder.resolve() for folder in folders}
+        if (output / workdir.CONFIG).exists() and output.resolve() not in own:
+            raise ValueError(f'--output={output} is the workdir of another run: name a new folder')
     for config in configs:
         check_config(config)
         devices.check_batch_size(config.evaluate.batch_size, 'config.evaluate.batch_size')

@@ -16,6 +16,7 @@ MOST_VALUES = 100
 # With each column the number of crossed subgroups doubles at least.
 MOST_SUBGROUPS = 6
 _ABOUT, _PREDICTIONS = 'evaluation.json', 'predictions.csv'
+_WRITTEN = (_PREDICTIONS, _ABOUT, 'metrics.json')
 
 
 def score(source: str | os.PathLike, output: str | os.PathLike) -> metrics.Scores:
@@ -42,9 +43,10 @@ def score(source: str | os.PathLike, output: str | os.PathLike) -> metrics.Score
     if folder.resolve() == path.resolve().parent:
         raise ValueError(f'--output={output} holds --input={path.name}: name another folder')
     files.check_folder(folder)
-    if (folder / _PREDICTIONS).exists() and 'scored' not in _read_about(folder / _ABOUT):
+    there = [name for name in _WRITTEN if (folder / name).exists()]
+    if there and 'scored' not in _read_about(folder / _ABOUT):
         raise ValueError(
-            f'--output={output} holds a {_PREDICTIONS} that --mode=score did not write, so it is '
+            f'--output={output} holds a file {there[0]} that --mode=score did not write, so it is '
             'not replaced: name another folder'
         )
     table = read_table(path)
@@ -59,8 +61,10 @@ def score(source: str | os.PathLike, output: str | os.PathLike) -> metrics.Score
     unsure_below = _number(about, 'unsure_below') or 0.5
     level = _number(about, 'interval_level')
     cells = subgroups.cross_table(table)
-    scores = report.write_report(table, folder, title, best, unsure_below, level, cells)
+    # First, since it says that the rest may be replaced, should this be interrupted.
+    folder.mkdir(parents=True, exist_ok=True)
     files.write_json(folder / _ABOUT, {**about, 'scored': str(path)})
+    scores = report.write_report(table, folder, title, best, unsure_below, level, cells)
     print(report.format_table(scores, title, cells, level))
     print(f'{folder}: metrics.json and pictures')
     return scores

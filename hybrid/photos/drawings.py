@@ -41,7 +41,7 @@ class Drawings:
 
     Raises:
       ValueError: when the folder holds anything but drawings, or a drawing would take the place of
-        one of the files.
+        one of the files, or of one elsewhere.
     """
 
     def __init__(
@@ -55,16 +55,21 @@ class Drawings:
         there = sorted(path.name for path in folder.glob('[!.]*'))
         if there and not mark.exists():
             raise ValueError(
-                f'--draw={folder} holds other files than drawings, such as {there[0]}, which could '
-                'be replaced; name a new or an empty folder'
+                f'--draw={folder} holds files, such as {there[0]}, and no {MARK}, which marks a '
+                'folder of drawings: name a new or an empty folder, or make that file if all that '
+                'is there may be replaced'
             )
         self._mark = mark
         self._config = config
         self.targets = {path: folder / name for path, name in names(paths, root).items()}
         sources = {os.path.realpath(path) for path in paths}
+        inside = os.path.join(os.path.realpath(folder), '')
         for target in self.targets.values():
-            if os.path.realpath(target) in sources:
+            real = os.path.realpath(target)
+            if real in sources:
                 raise ValueError(f'--draw={folder}: {target} is one of the files of --input')
+            if not real.startswith(inside):
+                raise ValueError(f'--draw={folder}: {target} is a link that leads out of it')
 
     def begin(self, path: str) -> 'Drawing':
         """Begins the drawing of one file."""

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from hybrid import devices
 from hybrid.data import split_names
-from hybrid.runs import dataset_record, fitted, member_weights, trained
+from hybrid.runs import dataset_record, fitted, member_weights, trained, workdir
 from hybrid.runs.trained import Trained
 from hybrid.scores import calibration, combination, intervals
 from hybrid.scores.intervals import Intervals
@@ -249,5 +249,10 @@ def _source(models: Sequence[Trained], weights: combination.Weights | None) -> d
     members = [number for number in trained.member_numbers(models) if number is not None]
     settings = models[0].config.evaluate
     views = {key: settings[key] for key in PREDICTING if key in settings}
+    # Each model predicts with its own settings; of the others only what flags have changed is said.
+    keys = tuple(f'evaluate.{key}' for key in PREDICTING)
+    others = [workdir.overridden(model.folder, model.config, keys) for model in models[1:]]
+    if any(others):
+        views['others'] = others
     of_members = {} if weights is None else {'weights': member_weights.to_lists(weights)}
     return fitted.source(models, members) | views | of_members

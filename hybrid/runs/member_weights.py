@@ -40,7 +40,7 @@ def find(models: Sequence[Trained]) -> combination.Weights | None:
     if weights is None and (len(models) > 1 or models[0].learner.is_ensemble):
         raise ValueError(
             f"config.ensemble.weights='validation', but {folder / FILE} has none for this "
-            'checkpoint; --mode=evaluate on any split with the same --workdir and --checkpoint, '
+            'checkpoint and these settings; --mode=evaluate on any split with the same flags, but '
             'without --output, fits them'
         )
     return weights

@@ -72,10 +72,12 @@ def identify(
       calibrated: What validation says of the predictions.
       detect: Whether photographs are searched for faces.
     """
-    config = flatten(models[0].config.to_dict())
+    config, *others = (flatten(model.config.to_dict()) for model in models)
     for name in (*workdir.MACHINE_KEYS, 'evaluate.batch_size'):
         if not detect or not name.startswith(('detect.', 'video.')):
             config.pop(name, None)
+        for other in others:
+            other.pop(name, None)
     detector = files.expanded(config.get('detect.model', ''))
     if detector.is_file():
         config['detect.model'] = hashlib.sha256(detector.read_bytes()).hexdigest()[:16]
@@ -86,6 +88,11 @@ def identify(
         'calibration': calibrated and calibrated.fingerprint,
         '--detect': detect,
         **{f'config.{name}': value for name, value in config.items()},
+        **{
+            f'config {number}.{name}': value
+            for number, other in enumerate(others, start=1)
+            for name, value in other.items()
+        },
     }
 
 

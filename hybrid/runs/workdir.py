@@ -44,6 +44,11 @@ _PREDICTING_KEYS = (
     *('data.image_size', 'data.resize_size', 'data.normalization'),
     *('model.', 'ensemble.groups.'),
 )
+# Those of them that matter in training alone.
+_TRAINING_KEYS = {
+    *('model.head.dropout', 'model.head.label_width', 'model.encoder.drop_path'),
+    *('model.encoder.zero_init_residual', 'model.encoder.pretrained_normalization'),
+}
 
 
 def what_it_is(folder: pathlib.Path) -> str:
@@ -234,22 +239,27 @@ def load_config(
     return config
 
 
-def overridden(workdir: pathlib.Path, config: ml_collections.ConfigDict) -> dict[str, Any]:
+def overridden(
+    workdir: pathlib.Path,
+    config: ml_collections.ConfigDict,
+    keys: tuple[str, ...] = _PREDICTING_KEYS,
+) -> dict[str, Any]:
     """What predicts in another way than the run was trained: keys and values of this config.
 
     Args:
       workdir: The run's folder.
       config: Its config, with overrides.
+      keys: What the keys begin with that are compared.
     """
     new = flatten(json.loads(json.dumps(config.to_dict())))
     # Runs are older than some keys, and behaved as the defaults say.
     defaults = {key: known.default for key, known in SCHEMA.keys.items()}
     old = json.loads(json.dumps(defaults)) | flatten(read_config(workdir))
-    passed_over = MACHINE_KEYS | {*BEGINNING_KEYS}
+    passed_over = MACHINE_KEYS | _TRAINING_KEYS | {*BEGINNING_KEYS}
     return {
         key: value
         for key, value in new.items()
-        if key.startswith(_PREDICTING_KEYS) and key not in passed_over and value != old.get(key)
+        if key.startswith(keys) and key not in passed_over and value != old.get(key)
     }
 
 

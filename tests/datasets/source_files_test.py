@@ -2,6 +2,7 @@ import gzip
 import io
 import stat
 import tarfile
+import tracemalloc
 import zipfile
 
 import pytest
@@ -168,11 +169,14 @@ def test_what_is_small_and_unpacks_to_much_is_not_unpacked(tmp_path):
     assert dropped.counts == {'not_a_regular_file': 1}
     path = tmp_path / 'UTKFace.zip'
     with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as file:
-        file.writestr(name, bytes(2**20))
+        file.writestr(name, bytes(2**23))
     content = path.read_bytes()
-    path.write_bytes(content.replace((2**20).to_bytes(4, 'little'), (100).to_bytes(4, 'little')))
+    path.write_bytes(content.replace((2**23).to_bytes(4, 'little'), (100).to_bytes(4, 'little')))
+    tracemalloc.start()
     with pytest.raises(ValueError, match=r'is truncated, damaged .*Bad CRC'):
         dict(source_files.read_files(layouts.Source(path), dropped, origin.Origin(tmp_path)))
+    assert tracemalloc.get_traced_memory()[1] < 2**21
+    tracemalloc.stop()
     with zipfile.ZipFile(path, 'w', zipfile.ZIP_BZIP2) as file:
         file.writestr(name, bytes(2**20))
     with pytest.raises(ValueError, match='it is compressed neither by deflate nor not at all'):

@@ -37,9 +37,10 @@ def test_labels_may_be_missing_and_columns_come_in_any_order(tmp_path, capsys):
 
 
 def test_a_column_photo_says_what_a_face_was_cut_out_of(tmp_path, capsys):
-    faces = read(tmp_path, 'path,photo,age,gender\na_0.png,a.jpg,1,f\n./b.png,,2,m\n')
-    assert [face.photo for face in faces] == ['a.jpg', 'b.png']
-    assert 'passed over' not in capsys.readouterr().out
+    text = 'path,photo,age,gender\na_0.png,a.jpg,1,f\na_1.png,./a.jpg,1,f\n./b.png,,2,m\n'
+    assert [face.photo for face in read(tmp_path, text)] == ['a.jpg', 'a.jpg', 'b.png']
+    output = capsys.readouterr().out
+    assert output == f"{tmp_path}/faces.csv: faces with the same 'photo' stay in one split\n"
 
 
 @pytest.mark.parametrize(

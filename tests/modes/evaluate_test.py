@@ -231,6 +231,9 @@ def test_a_file_in_place_of_the_output_is_refused_before_anything_is_read(config
     (tmp_path / 'file').touch()
     with pytest.raises(NotADirectoryError, match=r'--output=.*file is a file; name a folder'):
         evaluate.evaluate([config], [tmp_path / 'none'], 'test', 'best', tmp_path / 'file')
+    workdir.save_config(tmp_path / 'other', config)
+    with pytest.raises(ValueError, match=r'--output=.*other is the workdir of another run'):
+        evaluate.evaluate([config], [tmp_path / 'none'], 'test', 'best', tmp_path / 'other')
 
 
 @pytest.mark.long

@@ -310,6 +310,15 @@ def test_what_decides_the_rows_is_told_apart(config, run, tmp_path):
     found = {'evaluate.flip_average': True, 'detect.threshold': 0.5, 'video.every': 2}
     for key, value in found.items():
         assert identity({key: value}) == first | {f'config.{key}': value}
+    # Of several models, each predicts with its own settings.
+    changed = config.copy_and_resolve_references()
+    changed.evaluate.flip_average = not changed.evaluate.flip_average
+    same, mixed = (
+        partial_rows.identify([model, dataclasses.replace(model, config=c)], None, None, False)
+        for c in (model.config, changed)
+    )
+    assert mixed == same | {'config 1.evaluate.flip_average': changed.evaluate.flip_average}
+    assert mixed != same
     crops = identity({}, detect=False)
     assert identity({'video.every': 2, 'detect.threshold': 0.5}, detect=False) == crops
     assert crops != first
@@ -415,11 +424,17 @@ def test_pictures_of_others_are_not_drawn_over(config, run, tmp_path):
         place.mkdir()
         face(1).save(place / 'a.png')
     content = (drawn / 'a.png').read_bytes()
-    with pytest.raises(ValueError, match=r'drawn holds other files than drawings, such as a\.png'):
+    with pytest.raises(ValueError, match=r'drawn holds files, such as a\.png, and no \.drawings'):
         predict.predict([config], [run], 'best', str(folder), str(out), drawings=str(drawn))
     assert (drawn / 'a.png').read_bytes() == content
     (drawn / 'a.png').unlink()
     (drawn / '.DS_Store').touch()  # Which a file manager leaves.
+    (drawn / 'a.png').symlink_to(tmp_path / 'mine.png')
+    (drawn / drawings.MARK).touch()
+    with pytest.raises(ValueError, match=r'a\.png is a link that leads out of it'):
+        predict.predict([config], [run], 'best', str(folder), str(out), drawings=str(drawn))
+    (drawn / 'a.png').unlink()
+    (drawn / drawings.MARK).unlink()
     for _ in range(2):  # It knows its own drawings.
         predict.predict([config], [run], 'best', str(folder), str(out), drawings=str(drawn))
         assert image_files.read_file(drawn / 'a.png').pixels.shape == (480, 480, 3)

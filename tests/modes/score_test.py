@@ -69,12 +69,30 @@ def test_predictions_that_it_did_not_write_are_not_replaced(tmp_path):
     for about in (None, {'dataset': 'faces', 'split': 'test'}):
         if about:  # The evaluation of a run.
             files.write_json(out / 'evaluation.json', about)
-        with pytest.raises(ValueError, match=r'holds a predictions\.csv that --mode=score did not'):
+        with pytest.raises(ValueError, match=r'holds a file predictions\.csv that --mode=score'):
             score.score(path, out)
     assert (out / 'predictions.csv').read_text() == 'raw answers'
     (out / 'predictions.csv').unlink()
+    with pytest.raises(
+        ValueError, match=r'holds a file evaluation\.json that --mode=score did not'
+    ):
+        score.score(path, out)
+
+
+def test_an_interrupted_scoring_is_begun_again(tmp_path, monkeypatch):
+    path, out = tmp_path / 'theirs.csv', tmp_path / 'out'
+    path.write_text(MINIMAL)
+    with monkeypatch.context() as patched:
+        patched.setattr(report.plots, 'plot_age_scatter', interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            score.score(path, out)
+    assert (out / 'predictions.csv').exists()
     scores = score.score(path, out)
     np.testing.assert_equal(score.score(path, out), scores)
+
+
+def interrupted(*arguments, **options):
+    raise KeyboardInterrupt
 
 
 def test_columns_of_members_come_all_or_none(tmp_path):

@@ -71,6 +71,22 @@ def test_it_is_fitted_on_the_own_validation_split_alone_and_then_found(model):
     assert not any('others' in one for one in record['others'])
 
 
+def test_of_models_that_are_combined_each_has_its_own_views(model, tmp_path):
+    other = dataclasses.replace(model, folder=tmp_path / 'other')
+    views = model.config.copy_and_resolve_references()
+    views.evaluate.flip_average = not views.evaluate.flip_average
+    workdir.save_config(other.folder, views)  # As trained, it looks at other views than the first.
+    own = dataclasses.replace(other, config=views)
+    fitted = calibration.find_or_fit(
+        [model, own], predicted(), 'validation', False, [0, 1], None, tmp_path
+    )
+    found = calibration.find([model, own], None, tmp_path)
+    assert fitted is not None
+    assert found is not None
+    assert found.fingerprint == fitted.fingerprint
+    assert calibration.find([model, other], None, tmp_path) is None  # A flag made both alike.
+
+
 @pytest.mark.parametrize('split', ['train', 'test', 'validation[:50%]'])
 def test_no_flag_has_it_fitted_on_what_is_not_the_validation_split(model, split):
     config = model.config.copy_and_resolve_references()

@@ -223,6 +223,7 @@ def test_what_changes_predictions_is_told_from_what_does_not(tiny_config, tmp_pa
     config.data.train_split = 'train[:50%]'
     config.model.kernels = 'xla'
     config.model.encoder.pretrained = 'elsewhere.npz'
+    config.model.head.dropout = 0.75
     config.evaluate.flip_average = not config.evaluate.flip_average
     assert workdir.overridden(tmp_path, config) == {}
     config.data.normalization, config.data.image_size = 'imagenet', 99
@@ -230,4 +231,7 @@ def test_what_changes_predictions_is_told_from_what_does_not(tiny_config, tmp_pa
     assert workdir.overridden(tmp_path, config) == {
         **{'data.normalization': 'imagenet', 'data.image_size': 99},
         'model.dtype': 'bfloat16',
+    }
+    assert workdir.overridden(tmp_path, config, ('evaluate.flip_average',)) == {
+        'evaluate.flip_average': config.evaluate.flip_average
     }

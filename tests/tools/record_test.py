@@ -127,6 +127,10 @@ def test_a_trial_holds_what_it_changed_and_the_difference(folder, tmp_path):
     trial = record.record_trial(folder, folder, elsewhere)
     assert trial['config'] == {'evaluate.flip_average': True}
     assert trial['minus_baseline']['age/mae'] == -1.25
+    about['overrides'] = {'model.dtype': 'bfloat16'}
+    files.write_json(elsewhere / 'evaluation/validation/evaluation.json', about)
+    trial = record.record_trial(folder, folder, elsewhere)
+    assert trial['config'] == {'evaluate.flip_average': True, 'model.dtype': 'bfloat16'}
 
 
 def test_runs_evaluated_together_are_recorded_with_their_names(folder, tmp_path):
@@ -176,6 +180,13 @@ def test_runs_of_several_machines_and_with_other_settings_are_told_apart(folder,
         '--config.ensemble.weights=validation',
         '--config.model.dtype=bfloat16',
     ]
+    validation = both / 'evaluation/validation'
+    shutil.copytree(both / 'evaluation/test', validation)
+    assert record.record_combination(both)['command'] == kept['command']
+    files.write_json(validation / 'evaluation.json', about | {'scales': [0.9]})
+    with pytest.raises(ValueError, match='validation was evaluated with other settings than the'):
+        record.record_combination(both)
+    shutil.rmtree(validation)
     runs[1]['member'] = 2
     files.write_json(both / 'evaluation/test/evaluation.json', about)
     with pytest.raises(ValueError, match=r'a member of .*second takes part alone: take it'):

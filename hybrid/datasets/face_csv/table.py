@@ -112,10 +112,7 @@ def read_table(
                 cells['age'] = f'{whole}.{rest}'
                 with_comma.append((line, whole, rest))
             face = _parse(line, cells, box_columns)
-            whole_photo = not cells.get(PHOTO)
-            face = face._replace(path=locate(face.path))
-            if whole_photo:
-                face = face._replace(photo=face.path)
+            face = face._replace(path=locate(face.path), photo=locate(face.photo))
             if face.id in lines:
                 raise ValueError(
                     f'{face.id!r} is on line {lines[face.id]} too; several faces of a picture '
@@ -168,7 +165,10 @@ def _check_columns(path: pathlib.Path, line: int, names: Sequence[str]) -> boxes
     except ValueError as error:
         raise ValueError(f'{path}, line {line}: {error}') from None
     known = {*COLUMNS, *OPTIONAL, PHOTO, *(AGE_BOUNDS if of_ages else ()), *(box_columns or ())}
-    for name in sorted(set(names) - known - boxes.of_crops(names)):
+    of_crops = boxes.of_crops(names)
+    if PHOTO in names and not of_crops:
+        print(f'{path}: faces with the same {PHOTO!r} stay in one split')
+    for name in sorted(set(names) - known - of_crops):
         # Who misspells `group` must not get a split that leaks.
         known_names = {*OPTIONAL, *AGE_BOUNDS} - set(names)
         for meant in difflib.get_close_matches(name, known_names, 1, 0.75):

@@ -43,12 +43,18 @@ class Evaluation:
 
     @property
     def checkpoint(self) -> str:
-        """Such as `best checkpoint, step 2,313`."""
+        """Such as `best checkpoint, step 2,313`, and what was not as in the training."""
         if 'workdirs' in self.about:
-            return f'{len(self.about["workdirs"])} runs together'
-        if 'step' not in self.about:
+            text = f'{len(self.about["workdirs"])} runs together'
+        elif 'step' in self.about:
+            kind, step = self.about.get('checkpoint', ''), self.about['step']
+            text = f'{kind} checkpoint, step {step:,}'.strip()
+        else:
             return ''
-        return f'{self.about.get("checkpoint", "")} checkpoint, step {self.about["step"]:,}'.strip()
+        changed: dict[str, Any] = {}
+        for one in self.about.get('workdirs', [self.about]):
+            changed |= one.get('overrides', {})
+        return ', '.join([text, *(f'{key}={value}' for key, value in changed.items())])
 
     def rows(self) -> rows.Rows:
         """Its predictions, read from predictions.csv."""

@@ -327,10 +327,11 @@ def write_table(path: pathlib.Path, rows: Sequence[dict[str, Any]], outputs: Seq
 
 
 def is_table(path: pathlib.Path) -> bool:
-    """Whether a file begins as those of `write_table` do."""
+    """Whether a file begins as those of `write_table` do, or is empty."""
     with path.open(encoding='utf-8', errors='replace') as file:
-        names = file.readline().strip().split(',')
-    return names[:4] == COLUMNS and names[-1] == 'error'
+        first = file.readline()
+    names = first.strip().split(',')
+    return not first or (names[:4] == COLUMNS and names[-1] == 'error')
 
 
 class _Parser(argparse.ArgumentParser):

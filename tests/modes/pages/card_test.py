@@ -139,6 +139,18 @@ def test_evaluations_of_other_checkpoints_and_members_are_left_out(run, tmp_path
     assert not card.describe([run], source=member).evaluations
 
 
+def test_an_evaluation_says_what_was_not_as_in_the_training(tmp_path):
+    run = reported_run.make(tmp_path / 'run')
+    path = run / 'evaluation/test/evaluation.json'
+    about = json.loads(path.read_text())
+    path.write_text(json.dumps(about | {'overrides': {'data.image_size': 64}}))
+    (evaluation,) = card.describe([run]).evaluations
+    assert evaluation.checkpoint == 'best checkpoint, step 1,234, data.image_size=64'
+    source = {'checkpoint': 'best', 'step': 1234}
+    assert not card.describe([run], source=source).evaluations
+    assert card.describe([run], source=source | {'overrides': {'data.image_size': 64}}).evaluations
+
+
 def test_evaluations_count_however_the_path_of_the_workdir_was_written(tmp_path):
     run = reported_run.make(tmp_path / 'run')
     (tmp_path / 'latest').symlink_to(run)
