@@ -197,7 +197,9 @@ def test_weights_fitted_on_validation(run, faces, tmp_path):
     shutil.copytree(run[0], folder)
     config = load_config(folder, **{'ensemble.weights': 'validation'})
     out = tmp_path / 'out.csv'
-    with pytest.raises(ValueError, match='json has none for this checkpoint; --mode=evaluate'):
+    with pytest.raises(
+        ValueError, match=r'json has none for this checkpoint and these .*--mode=evaluate'
+    ):
         predict.predict([config], [folder], 'best', str(faces), str(out))
     weighted = [f'--workdir={folder}', '--config.ensemble.weights=validation']
     status, _, err = launch('--mode=evaluate', *weighted)
