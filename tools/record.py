@@ -176,9 +176,10 @@ def record_combination(folder: pathlib.Path) -> dict[str, Any]:
     command = f'python launch.py --mode=evaluate --workdir={",".join(map(str, runs))}'
     if (checkpoint := about['workdirs'][0]['checkpoint']) != 'best':
         command += f' --checkpoint={checkpoint}'
-    made, usual = settings(about, load_config(runs[0]))
+    config = load_config(runs[0])
+    made, usual = settings(about, config)
     for split, entry in splits.items():
-        if settings(entry['about'], load_config(runs[0]))[0] != made:
+        if settings(entry['about'], config)[0] != made:
             raise ValueError(f'{folder}: {split} was evaluated with other settings than the rest')
     changed = {key: made[key] for key in made if made[key] != usual[key]}
     changed = {key if '.' in key else f'evaluate.{key}': value for key, value in changed.items()}
