@@ -15,6 +15,7 @@ import argparse
 import itertools
 import pathlib
 import re
+import resource
 import subprocess
 import sys
 from typing import Any
@@ -22,7 +23,7 @@ from typing import Any
 import jax
 from jax_hybrid import add_model_flags, create_batch, create_configs
 from ml_collections import ConfigDict
-from report import Step, Table, alternate, create_parser, numbers, words
+from report import Step, Table, alternate, create_parser, numbers, peak_memory, words
 
 from hybrid import devices
 from hybrid.models.network import create_model
@@ -80,10 +81,14 @@ def measure_peak(form: str, config: ConfigDict, members: int) -> int:
     for _ in range(3):
         step()
     statistics = jax.devices()[0].memory_stats() or {}
-    # getrusage does not do: a process inherits its peak from the one that started it.
-    status = pathlib.Path('/proc/self/status').read_text()
-    (in_kilobytes,) = re.findall(r'^VmHWM:\s+(\d+) kB$', status, re.MULTILINE)
-    return statistics.get('peak_bytes_in_use', 1024 * int(in_kilobytes))
+    if 'peak_bytes_in_use' in statistics:
+        return statistics['peak_bytes_in_use']
+    status = pathlib.Path('/proc/self/status')
+    if not status.exists():
+        return peak_memory(resource.getrusage(resource.RUSAGE_SELF))
+    # On Linux getrusage does not do: a process inherits its peak from the one that started it.
+    (in_kilobytes,) = re.findall(r'^VmHWM:\s+(\d+) kB$', status.read_text(), re.MULTILINE)
+    return 1024 * int(in_kilobytes)
 
 
 def main() -> None:

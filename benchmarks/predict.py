@@ -19,7 +19,7 @@ import numpy as np
 from jax_hybrid import settle
 from ml_collections import ConfigDict
 from PIL import Image
-from report import CHECKOUT, Table, alternate, create_parser, numbers, words
+from report import CHECKOUT, Table, alternate, create_parser, numbers, peak_memory, words
 
 from hybrid import default_config
 from hybrid.runs import trained, workdir
@@ -54,7 +54,7 @@ def measure_launch(folder: pathlib.Path, dtype: str, files: pathlib.Path) -> dic
     _, status, usage = os.wait4(process.pid, 0)  # the memory of this process alone
     if status:
         sys.exit(f'error: failed: {" ".join(command)}')
-    return {'seconds': os.times().elapsed - before, 'GB': usage.ru_maxrss / 1e6}
+    return {'seconds': os.times().elapsed - before, 'GB': peak_memory(usage) / 1e9}
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ import time
 import numpy as np
 import scipy.io
 from PIL import Image
-from report import Table, create_parser
+from report import Table, create_parser, peak_memory
 
 
 def make_images(count: int, side: int, num_bytes: int) -> list[bytes]:
@@ -82,7 +82,7 @@ def prepare(folder: pathlib.Path) -> None:
         'images/s': images / seconds,
         'seconds': seconds,
         'CPU s': time.process_time() - cpu_start,
-        'peak GiB': resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+        'peak GiB': peak_memory(resource.getrusage(resource.RUSAGE_SELF)) / 2**30,
         'TensorFlow': int('tensorflow' in sys.modules),
     }
     print(json.dumps(figures))

@@ -10,6 +10,8 @@ import importlib.metadata
 import json
 import os
 import pathlib
+import resource
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -45,6 +47,11 @@ def words(text: str) -> list[str]:
 def numbers(text: str) -> list[int]:
     """Splits the value of a flag at its commas, into whole numbers."""
     return [int(word) for word in text.split(',')]
+
+
+def peak_memory(usage: resource.struct_rusage) -> int:
+    """The peak of a process's memory in bytes, which macOS gives in bytes, Linux in kilobytes."""
+    return usage.ru_maxrss * (1 if sys.platform == 'darwin' else 1024)
 
 
 def compile_step(function: Callable, *arrays: Any) -> Step:

@@ -148,9 +148,9 @@ def train(
     from hybrid.default_config import SCHEMA
     from hybrid.runs.workdir import recorded_kernels
 
-    late = 'jax' in sys.modules
+    late = 'jax' in sys.modules  # Which the check of the config imports, but does not start.
     SCHEMA.check(config)
-    _settle_kernels(config, recorded_kernels(folder))
+    _settle_kernels(config, late, recorded_kernels(folder))
 
     from hybrid import devices
     from hybrid.modes import train as mode
@@ -213,6 +213,7 @@ def evaluate(
     folders = [one.results for one in models]
     folder = files.expanded(output) if output else member_weights.combined_folder(folders)
     configs, workdirs = [one.config for one in models], [one.folder for one in models]
+    mode.check(configs, workdirs, folder)
     opened = mode.open_datasets(configs, workdirs, str(split))
     return mode.evaluate_datasets(models, opened, str(split), folder, conditions)
 
@@ -268,8 +269,9 @@ def _restore(
         _override(config, overrides)
         several.settle(config.data, before, overrides)
         configs.append(config)
+    late = 'jax' in sys.modules
     for config in configs:
-        _settle_kernels(config)
+        _settle_kernels(config, late)
 
     from hybrid.runs import trained
 
@@ -330,11 +332,13 @@ def _override(config: 'ml_collections.ConfigDict', overrides: Overrides) -> None
             raise ValueError(f'overrides: {key}={value!r}: {wanted}') from None
 
 
-def _settle_kernels(config: 'ml_collections.ConfigDict', recorded: str = 'auto') -> None:
-    """Settles `config.model.kernels` while that is possible: before JAX is imported."""
+def _settle_kernels(
+    config: 'ml_collections.ConfigDict', late: bool, recorded: str = 'auto'
+) -> None:
+    """Settles `config.model.kernels`; `late` if the caller may have started JAX already."""
     from hybrid.ops import kernels
 
-    if 'jax' not in sys.modules:
-        kernels.settle(config, recorded)
-    else:
+    if late:
         kernels.settle_late(config, recorded)
+    else:
+        kernels.settle(config, recorded)

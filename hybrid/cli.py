@@ -22,7 +22,7 @@ from hybrid import files, options
 from hybrid.options import FLAGS
 
 # What the program itself raises, with words for the user.
-_EXPECTED = (KeyboardInterrupt, ValueError, OSError, RuntimeError)
+_EXPECTED = (ValueError, OSError, RuntimeError)
 
 
 def run(changes: list[str]) -> None:
@@ -30,12 +30,12 @@ def run(changes: list[str]) -> None:
     configs, folders = options.load_configs(changes)
     config, folder = configs[0], folders[0]
     output = files.expanded(FLAGS.output) if FLAGS.output else None
-    if FLAGS.mode == 'crop':  # Which needs no JAX.
+    if FLAGS.mode == 'crop':  # Which does not start JAX.
         from hybrid.modes import crop
 
         crop.crop(config, FLAGS.input, FLAGS.output)
         return
-    if FLAGS.mode == 'score':  # Neither does this.
+    if FLAGS.mode == 'score':
         from hybrid.modes import score
 
         score.score(FLAGS.input, FLAGS.output)

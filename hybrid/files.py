@@ -25,6 +25,11 @@ def file_state(path: str | os.PathLike) -> list[int] | None:
     return None
 
 
+def visible(folder: pathlib.Path) -> list[str]:
+    """The names of what is in a folder, sorted, but for those with a dot, such as .DS_Store."""
+    return sorted(path.name for path in folder.glob('[!.]*'))
+
+
 def check_file(path: pathlib.Path) -> None:
     """Raises OSError, naming the flag --output, if a file cannot be written there."""
     if not path.parent.is_dir():

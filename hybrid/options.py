@@ -208,8 +208,8 @@ def load_configs(changes: list[str]) -> tuple[list[ConfigDict], list[pathlib.Pat
             raise ValueError(f'--workdir={FLAGS.workdir}: a comma without a workdir beside it')
         if len({folder.resolve() for folder in folders}) < len(folders):
             raise ValueError(f'--workdir={FLAGS.workdir} names a workdir twice')
-    if FLAGS.mode == 'report':
-        return configs, folders  # It reads their configs as they are.
+    if FLAGS.mode in ('report', 'score'):
+        return configs, folders  # Reports read the workdirs' configs as they are, scores none.
     if FLAGS.mode not in ('prepare', 'train', 'audit', 'crop', 'score'):
         configs = [workdir.load_config(folder, get_config()) for folder in folders]
         for config in configs:

@@ -330,6 +330,13 @@ def test_training_stops_at_a_signal_and_goes_on_in_a_thread(tiny_config, tmp_pat
     assert last['num_examples'] == 23
 
 
+def test_an_evaluation_writes_into_no_other_run(run, config, tmp_path):
+    workdir.save_config(tmp_path, config)
+    with pytest.raises(ValueError, match=f'{tmp_path} is the workdir of another run'):
+        hybrid.evaluate(run, output=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [workdir.CONFIG]
+
+
 def test_a_member_is_evaluated_in_a_folder_of_its_own(ensemble_config, ensemble_run, capsys):
     metrics = hybrid.evaluate(f'{ensemble_run}#1')
     folder = ensemble_run / 'member_1/evaluation/test'
@@ -345,15 +352,41 @@ def test_kernels_are_settled_before_jax_and_taken_as_they_are_after(config, monk
     config = config.copy_and_resolve_references()
     config.model.kernels = 'onednn'
     monkeypatch.setattr(kernels, '_user_says', lambda: None)
-    api._settle_kernels(config)
+    api._settle_kernels(config, late=True)
     assert (config.model.kernels, settled) == ('portable', [])
     config.model.kernels = 'auto'
     monkeypatch.setattr(kernels, '_user_says', lambda: True)
-    api._settle_kernels(config, 'onednn')
+    api._settle_kernels(config, late=True, recorded='onednn')
     assert (config.model.kernels, settled) == ('onednn', [])
-    monkeypatch.delitem(sys.modules, 'jax')
-    api._settle_kernels(config, 'portable')
+    api._settle_kernels(config, late=False, recorded='portable')
     assert settled == ['portable']
+
+
+FIRST = """
+import sys
+import hybrid
+from hybrid.ops import kernels
+
+def settle(config, recorded):
+    import jax
+    assert not jax._src.xla_bridge.backends_are_initialized()
+    sys.exit(f'settled in time, {recorded} before')
+
+kernels.settle = settle
+hybrid.train('quickstart', sys.argv[1])
+"""
+
+
+def test_a_training_from_python_settles_its_kernels_in_time(tmp_path):
+    """Its config is checked before, which imports JAX."""
+    process = subprocess.run(
+        [sys.executable, '-c', FIRST, str(tmp_path / 'run')],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert process.stderr == 'settled in time, auto before\n'
 
 
 PROGRAM = """

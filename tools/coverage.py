@@ -8,17 +8,16 @@ from hybrid.scores import calibration, intervals, metrics
 from hybrid.scores.predictions_csv import read_predictions
 from hybrid.scores.rows import Rows
 from hybrid.scores.subgroups import wilson_interval
-from tools.kept import predictions_path
+from tools.kept import DETAILED, predictions_path
 from tools.rows import markdown
 
-NAME = 'utkface_four_combined'
 LEVELS = (0.8, 0.9, 0.95)
 BANDS = 'fairface9'
 
 
 def intervals_table() -> list[str]:
     """Shows coverage by band of the predicted and of the true age, and the mean width."""
-    fitted, test = (read_predictions(predictions_path(NAME, s)) for s in ('validation', 'test'))
+    fitted, test = (read_predictions(predictions_path(DETAILED, s)) for s in ('validation', 'test'))
     # Scaled by the predicted widths, as `evaluate.interval_errors=auto` does.
     found = intervals.fit(fitted['age'], fitted['predicted_age'], fitted['age_width'])
     assert found is not None
@@ -51,7 +50,7 @@ def _cells(test: Rows, ends: Sequence[tuple[np.ndarray, np.ndarray]], which: np.
 
 def gender_table() -> list[str]:
     """Shows how good probabilities of gender are, as they come and at the fitted temperature."""
-    fitted, test = (read_predictions(predictions_path(NAME, s)) for s in ('validation', 'test'))
+    fitted, test = (read_predictions(predictions_path(DETAILED, s)) for s in ('validation', 'test'))
     temperature = calibration.fit_temperature(fitted['female_probability'], fitted['gender'])
 
     def rows() -> Iterator[Sequence[str]]:

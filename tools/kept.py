@@ -6,6 +6,8 @@ from typing import Any
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 RESULTS = ROOT / 'results'
+# The run whose errors are broken down further.
+DETAILED = 'utkface_four_combined'
 
 
 def read_json(folder: pathlib.Path) -> dict[str, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Tabulates how the best kept run errs about the age limit 18, from its kept predictions.
+"""Tabulates how four combined models err about the age limit 18, from kept predictions.
 
 python -m tools.limits    # writes results/NAME.thresholds.csv; tools.table makes the table
 """
@@ -9,17 +9,16 @@ from collections.abc import Iterator, Sequence
 from hybrid import files
 from hybrid.scores import thresholds
 from hybrid.scores.predictions_csv import read_predictions
-from tools.kept import RESULTS, predictions_path
+from tools.kept import DETAILED, RESULTS, predictions_path
 from tools.rows import markdown
 
-NAME = 'utkface_four_combined'
-PATH = RESULTS / f'{NAME}.thresholds.csv'
+PATH = RESULTS / f'{DETAILED}.thresholds.csv'
 CHALLENGES = {18: 'T = 18', 25: 'Challenge 25', 30: 'T = 30'}
 
 
 def compute() -> list[thresholds.Figure]:
     """Counts the figures of the run on its test split."""
-    return thresholds.compute(read_predictions(predictions_path(NAME, 'test')))
+    return thresholds.compute(read_predictions(predictions_path(DETAILED, 'test')))
 
 
 def table() -> list[str]:

@@ -14,6 +14,7 @@ import os
 import pathlib
 import re
 import shutil
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -25,6 +26,7 @@ from hybrid.datasets import cutting, origin
 
 _LEFT_OVER_SECONDS = 3600
 _REGISTERED: dict[str, type[tfds.core.DatasetBuilder]] = {}
+_LOCK = threading.Lock()
 
 
 def names() -> list[str]:
@@ -98,12 +100,13 @@ def create_builder(
 def _create(builder: Any, **arguments: Any) -> tfds.core.DatasetBuilder:
     """Creates a builder without looking in a bucket, for which TFDS leaves a folder in /tmp."""
     info = tfds.core.DatasetInfo
-    look = info.initialize_from_bucket
-    info.initialize_from_bucket = lambda self: None
-    try:
-        return builder(**arguments)
-    finally:
-        info.initialize_from_bucket = look
+    with _LOCK:  # Two threads would each restore what the other one has put there.
+        look = info.initialize_from_bucket
+        info.initialize_from_bucket = lambda self: None
+        try:
+            return builder(**arguments)
+        finally:
+            info.initialize_from_bucket = look
 
 
 def _check_own_name(dataset: str) -> None:

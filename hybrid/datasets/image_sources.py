@@ -47,7 +47,9 @@ def is_unsafe(path: str) -> bool:
 
 def is_image(path: str | os.PathLike) -> bool:
     """Whether a file is called as images are."""
-    return os.path.splitext(path)[1].lower() in EXTENSIONS
+    # macOS puts what it knows of x.jpg into ._x.jpg on disks that are not its own.
+    hidden = os.path.basename(path).startswith('._')
+    return not hidden and os.path.splitext(path)[1].lower() in EXTENSIONS
 
 
 def list_files(folder: pathlib.Path, below: bool) -> list[pathlib.Path]:

@@ -171,7 +171,7 @@ def check_folder(folder: pathlib.Path, settings: Mapping[str, Any]) -> None:
     Raises:
       ValueError: when it is neither, naming the setting that is another.
     """
-    if not folder.is_dir() or all(path.name == workdir.LOCK for path in folder.iterdir()):
+    if not set(files.visible(folder)) - {workdir.LOCK}:
         return
     path = folder / UNFINISHED
     if not path.is_file():

@@ -53,18 +53,36 @@ def evaluate(
       FileNotFoundError: when a workdir has no such checkpoint.
       NotADirectoryError: when `output` is a file.
     """
+    for config in configs:
+        check_config(config)
+    check(configs, folders, output)
+    opened = open_datasets(configs, folders, split)
+    models = trained.restore_all(configs, folders, checkpoint)
+    output = output or member_weights.combined_folder(folders)
+    return evaluate_datasets(models, opened, split, output, under_conditions)
+
+
+def check(
+    configs: Sequence[ConfigDict], folders: Sequence[pathlib.Path], output: pathlib.Path | None
+) -> None:
+    """Checks where the results are to go, and that the devices can share the batches.
+
+    Args:
+      configs: Those of the workdirs.
+      folders: The workdirs.
+      output: Where to write; None for the workdir.
+
+    Raises:
+      ValueError: when `output` is the workdir of another run, or a batch cannot be shared.
+      NotADirectoryError: when `output` is a file.
+    """
     if output:
         files.check_folder(output)
         own = {folder.resolve() for folder in folders}
         if (output / workdir.CONFIG).exists() and output.resolve() not in own:
             raise ValueError(f'--output={output} is the workdir of another run: name a new folder')
     for config in configs:
-        check_config(config)
         devices.check_batch_size(config.evaluate.batch_size, 'config.evaluate.batch_size')
-    opened = open_datasets(configs, folders, split)
-    models = trained.restore_all(configs, folders, checkpoint)
-    output = output or member_weights.combined_folder(folders)
-    return evaluate_datasets(models, opened, split, output, under_conditions)
 
 
 class Opened(NamedTuple):

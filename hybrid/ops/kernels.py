@@ -48,7 +48,10 @@ def has_onednn() -> bool:
         library = pathlib.Path(folder) / 'libjax_common.so'
         if library.is_file():
             # XLA ends the program at a flag that it does not know, and this one is experimental.
-            with library.open('rb') as file, mmap.mmap(file.fileno(), 0, access=1) as content:
+            with (
+                library.open('rb') as file,
+                mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content,
+            ):
                 return content.find(_FLAG.encode()) >= 0
     return False
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
+from hybrid import files
 from hybrid.photos import draw, image_files, videos
 from hybrid.photos.faces import NO_FACE, Row
 
@@ -52,7 +53,7 @@ class Drawings:
         config: ConfigDict,
     ):
         mark = folder / MARK
-        there = sorted(path.name for path in folder.glob('[!.]*'))
+        there = files.visible(folder)
         if there and not mark.exists():
             raise ValueError(
                 f'--draw={folder} holds files, such as {there[0]}, and no {MARK}, which marks a '

@@ -149,18 +149,18 @@ def _array_pixels(image: np.ndarray) -> np.ndarray:
 
 
 def _check_file(path: pathlib.Path) -> None:
-    mode = path.stat().st_mode  # Of a link: of what it leads to.
-    if stat.S_ISDIR(mode):
+    status = path.stat()  # Of a link: of what it leads to.
+    if stat.S_ISDIR(status.st_mode):
         os.scandir(path).close()  # Raises where it may not be listed.
         raise ValueError('a folder, not a file')
-    if not stat.S_ISREG(mode):
+    if not stat.S_ISREG(status.st_mode):
         raise ValueError('not a regular file')  # Opening a pipe would wait forever.
-    if not path.stat().st_size:
+    if not status.st_size:
         raise ValueError('the file is empty')
     if path.suffix.lower() in VIDEO_EXTENSIONS:
         raise ValueError('a video, whose frames --mode=predict reads with --detect')
     # Some decoders read a whole file before they look at its first bytes.
-    if path.stat().st_size > MAX_FILE_BYTES:
+    if status.st_size > MAX_FILE_BYTES:
         raise ValueError(f'more than the {MAX_FILE_BYTES:,} bytes that are read')
 
 

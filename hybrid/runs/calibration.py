@@ -171,8 +171,10 @@ def find_or_fit(
     columns: Mapping[str, np.ndarray] = rows.without_leaks()
     if 'datasets' in dataset_record.load(models[0].folder):
         # The evaluation of another one of them may have fitted it already.
-        if (found := find(models, weights, folder)) is not None:
-            return found
+        kept = find(models, weights, folder)
+        # To predict takes all processes, so all of them have to agree.
+        if not devices.any_process(kept is None):
+            return kept
         predicted, labels = member_weights.predict_validation(models, members)
         if members:
             estimate = models[0].config.evaluate.age_estimate

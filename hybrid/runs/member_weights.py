@@ -193,8 +193,11 @@ def load(folder: pathlib.Path, source: dict[str, Any]) -> combination.Weights | 
         return None
     try:
         values = record['weights']
-        return combination.Weights(np.array(values['age']), np.array(values['gender']))
-    except (KeyError, TypeError) as error:
+        age, gender = (np.array(values[head], np.float64) for head in ('age', 'gender'))
+        if not age.shape == gender.shape == (len(source['members']),):
+            raise ValueError(f'of {age.size} and {gender.size} members')
+        return combination.Weights(age, gender)
+    except (KeyError, TypeError, ValueError) as error:
         raise ValueError(f'{path} holds no weights ({error}); remove it and evaluate') from None
 
 

@@ -198,8 +198,15 @@ def take_member(model: Trained, state: Any, number: int) -> Trained:
         devices.replicate(ensemble.take_member(state, groups, number))
     )
     scores = {0: model.scores[number]} if number in model.scores else {}
-    model = dataclasses.replace(model, config=config, learner=learner, variables=variables)
-    return dataclasses.replace(model, frozen=(), scores=scores, member=number)
+    return dataclasses.replace(
+        model,
+        config=config,
+        learner=learner,
+        variables=variables,
+        frozen=(),
+        scores=scores,
+        member=number,
+    )
 
 
 def describe(
@@ -235,8 +242,17 @@ def describe(
         scores = {0: scores[None]}
     of_members = {n: score for n, score in scores.items() if n is not None}
     variables = learner.eval_variables(state)
-    model = Trained(folder, config, learner, variables, checkpoint, step, frozen, of_members)
-    return dataclasses.replace(model, predicts=predicts)
+    return Trained(
+        folder,
+        config,
+        learner,
+        variables,
+        checkpoint,
+        step,
+        frozen,
+        of_members,
+        predicts=predicts,
+    )
 
 
 def restore_all(

@@ -1,7 +1,9 @@
 """The files that say what a run is: its config and what it started from."""
 
 import contextlib
+import errno
 import json
+import logging
 import pathlib
 import re
 from collections.abc import Iterator
@@ -14,6 +16,7 @@ from hybrid import files
 from hybrid.default_config import SCHEMA
 from hybrid.schema import flatten
 
+_LOG = logging.getLogger(__name__)
 CONFIG, SOURCES, LOCK = 'config.json', 'pretrained.json', 'lock'
 # What every run's config says, even that of the oldest.
 _ALWAYS = ('data.dataset', 'data.validation_split')
@@ -189,6 +192,10 @@ def lock(
         held.acquire(blocking=False)
     except filelock.Timeout:
         raise ValueError(f'{workdir}: {refusal}') from None
+    except OSError as error:
+        if error.errno not in (errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK):
+            raise
+        _LOG.warning('%s: this file system has no locks, so start no second process there', workdir)
     try:
         yield
     finally:

@@ -170,7 +170,7 @@ def plot(scores: Sequence[Score], path: str | os.PathLike, title: str = '') -> N
     columns = min(5, len(conditions))
     rows = -(-len(conditions) // columns)
     figure = plots.new_figure(3.2 * columns, 2.2 * 2 * rows + 0.8)
-    grid = figure.subplots(2 * rows, columns, squeeze=False, sharey=False)
+    grid = figure.subplots(2 * rows, columns, squeeze=False)
     for axes in grid.flat:
         axes.set_visible(False)
     colors = dict(zip(GROUPS, ('black', plots.ORANGE, plots.BLUE), strict=True))

@@ -27,7 +27,8 @@ def validation_metrics(
       members: Numbers of the members of an ensemble; empty for a single model.
 
     Returns:
-      `loss` (that of the training, over the whole split), `age/mae` in years and
+      `loss` (that of the training, over the whole split, but without the weights of `data.balance`
+      and with the examples that `loss.forget_rate` leaves out), `age/mae` in years and
       `gender/accuracy`; the latter two are NaN where no label is known. Where some ages are ranges,
       `age/interval_error` in years, too. For an ensemble the loss is the mean over the members, the
       others are those of the combined predictions, and each member's own scores are under

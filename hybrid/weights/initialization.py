@@ -222,10 +222,10 @@ def _from_files(config: ConfigDict, common: bool) -> Load | None:
     paths = [(source, _path(source)) for source in _split(encoder.pretrained)]
     if not paths:
         return None
-    files = []
+    sources = []
     for source, path in paths:
         pretrained.check_description(path, encoder.name, encoder.pretrained_normalization)
-        files.append((source, path, tensor_files.read(path), tensor_files.sha256(path)))
+        sources.append((source, path, tensor_files.read(path), tensor_files.sha256(path)))
     whole = None
     if encoders.read_stages(config.model):
         model = config.model.copy_and_resolve_references()
@@ -238,7 +238,7 @@ def _from_files(config: ConfigDict, common: bool) -> Load | None:
 
     def load(variables: Any, member: int, place: int) -> tuple[Any, dict[str, Any]]:
         turn = member if common else place
-        source, path, tensors, sha256 = files[turn % len(files)]
+        source, path, tensors, sha256 = sources[turn % len(sources)]
         initial = {name: tree['encoder'] for name, tree in variables.items() if 'encoder' in tree}
         try:
             new, report = pretrained.convert(

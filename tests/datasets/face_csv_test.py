@@ -277,6 +277,10 @@ def test_folds_are_of_equal_shares_and_keep_groups_together(tmp_path):
     assert all(len(splits) == 1 for splits in found.values())
     with pytest.raises(ValueError, match='folds=1 must be 0, or lie between 2 and 1000'):
         datasets.create_builder('face_csv/mine', str(tmp_path), {'folds': 1})
+    # Said before any image is read: there is none.
+    write_faces(tmp_path / 'split', [(None, 'a.jpg', 1, 'm', 'train')], 'path,age,gender,split')
+    with pytest.raises(ValueError, match='has a column split; leave out the parameter folds'):
+        prepare(tmp_path / 'split', tmp_path / 'data', 'face_csv/split', folds=4)
 
 
 def test_table_and_folder_may_have_other_names(tmp_path):

@@ -37,6 +37,12 @@ def test_paths_that_may_lead_out(path, unsafe):
     assert image_sources.is_unsafe(path) == unsafe
 
 
+def test_what_macos_puts_beside_an_image_is_none():
+    names = ('a.jpg', 'b/A.JPEG', '._a.jpg', 'b/._a.jpg', '.a.png', 'a.txt', '._')
+    found = [name for name in names if image_sources.is_image(name)]
+    assert found == ['a.jpg', 'b/A.JPEG', '.a.png']
+
+
 def test_a_folder_reads_what_is_in_it_and_nothing_else(tmp_path):
     root = tmp_path / 'root'
     (root / 'a').mkdir(parents=True)

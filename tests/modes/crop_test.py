@@ -208,6 +208,7 @@ def test_two_at_once_are_kept_apart(config, photos, tmp_path):
     with workdir.lock(folder), pytest.raises(ValueError, match=refused):
         crop.crop(config, str(photos), str(folder))
     assert [*contents(folder)] == [workdir.LOCK]
+    (folder / '.DS_Store').touch()  # As Finder makes in a folder that was looked at.
     crop.crop(config, str(photos), str(folder))
     assert len(read(folder / 'faces.csv')) == 12
     assert workdir.LOCK not in contents(folder)

@@ -91,3 +91,12 @@ def test_damaged_weights_are_named(tmp_path):
     assert member_weights.load(tmp_path, {'members': [0]}) is None
     with pytest.raises(ValueError, match=rf"{member_weights.FILE} holds no weights \('gender'\)"):
         member_weights.load(tmp_path, {})
+    for weights, said in (
+        ('{"age": [[1], [1, 2]], "gender": [1, 2]}', 'inhomogeneous shape'),
+        ('{"age": [1.0], "gender": ["x"]}', 'could not convert string to float'),
+        ('{"age": [1.0], "gender": [0.5, 0.5]}', 'of 1 and 2 members'),
+        ('{"age": [1.0], "gender": [1.0]}', 'of 1 and 1 members'),
+    ):
+        path.write_text(f'{{"source": {{"members": [0, 1]}}, "weights": {weights}}}')
+        with pytest.raises(ValueError, match=rf'{member_weights.FILE} holds no weights .*{said}'):
+            member_weights.load(tmp_path, {'members': [0, 1]})

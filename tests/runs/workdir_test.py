@@ -1,5 +1,8 @@
+import errno
 import json
+import os
 
+import filelock
 import ml_collections
 import pytest
 
@@ -127,6 +130,17 @@ def test_a_file_is_no_workdir(tmp_path, config):
     for folder in ('file', 'file/below'):
         with pytest.raises(NotADirectoryError, match='/file is a file; name a folder for the trai'):
             workdir.check_continues(tmp_path / folder, config)
+
+
+@pytest.mark.parametrize('number', [errno.ENOTSUP, errno.ENOLCK])
+def test_a_file_system_without_locks_does_not_end_a_training(tmp_path, monkeypatch, caplog, number):
+    def acquire(self, blocking):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(filelock.FileLock, 'acquire', acquire)
+    with workdir.lock(tmp_path):
+        pass
+    assert f'{tmp_path}: this file system has no locks' in caplog.text
 
 
 def test_what_is_no_workdir_is_told_what_it_is(tmp_path):

@@ -138,6 +138,8 @@ class Builder(tfds.core.ShardBasedBuilder):
         self._folder = Folder(self._root, own_links=True)
         drawn: dict[str, np.ndarray] = {}
         faces = table.read_table(path, self._folder.locate, drawn)
+        if faces[0].split and config.folds:
+            raise ValueError(f'{path} has a column split; leave out the parameter folds')
         # What a table says about images, it may say in other words.
         self._origin.add_table(path, '' if drawn else _meaning(faces))
         for name, target in self._folder.links.items():
@@ -192,8 +194,6 @@ class Builder(tfds.core.ShardBasedBuilder):
         group_of = group_names(usable, config.max_hamming_distance)
         by_split: dict[str, list[Usable]] = {}
         leaking: set[str] = set()
-        if faces[0].split and config.folds:
-            raise ValueError(f'{path} has a column split; leave out the parameter folds')
         if faces[0].split:
             split_of: dict[str, set[str]] = collections.defaultdict(set)
             for one in usable:

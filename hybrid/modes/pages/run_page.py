@@ -1,5 +1,6 @@
 """The report of a run: scores, pictures, worst errors, learning curves, config, origin."""
 
+import math
 import pathlib
 import re
 import tempfile
@@ -77,7 +78,8 @@ def create(run: Run, name: str, read_faces: ReadFaces | None = None) -> list[Blo
         parts.append(('Config', _config(run)))
     parts.append(('Data', origin.data(run)))
     head, *reproduction = origin.reproduction(run)
-    parts.append((head.text if isinstance(head, Heading) else '', reproduction))
+    assert isinstance(head, Heading)
+    parts.append((head.text, reproduction))
     parts = [(title, blocks) for title, blocks in parts if blocks]
     page: list[Block] = [Heading(1, run.name, name)]
     about = origin.architecture(run)
@@ -110,7 +112,7 @@ def _tiles(evaluation: Evaluation) -> Tiles:
         value, _, rest = text.partition(' (')
         more = f'95 % interval {rest.rstrip(")")}' if rest else ''
         constant = scores.get(f'constant/{score}', float('nan'))
-        if constant == constant:
+        if not math.isnan(constant):
             more += f'; constant predictor {figures.with_interval({score: constant}, score, unit)}'
         years = ' years' if unit == 'years' else ''
         tiles.append((said, value + years, more.removeprefix('; ')))

@@ -42,7 +42,7 @@ _HEADERS = {
 }
 
 
-class RefusedError(Exception):
+class RequestError(Exception):
     """A request that is not answered as it wants: with a status and a sentence."""
 
     def __init__(self, status: HTTPStatus, sentence: str):
@@ -111,7 +111,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         try:
             self._check_sender()
             self._length()
-        except RefusedError as error:
+        except RequestError as error:
             self._refuse(error)
             return False
         return super().handle_expect_100()
@@ -132,7 +132,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         try:
             self._check_sender()
             what()
-        except RefusedError as error:
+        except RequestError as error:
             self._refuse(error)
 
     def _check_sender(self) -> None:
@@ -140,28 +140,28 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         hosts = self.server.hosts
         origin = self.headers.get('Origin')
         if self.headers.get_all('Host', []) not in [[host] for host in hosts]:
-            raise RefusedError(HTTPStatus.FORBIDDEN, f'Only {self.server.url} is served here.')
+            raise RequestError(HTTPStatus.FORBIDDEN, f'Only {self.server.url} is served here.')
         if origin is not None and origin not in [f'http://{host}' for host in hosts]:
-            raise RefusedError(HTTPStatus.FORBIDDEN, 'Requests of other pages are refused.')
+            raise RequestError(HTTPStatus.FORBIDDEN, 'Requests of other pages are refused.')
         site = self.headers.get('Sec-Fetch-Site', 'none')
         if self.command == 'POST' and site not in ('none', 'same-origin'):
-            raise RefusedError(HTTPStatus.FORBIDDEN, 'Requests of other pages are refused.')
+            raise RequestError(HTTPStatus.FORBIDDEN, 'Requests of other pages are refused.')
 
     def _get(self) -> None:
         path = self.path.partition('?')[0]
         if path not in self.server.files:
-            raise RefusedError(HTTPStatus.NOT_FOUND, 'There is no such page.')
+            raise RequestError(HTTPStatus.NOT_FOUND, 'There is no such page.')
         kind, content = self.server.files[path]
         self._send(HTTPStatus.OK, kind, content)
 
     def _post(self) -> None:
         path, _, query = self.path.partition('?')
         if path not in ('/predict', '/predict_zip'):
-            raise RefusedError(HTTPStatus.NOT_FOUND, 'Send a photograph to /predict.')
+            raise RequestError(HTTPStatus.NOT_FOUND, 'Send a photograph to /predict.')
         length = self._length()
         kind = self.headers.get_content_type()
         if kind.startswith('multipart/'):
-            raise RefusedError(
+            raise RequestError(
                 HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
                 'Send the file itself, not a form: curl --data-binary @photo.jpg.',
             )
@@ -176,11 +176,11 @@ class _Handler(http.server.BaseHTTPRequestHandler):
                 else:
                     self._stream(answers.about_zip(self.server.model, content))
             except ValueError as error:
-                raise RefusedError(HTTPStatus.BAD_REQUEST, str(error)) from None
+                raise RequestError(HTTPStatus.BAD_REQUEST, str(error)) from None
             except (MemoryError, RuntimeError, TypeError, ArithmeticError, LookupError) as error:
                 _LOG.error('a request failed: %s: %s', type(error).__name__, error)
                 _LOG.debug('it failed here', exc_info=True)
-                raise RefusedError(
+                raise RequestError(
                     HTTPStatus.INTERNAL_SERVER_ERROR,
                     'The program failed at this file; its console says more.',
                 ) from None
@@ -192,9 +192,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         while length:
             part = self.rfile.read1(min(length, 1 << 20))  # type: ignore[attr-defined]
             if not part:
-                raise RefusedError(HTTPStatus.BAD_REQUEST, 'The upload ended early.')
+                raise RequestError(HTTPStatus.BAD_REQUEST, 'The upload ended early.')
             if time.monotonic() > end:
-                raise RefusedError(HTTPStatus.REQUEST_TIMEOUT, 'The upload takes too long.')
+                raise RequestError(HTTPStatus.REQUEST_TIMEOUT, 'The upload takes too long.')
             parts.append(part)
             length -= len(part)
         return b''.join(parts)
@@ -204,20 +204,20 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         told = self.headers.get_all('Content-Length', [])
         one = len(told) == 1 and told[0].isdecimal() and len(told[0]) < 16
         if 'Transfer-Encoding' in self.headers or not one:
-            raise RefusedError(
+            raise RequestError(
                 HTTPStatus.LENGTH_REQUIRED,
                 'Say how long the file is, in the header Content-Length.',
             )
         length = int(told[0])
         if length > MOST_BYTES:
-            raise RefusedError(
+            raise RequestError(
                 HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
                 f'The file has {length // 2**20:,} MB, more than the {MOST_BYTES // 2**20} MB '
                 'that are read.',
             )
         return length
 
-    def _refuse(self, error: RefusedError) -> None:
+    def _refuse(self, error: RequestError) -> None:
         # What is left of the request is not looked at, so the connection can serve no other.
         self.close_connection = True
         self._send_json(error.status, {'error': str(error)})

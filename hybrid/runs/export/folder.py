@@ -44,7 +44,7 @@ def check(output: str | os.PathLike) -> pathlib.Path:
         )
     folder = files.expanded(output)
     files.check_folder(folder)
-    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    names = set(files.visible(folder))
     # Somebody else's model.onnx and README.md may have the same names.
     others = names - _OURS - {'__pycache__'} if _is_ours(folder) else names
     if others:

@@ -121,6 +121,7 @@ def test_an_export_is_written_anew_and_nothing_else_is(export, tmp_path):
         folder.check(once)
     own = tmp_path / 'own'
     own.mkdir()
+    (own / '.DS_Store').touch()  # As Finder makes in a folder that was looked at.
     assert folder.check(own) == own
     (own / 'README.md').write_text('kept')
     with pytest.raises(ValueError, match=r'holds README\.md, which is no part of an export'):
