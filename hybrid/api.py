@@ -81,6 +81,7 @@ def load(
     Raises:
       FileNotFoundError: when there is no such workdir, or no such checkpoint in it.
       ValueError: when it cannot be read, or an override is wrong, or several may not be combined.
+      RuntimeError: when it is no export, and only what exports need is installed.
     """
     if isinstance(workdir, str | os.PathLike):
         from hybrid.runs.export import loaded
@@ -139,6 +140,10 @@ def train(
         if not workdir:
             raise ValueError('workdir: name the folder of the training')
         config = config.copy_and_resolve_references()
+    elif not isinstance(config, str | os.PathLike):
+        raise TypeError(
+            f'config={config!r} is no ConfigDict and no name of a recipe; `overrides` takes a dict'
+        )
     else:
         name, config = pathlib.Path(config).stem, get_config(config)
         workdir = workdir or pathlib.Path('runs') / name
@@ -205,7 +210,10 @@ def evaluate(
     elif hasattr(model, 'models'):
         models = list(model.models)
     else:
-        raise TypeError(f'model={model!r} is neither a workdir nor a model from `load`')
+        raise TypeError(
+            f'model={model!r} is neither a workdir nor a model that `load` has made of one (an '
+            'export cannot be evaluated)'
+        )
 
     from hybrid.modes import evaluate as mode
     from hybrid.runs import member_weights
@@ -255,10 +263,16 @@ def get_config(name: PathLike = 'quickstart') -> 'ml_collections.ConfigDict':
 def _restore(
     workdir: PathLike | Sequence[PathLike], checkpoint: str, overrides: Overrides
 ) -> 'list[Trained]':
-    from hybrid import default_config
-    from hybrid.data import several
-    from hybrid.runs import workdir as workdir_lib
-    from hybrid.runs.address import parse
+    try:
+        from hybrid import default_config
+        from hybrid.data import several
+        from hybrid.runs import workdir as workdir_lib
+        from hybrid.runs.address import parse
+    except ModuleNotFoundError as error:
+        raise RuntimeError(
+            f'workdir={workdir!r} is no export, and for a training all of hybrid has to be '
+            f'installed ({error})'
+        ) from None
 
     addresses = [parse(text, 'workdir') for text in _split_addresses(workdir)]
     configs = []

@@ -1,9 +1,11 @@
 """The door for Python gives what the command line gives, and leaves the process as it was."""
 
+import copy
 import csv
 import io
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -90,7 +92,7 @@ def test_as_the_command_line_predicts(config, run, files, tmp_path, count):
     assert len(predictions) == count
     assert_same(predictions, rows)
     # The same batches were compiled, so that they are the same to the last bit.
-    expected = [row | {'path': str(path)} for row, path in zip(rows, files, strict=False)]
+    expected = [row | {'path': str(files[k]), 'image': k} for k, row in enumerate(rows)]
     assert predictions.to_rows() == expected
     assert predictions.age.dtype == predictions.female_probability.dtype == np.float32
     assert predictions.path.tolist() == [str(path) for path in files[:count]]
@@ -209,6 +211,7 @@ def test_photographs_as_the_command_line(config, run, tmp_path, monkeypatch):
     model = hybrid.load(run)
     found = model.predict_photos(sorted(folder.iterdir()), FixedDetector())
     rows = found.to_rows()
+    assert [row.pop('image') for row in rows] == [0, 1, 2, 3]
     assert [list(row) for row in rows] == [list(table[0])] * 4
     as_text = [{k: '' if v is None else str(v) for k, v in row.items()} for row in rows]
     assert as_text == table
@@ -375,6 +378,24 @@ def settle(config, recorded):
 kernels.settle = settle
 hybrid.train('quickstart', sys.argv[1])
 """
+
+
+def test_a_model_stays_in_its_process(run, monkeypatch):
+    model = hybrid.load(run)
+    for use in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(TypeError, match=r'call hybrid\.load in each process'):
+            use(model)
+    pid = os.getpid()
+    monkeypatch.setattr(os, 'getpid', lambda: pid + 1)
+    with pytest.raises(RuntimeError, match=r'call hybrid\.load in each process'):
+        model.predict(face())
+
+
+def test_what_is_given_in_the_wrong_place_is_named(tmp_path):
+    with pytest.raises(TypeError, match=r"config=\{'a': 1\} is no ConfigDict and no name"):
+        hybrid.train({'a': 1}, tmp_path)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r'an export cannot be evaluated'):
+        hybrid.evaluate(object())  # type: ignore[arg-type]
 
 
 def test_a_training_from_python_settles_its_kernels_in_time(tmp_path):

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 MAX_AGE = 130
 
-_UNKNOWN = {'', 'nan', 'none', 'null', 'na', 'n/a', '<na>', 'unknown', '?', '-'}
+# What tables write for a label that nobody knows, in small letters.
+UNKNOWN_WORDS = {'', 'nan', 'none', 'null', 'na', 'n/a', '<na>', 'unknown', '?', '-'}
 _DASHES = re.compile('[\u2010-\u2015\u2212~\u301c]')
 _YEARS = r'\d+(?:\.\d+)?'
 # What stands before and after an age, and says nothing: `age20-29`, `20-29 years old`.
@@ -68,7 +69,7 @@ def parse(cell: str) -> Age:
     text = _DASHES.sub('-', unicodedata.normalize('NFKC', cell))
     text = text.replace('\u2265', '>=').replace('\u2264', '<=')
     text = ' '.join(text.lower().strip(' "\'').split())
-    if text in _UNKNOWN:
+    if text in UNKNOWN_WORDS:
         return UNKNOWN
     match = _AROUND.fullmatch(text)
     age = _parse(match[1] if match and match[1] else text)

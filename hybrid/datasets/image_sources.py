@@ -11,6 +11,7 @@ import os
 import pathlib
 import stat
 import tarfile
+import unicodedata
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -97,6 +98,7 @@ class Folder:
         self._confined = confined
         self.links: dict[str, str] = {}
         self.seen: dict[str, Seen] = {}
+        self._names: dict[str, dict[str, str]] = {}
         if own_links and os.path.isdir(self._root):
             for entry in os.scandir(self._root):
                 # entry.is_dir() raises on a link that leads to itself.
@@ -155,12 +157,25 @@ class Folder:
             if error.errno not in _NOTHING_THERE:
                 raise
             self.seen[path] = Seen()
-            folder = os.path.dirname(real)
-            detail = '' if os.path.isdir(folder) else f'there is no folder {folder}'
-            raise RefusedError('missing_file', detail) from None
+            raise RefusedError('missing_file', self._nearest(real)) from None
         if not stat.S_ISREG(status.st_mode) or status.st_size > MAX_FILE_BYTES:
             raise RefusedError('not_a_regular_file', 'a folder, a device, or over 64 MiB')
         return real, status
+
+    def _nearest(self, real: str) -> str:
+        """What may be meant by a file that is not there; '' if nobody knows."""
+        folder, name = os.path.split(real)
+        if not os.path.isdir(folder):
+            return f'there is no folder {folder}'
+        if folder not in self._names:
+            self._names[folder] = {_plain(there): there for there in os.listdir(folder)}
+        there = self._names[folder].get(_plain(name))
+        return f'there is {there!r}' if there else ''
+
+
+def _plain(name: str) -> str:
+    """A name without what is easily taken for the same: capitals, blanks, forms of accents."""
+    return unicodedata.normalize('NFC', name).casefold().strip()
 
 
 class _Member(NamedTuple):

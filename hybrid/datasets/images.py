@@ -214,6 +214,10 @@ def to_rgb(image: Image.Image) -> np.ndarray:
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
             raise ValueError('32-bit grey with values outside 0..65535')
+        if image.mode == 'I' and 0 < values.max() < 256:
+            raise ValueError(
+                "as 16-bit grey it is black; if white is 255, convert it with image.convert('L')"
+            )
         grey = np.empty(values.shape, np.uint8)
         for row, shown in zip(values, grey, strict=True):
             shown[:] = (row.astype(np.int64) + 128) // 257

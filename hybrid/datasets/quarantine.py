@@ -61,6 +61,6 @@ class Quarantine:
         path = epath.Path(directory)
         (path / 'quarantine.csv').write_bytes(table.getvalue().encode('utf-8', 'backslashreplace'))
         (path / 'quarantine.json').write_text(json.dumps(report, indent=2) + '\n')
-        reasons = ', '.join(f'{reason} {count}' for reason, count in counts.items())
         before = ', '.join(f'{count} {name}' for name, count in {'files': files, **more}.items())
-        print(f'{before}, {kept} kept, {sum(counts.values())} dropped ({reasons or "nothing"})')
+        details = f': {self.summary()}; quarantine.csv has all' if counts else ''
+        print(f'{before}, {kept} kept, {sum(counts.values())} dropped{details}')

@@ -29,7 +29,7 @@ from hybrid.runs import (
 from hybrid.runs import workdir as workdir_lib
 from hybrid.runs.interruption import Interruption
 from hybrid.runs.writers import METRICS, Progress, Writers
-from hybrid.scores import plots
+from hybrid.scores import outcomes, plots
 from hybrid.training import balance, learners
 from hybrid.training.config_checks import check_config, check_training
 from hybrid.training.learner import Learner
@@ -105,11 +105,28 @@ def check_labels(
                 else f'{train!r} has no {kind}s'
             )
             _LOG.warning('%s: %ss are not learnt, and will not be predicted', why, kind)
+        elif only := _only_label(columns[train], kind):
+            _LOG.warning(
+                'all faces of %r have the %s %s, so that is all that can be learnt; are the labels '
+                'right?',
+                train,
+                kind,
+                only,
+            )
     if validation and not any(records.is_known(columns[validation], k).any() for k in learnt):
         raise ValueError(
             f'{dataset}: split {validation!r} has no {" and no ".join(learnt)}, so that no '
             "checkpoint could be chosen by it; --config.data.validation_split='' does without"
         )
+
+
+def _only_label(columns: dict[str, np.ndarray], kind: str) -> str:
+    """The age or the gender that all examples have of which it is known; '' if they differ."""
+    found = np.unique(columns[kind][columns[kind] >= 0])
+    ranges = 'age_min' in columns and (columns['age_min'] < columns['age_max']).any()
+    if len(found) != 1 or (kind == 'age' and ranges):
+        return ''
+    return outcomes.GENDERS[int(found[0])] if kind == 'gender' else f'{found[0]:g}'
 
 
 def report_nonfinite(learner: Learner, state: Any, known: set[int], workdir: pathlib.Path) -> None:

@@ -89,4 +89,6 @@ def read_faces_or_error(
     # Whatever is wrong with one image, the others get their rows.
     except Exception as error:
         reason = ' '.join(str(error).split()) or type(error).__name__
+        if not isinstance(error, ValueError | OSError):  # A defect, maybe of somebody's detector.
+            reason = f'{type(error).__name__}: {reason}'
         return [({'path': file_name(image), 'error': reason}, None)]

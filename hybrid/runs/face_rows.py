@@ -9,6 +9,7 @@ import numpy as np
 
 # Nothing here may import JAX or OpenCV: exports are used without them.
 from hybrid.photos.rows import COLUMNS, LANDMARKS, Face, Row
+from hybrid.runs.export import predict
 from hybrid.scores.outcomes import gender_name
 
 # Of each face. `age` is in years, `gender` is the likelier one, 'male' or 'female', or 'unsure'.
@@ -71,10 +72,17 @@ def columns(predicted: Mapping[str, tuple[int, ...]], videos: bool = False) -> t
 
 
 def is_table(path: pathlib.Path) -> bool:
-    """Whether a file begins like a table of predictions, CSV or JSON lines, or is empty."""
+    """Whether a file begins like a table of predictions, CSV or JSON lines, or is empty.
+
+    That may be one of an export's predict.py.
+    """
     with path.open('rb') as file:
         first = file.readline(1 << 16)
-    return not first or all(name in first for name in (b'path', b'unusual', b'error'))
+    return (
+        not first
+        or all(name in first for name in (b'path', b'unusual', b'error'))
+        or first.startswith(','.join(predict.COLUMNS).encode())
+    )
 
 
 def _others(predicted: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
@@ -169,7 +177,7 @@ def _predict_batch(batch: Sequence[tuple[Row, Face]], first: int, predictor: Any
             row['error'] = NOT_FINITE
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Predictions:
     """What a model says of N faces, in the order of the images, within one from left to right.
 
@@ -195,7 +203,7 @@ class Predictions:
       turn: int [N], by how many degrees the image has to be turned clockwise for the face to be
         upright, or nearest to it: 0, 90, 180 or 270. Crops are taken as they are: 0.
       unusual: str [N], in which ways the face is far from those of the training, such as 'tiny,
-        blurred', see `quality.unusual`; '' if in none.
+        blurred', see `quality.unusual`; '' if in none, and everywhere of an export without OpenCV.
       errors: For each image without a face in these arrays, by its place: why.
     """
 
@@ -214,7 +222,7 @@ class Predictions:
     turn: np.ndarray
     unusual: np.ndarray
     errors: Mapping[int, str]
-    _rows: Sequence[Row] = dataclasses.field(repr=False)
+    _rows: Sequence[Row]
 
     @classmethod
     def from_rows(
@@ -245,11 +253,23 @@ class Predictions:
                 for name, shape in _others(predicted).items()
             },
             errors={row['image']: row['error'] for row in rows if 'face' not in row},
-            _rows=[{name: row.get(name) for name in names} for row in rows],
+            _rows=[{name: row.get(name) for name in (*names, 'image')} for row in rows],
         )
 
     def __len__(self) -> int:
         return len(self.age)
+
+    def __repr__(self) -> str:
+        shown = [
+            f'{self.age[k]:.1f} years {self.gender[k]} ({self.female_probability[k]:.2f} female)'
+            for k in range(min(len(self), 3))
+        ]
+        more = [f'and {len(self) - 3} more'] if len(self) > 3 else []
+        errors = [f'{len(self.errors)} errors'] if self.errors else []
+        return f'<Predictions: {", ".join([*shown, *more, *errors]) or "no face"}>'
+
+    def __dir__(self) -> list[str]:
+        return sorted({*super().__dir__(), *self.more})
 
     def __getattr__(self, name: str) -> np.ndarray:
         # Only for what is no field; `more` itself is missing while a copy is being made.
@@ -260,6 +280,7 @@ class Predictions:
     def to_rows(self) -> list[dict[str, Any]]:
         """The rows that `--mode=predict` writes: plain dicts of text, numbers and None.
 
+        Each also has the place of its `image` among those that were given, from 0.
         There is a row for each face, and one for each image of `errors`, which has an `error`
         instead of a prediction.
         """

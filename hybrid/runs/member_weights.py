@@ -41,7 +41,8 @@ def find(models: Sequence[Trained]) -> combination.Weights | None:
         raise ValueError(
             f"config.ensemble.weights='validation', but {folder / FILE} has none for this "
             'checkpoint and these settings; --mode=evaluate on any split with the same flags, but '
-            'without --output, fits them'
+            'without --output, fits them (in Python hybrid.evaluate), and '
+            "config.ensemble.weights='uniform' does without"
         )
     return weights
 

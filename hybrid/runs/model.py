@@ -5,6 +5,7 @@ import os
 import pathlib
 import threading
 from collections.abc import Callable, Iterable, Sequence, Sized
+from typing import NoReturn
 
 from hybrid import devices
 from hybrid.datasets.threads import map_in_threads
@@ -19,13 +20,18 @@ from hybrid.runs.trained import Trained
 
 # Of models and a folder; returns the folder.
 Exporter = Callable[[Sequence[Trained], str | os.PathLike], pathlib.Path]
+# JAX hangs in a process that was forked after it had started.
+_OTHER_PROCESS = (
+    'this model belongs to the process that loaded it: call hybrid.load in each process, started '
+    "by multiprocessing.get_context('spawn'), or load an export, which other processes may use"
+)
 
 
 class Model:
     """A trained model, or several that are combined; `hybrid.load` makes one.
 
     Several threads may use it at once. They wait for each other while the model computes, not while
-    images are read.
+    images are read. Other processes cannot use it.
 
     Args:
       models: One, or several to be combined.
@@ -45,6 +51,7 @@ class Model:
         self.config = models[0].config
         self.folders = [model.folder for model in models]
         self.predicts = trained.predicted(models)
+        self._process = os.getpid()
         self._predictor: Predictor | None = None
         self._warned = False
         self._detectors: dict[str, FaceDetector] = {}
@@ -57,6 +64,9 @@ class Model:
             for model in self.models
         ]
         return f'Model({", ".join(parts)})'
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(_OTHER_PROCESS)
 
     def predict(self, images: ImageLike | Iterable[ImageLike]) -> Predictions:
         """Predicts age and gender for aligned crops of one face each, such as UTKFace's.
@@ -75,6 +85,7 @@ class Model:
         Raises:
           ValueError: when an image cannot be read, naming its path or its place from 0.
           TypeError: when something is no kind of image.
+          RuntimeError: in another process than the one that loaded the model.
         """
         predictor = self._get_predictor()
 
@@ -154,6 +165,8 @@ class Model:
             return Predictions.from_rows(list(predict_rows(found, predictor)), predicted)
 
     def _get_predictor(self) -> Predictor:
+        if os.getpid() != self._process:
+            raise RuntimeError(_OTHER_PROCESS)
         with self._lock:
             if self._predictor is None:
                 if devices.process_count() > 1:

@@ -69,6 +69,21 @@ def test_a_folder_reads_what_is_in_it_and_nothing_else(tmp_path):
         assert refusal(source, 'x') == refusal(source, 'a/b/c') == 'missing_file'
 
 
+@pytest.mark.parametrize(
+    ('there', 'given'),
+    [('UPPER.JPG', 'upper.jpg'), ('e\u0301.png', '\u00e9.png'), (' a.png', 'a.png')],
+)
+def test_a_file_of_nearly_that_name_is_pointed_out(tmp_path, there, given):
+    (tmp_path / there).touch()
+    source = Folder(tmp_path)
+    with pytest.raises(RefusedError) as caught:
+        source.read(given)
+    assert (caught.value.reason, caught.value.detail) == ('missing_file', f'there is {there!r}')
+    with pytest.raises(RefusedError) as caught:
+        source.read('other.png')
+    assert caught.value.detail == ''
+
+
 def test_links_in_a_folder_of_ones_own_are_followed_and_confined(tmp_path):
     root, disk = tmp_path / 'root', tmp_path / 'disk'
     (disk / 'a').mkdir(parents=True)

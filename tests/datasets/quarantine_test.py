@@ -31,7 +31,8 @@ def test_report_holds_every_file_and_counts_that_add_up(tmp_path, capsys):
             ['c.jpg', 'malformed_name', ''],
         ]
     assert capsys.readouterr().out == (
-        '10 files, 8 parsed, 7 kept, 3 dropped (malformed_name 2, unreadable_image 1)\n'
+        '10 files, 8 parsed, 7 kept, 3 dropped: malformed_name 2, unreadable_image 1; '
+        'the first malformed_name is a.jpg; quarantine.csv has all\n'
     )
 
 

@@ -30,6 +30,10 @@ def test_labels_may_be_missing_and_columns_come_in_any_order(tmp_path, capsys):
     assert math.isnan(faces[1].age)
     assert faces[2][:6] == (5, 'c.jpg', 0.0, 0, 'p1', 'train')
     assert "column 'note' is passed over" in capsys.readouterr().out
+    unknown = ['nan', 'None', 'N/A', '?', '-', 'Unknown', 'u']
+    lines = [f'{k},,{word}' for k, word in enumerate(unknown)]
+    faces = read(tmp_path, '\n'.join(['path,age,gender', *lines]) + '\n')
+    assert [face.gender for face in faces] == [-1] * 7
     (face,) = read(tmp_path, 'path,age,gender\na,1,f\n')
     assert face[:6] == (2, 'a', 1.0, 1, '', '')
     assert (face.id, face.box, face.whole, face.photo) == ('a', None, True, 'a')
@@ -68,6 +72,7 @@ def test_a_column_photo_says_what_a_face_was_cut_out_of(tmp_path, capsys):
         ),
         ('path,age,gender\na,200,f\n', "line 2: age '200' is no number of years"),
         ('path,age,gender\na,1,1\n', "line 2: gender '1' is none of male, female"),
+        ('path,age,gender\na,1,0\n', 'and write in words which of 0 and 1 is which'),
         ('path,age,gender\n,1,f\n', 'line 2: the path is empty'),
         ('path,age,gender\na,1\n', 'line 2: 2 cells, but 3 columns'),
         ('path,age,gender\na,1,f,f\n', 'line 2: 4 cells, but 3 columns'),

@@ -173,6 +173,32 @@ def test_a_run_that_is_shortened_before_its_first_validation_is_evaluated(
     assert about['checkpoint'] == 'last'
 
 
+def test_labels_that_are_all_the_same_are_warned_of(config, caplog):
+    columns = {
+        split: {
+            'age': np.array(ages, np.float32),
+            'age_min': np.array(ages, np.float32),
+            'age_max': np.array(ages, np.float32),
+            'gender': np.array(genders),
+        }
+        for split, ages, genders in (
+            ('train', [30, np.nan, 30], [1, -1, 1]),
+            ('validation', [20, 30, 40], [0, 1, 1]),
+        )
+    }
+    train.check_labels('mine', columns, config, ('age', 'gender'))
+    said = "all faces of 'train' have the"
+    assert [record.getMessage()[: len(said) + 14] for record in caplog.records] == [
+        f'{said} age 30, so th',
+        f'{said} gender female',
+    ]
+    caplog.clear()
+    columns['train']['gender'][0] = 0
+    columns['train']['age_min'][1], columns['train']['age_max'][1] = 20, 50
+    train.check_labels('mine', columns, config, ('age', 'gender'))
+    assert not caplog.records
+
+
 def test_weights_that_cannot_be_fitted_are_refused_before_the_training(config, tmp_path):
     config.ensemble.size, config.ensemble.weights = 2, 'validation'
     config.data.validation_split = ''

@@ -87,6 +87,33 @@ def test_a_gender_that_is_not_likely_enough_is_not_named():
     assert genders == ['unsure', 'unsure', 'female']
 
 
+def test_predictions_are_shown_in_a_line_and_say_what_else_there_is():
+    rows = [
+        {'path': '', 'image': k, 'face': 0, 'age': 20.0 + k, 'gender': 'male'}
+        | {'female_probability': 0.25, 'age_width': 3.0}
+        for k in range(4)
+    ]
+    predicted = {'predicted_age': (), 'female_probability': (), 'age_width': ()}
+    found = face_rows.Predictions.from_rows([*rows, {'image': 4, 'error': 'no face'}], predicted)
+    assert repr(found) == (
+        '<Predictions: 20.0 years male (0.25 female), 21.0 years male (0.25 female), '
+        '22.0 years male (0.25 female), and 1 more, 1 errors>'
+    )
+    assert repr(face_rows.Predictions.from_rows([], predicted)) == '<Predictions: no face>'
+    assert {'age', 'age_width', 'to_rows'} <= set(dir(found))
+    assert [row['image'] for row in found.to_rows()] == [0, 1, 2, 3, 4]
+
+
+def test_a_table_of_an_export_is_one_too(tmp_path):
+    for head, is_one in (
+        ('path,age,gender,female_probability,age_high\n', True),
+        ('path,age,gender\n', False),
+        ('', True),
+    ):
+        (tmp_path / 'x.csv').write_text(head)
+        assert face_rows.is_table(tmp_path / 'x.csv') == is_one
+
+
 def test_a_prediction_that_is_not_finite_is_an_error():
     columns = {
         'predicted_age': np.array([np.nan, 30]),

@@ -17,7 +17,9 @@ COLUMNS = ('path', 'age', 'gender')
 OPTIONAL = ('group', 'split')
 PHOTO = 'photo'  # What a face was cut out of: --mode=crop has this column, others may.
 AGE_BOUNDS = ('age_min', 'age_max')  # Both may stand instead of `age`, or beside it.
-GENDERS = {'male': 0, 'm': 0, 'female': 1, 'f': 1, '': -1}
+GENDERS = {'male': 0, 'm': 0, 'female': 1, 'f': 1}
+# Adience has u for an unknown gender.
+GENDERS |= dict.fromkeys({*ages.UNKNOWN_WORDS, 'u'}, -1)
 # What others call these columns: one is told to rename them, for they may mean something else.
 ALIASES = {
     **dict.fromkeys(('file', 'filename', 'file_name', 'filepath', 'file_path'), 'path'),
@@ -195,6 +197,7 @@ def _parse(line: int, cells: dict[str, str], box_columns: boxes.Columns | None) 
         raise ValueError(
             f'gender {cells["gender"]!r} is none of male, female, m, f; leave the cell empty if it '
             'is unknown'
+            + (', and write in words which of 0 and 1 is which' * (cells['gender'] in ('0', '1')))
         )
     split = cells.get('split', '')
     if 'split' in cells and (not re.fullmatch(r'[A-Za-z]\w*', split) or split.lower() == 'all'):

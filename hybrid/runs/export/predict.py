@@ -13,10 +13,10 @@ import hashlib
 import json
 import os
 import pathlib
+import struct
 import sys
-import warnings
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -29,12 +29,18 @@ BATCH = 32
 FORMATS = (
     *('JPEG', 'PNG', 'GIF', 'BMP', 'DIB', 'TIFF', 'WEBP', 'AVIF', 'HEIF', 'JPEG2000', 'PPM'),
 )
+# Pillow warns of images with more.
+MAX_PIXELS = 89_478_485
 _TURNS = dict(enumerate((0, 3, 1, 5, 4, 6, 2), start=2))  # EXIF's to Image.Transpose's.
 GENDERS = ('male', 'female')
 # With which a table begins.
 COLUMNS = ['path', 'age', 'gender', 'female_probability']
 
 Description = dict[str, Any]
+
+
+class TooManyPixelsError(ValueError):
+    """An image has more than MAX_PIXELS."""
 
 
 def read_description(folder: pathlib.Path) -> Description:
@@ -163,10 +169,13 @@ class Runner:
         Raises:
           RuntimeError: when onnxruntime fails, as for want of memory.
         """
+        if not len(faces):  # At which onnxruntime's LSTM ends the whole program.
+            shapes = self.description['outputs'].items()
+            return {name: np.zeros((0, *shape), np.float32) for name, shape in shapes}
         try:
             parts = [
                 self._session.run(self._outputs, {'image': faces[start : start + BATCH]})
-                for start in range(0, max(len(faces), 1), BATCH)
+                for start in range(0, len(faces), BATCH)
             ]
         except Exception as error:  # onnxruntime has a dozen kinds of its own.
             reason = ' '.join(str(error).split())[:300]
@@ -187,18 +196,33 @@ def read_file(path: str | os.PathLike) -> np.ndarray:
     Image.init()
     known = [name for name in FORMATS if name in Image.OPEN]
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter('error', Image.DecompressionBombWarning)
-            with Image.open(path, formats=known) as opened:
-                opened.load()
-                return to_rgb(opened)
+        with path.open('rb') as file, _open(file, known) as opened:
+            if opened.width * opened.height > MAX_PIXELS:
+                raise TooManyPixelsError
+            opened.load()
+            return to_rgb(opened)
     except Image.UnidentifiedImageError:
         raise ValueError(f'not an image in a known format ({", ".join(known)})') from None
-    except (Image.DecompressionBombWarning, Image.DecompressionBombError):
-        raise ValueError(f'more than {Image.MAX_IMAGE_PIXELS:,} pixels') from None
+    except TooManyPixelsError:
+        raise ValueError(f'more than {MAX_PIXELS:,} pixels') from None
     except Exception as error:  # Pillow raises all kinds of them on a damaged file.
         reason = ' '.join(str(error).split()) or type(error).__name__
         raise ValueError(f'cannot be decoded: {reason}') from None
+
+
+def _open(file: BinaryIO, formats: Sequence[str]) -> Image.Image:
+    """As Image.open, but without its warning of many pixels, which is a matter of all threads."""
+    head = file.read(16)
+    for name in formats:
+        factory, accept = Image.OPEN[name]
+        try:
+            accepted = accept is None or accept(head)
+            if accepted and not isinstance(accepted, str):  # A text is a reason against it.
+                file.seek(0)
+                return factory(file, '')
+        except (SyntaxError, IndexError, TypeError, struct.error):
+            continue
+    raise Image.UnidentifiedImageError
 
 
 def to_rgb(image: Image.Image) -> np.ndarray:
@@ -217,6 +241,10 @@ def to_rgb(image: Image.Image) -> np.ndarray:
         values = np.asarray(image).astype(np.int64)
         if values.min() < 0 or values.max() > 65535:
             raise ValueError('32-bit grey with values outside 0..65535')
+        if image.mode == 'I' and 0 < values.max() < 256:
+            raise ValueError(
+                "as 16-bit grey it is black; if white is 255, convert it with image.convert('L')"
+            )
         return np.repeat(((values + 128) // 257).astype(np.uint8)[..., None], 3, axis=2)
     if image.mode == 'F':
         raise ValueError('floating-point grey, of which nobody knows what is white')
@@ -229,7 +257,7 @@ def to_rgb(image: Image.Image) -> np.ndarray:
 def resize(pixels: np.ndarray, size: int) -> np.ndarray:
     """Brings uint8 [H, W, 3] to [size, size, 3]: the middle square, resized.
 
-    As in training, which uses OpenCV, but that a pixel in a thousand may be one grey level off.
+    As in training, which uses OpenCV, but that a few pixels in a thousand may be a grey level off.
     """
     height, width = pixels.shape[:2]
     side = min(height, width)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import venv
+import warnings
 from typing import Any
 
 import numpy as np
@@ -59,6 +60,11 @@ def test_it_predicts_what_the_model_predicts(export, crops):
     half = hybrid.load(export.folder / 'model_fp16.onnx').predict(pixels)
     assert 0 < np.abs(half.age - theirs.age).max() < 0.1
     assert len(exported.predict([])) == 0
+    none = predict.Runner(export.folder)(np.zeros((0, 36, 36, 3), np.uint8))
+    assert {name: column.shape for name, column in none.items()} == {
+        **dict.fromkeys(('age', 'female_probability', 'age_low', 'age_high', 'age_width'), (0,)),
+        'age_probabilities': (0, 101),
+    }
 
 
 def test_faces_of_photographs(export, crops):
@@ -148,6 +154,27 @@ def test_files_are_read_as_elsewhere(crops, tmp_path):
             predict.read_file(tmp_path / name)
     with pytest.raises(ValueError, match='a folder, not a file'):
         predict.read_file(tmp_path)
+
+
+def test_what_is_too_large_is_refused_and_no_warning_is_touched(tmp_path, monkeypatch):
+    face().save(tmp_path / 'face.png')
+    before = warnings.filters[:]
+    monkeypatch.setattr(warnings, 'catch_warnings', None)  # Not for threads.
+    monkeypatch.setattr(Image, 'MAX_IMAGE_PIXELS', 10)
+    assert predict.read_file(tmp_path / 'face.png').shape[2] == 3
+    monkeypatch.setattr(predict, 'MAX_PIXELS', 100)
+    with pytest.raises(ValueError, match=r'^more than 100 pixels$'):
+        predict.read_file(tmp_path / 'face.png')
+    assert warnings.filters == before
+
+
+@pytest.mark.parametrize('to_rgb', [images.to_rgb, predict.to_rgb])
+def test_grey_of_32_bits_that_looks_like_8_is_not_taken_for_16(to_rgb):
+    grey = np.arange(256, dtype=np.int32).reshape(16, 16)
+    with pytest.raises(ValueError, match=r"convert it with image\.convert\('L'\)"):
+        to_rgb(Image.fromarray(grey))
+    np.testing.assert_array_equal(to_rgb(Image.fromarray(257 * grey))[..., 1], grey)
+    assert not to_rgb(Image.fromarray(0 * grey)).any()
 
 
 def change(name, content):
@@ -334,12 +361,15 @@ def test_hybrid_load_runs_with_three_packages(export, crops, bare, tmp_path):
         'try: model.predict_photos([])\n'
         'except RuntimeError as error: print(error)\n'
         "print(*sorted({'jax', 'flax'} & set(sys.modules)))\n"
+        "try: hybrid.load('exprot')\n"
+        'except RuntimeError as error: print(error)\n'
     )
     arguments = ['-c', program, export.folder, crops[2]]
     age = str(hybrid.load(export.folder).predict(crops[2]).age[0])
     result = run_bare(bare, *arguments, cwd=tmp_path, PYTHONPATH=str(packages))
     assert (result.returncode, result.stderr) == (0, '')
-    found, heavy, refused, heavy_later = result.stdout.splitlines()
+    found, heavy, refused, heavy_later, mistyped = result.stdout.splitlines()
+    assert mistyped.startswith("workdir='exprot' is no export, and for a training all of hybrid")
     assert (found[:6], heavy, heavy_later) == (age[:6], '', '')
     assert refused.startswith('to find faces in photographs all of hybrid has to be installed (No')
     missing = subprocess.run(
