@@ -2,12 +2,15 @@ r"""Compares models on several datasets, the first of them with all others, face
 
   python -m tools.elsewhere --split=test --predictions \
       --model utkface_lstm UTKFace runs/a,evaluations/a_on_wiki --model photos both runs/both
+  python -m tools.elsewhere --split=test --predictions --add=1.5 --model another WIKI runs/c
   python -m tools.table
 
 Of each model it takes the name, what it was trained on, and its workdir, followed by the folders of
 its evaluations on other datasets (`--mode=evaluate --output`). Scores go to results/elsewhere.json,
 one entry for each split, which results/README.md shows as tables. `--predictions` also copies the
-predictions to results/predictions/.
+predictions to results/predictions/. With `--add` the models that are kept stay, and a new one
+comes in the place that the number says; where the first one's predictions are not kept, it is not
+compared with them.
 """
 
 import argparse
@@ -64,6 +67,13 @@ def describe(folders: Sequence[pathlib.Path], split: str) -> tuple[dict[str, Any
         'scores': scores,
     }
     return without_folders(kept), predictions
+
+
+def _kept_predictions(models: Mapping[str, Mapping[str, Any]], split: str) -> dict[str, Rows]:
+    """Reads the kept predictions of the first model, by the name of the dataset."""
+    name = min(models, key=lambda name: models[name]['order'])
+    paths = {dataset: kept_path(name, dataset, split) for dataset in models[name]['scores']}
+    return {dataset: read_predictions(path) for dataset, path in paths.items() if path.exists()}
 
 
 def kept_path(name: str, dataset: str, split: str) -> pathlib.Path:
@@ -131,10 +141,15 @@ def main() -> None:
     parser.add_argument('--model', nargs=3, action='append', required=True, metavar=metavar)
     parser.add_argument('--split', default='test')
     parser.add_argument('--predictions', action='store_true', help='also keep those')
+    parser.add_argument('--add', type=float, help='place of a model among the kept ones')
     parser.add_argument('--remark', default='', help='on the machine, such as: shared with others')
     options = parser.parse_args()
+    everything = json.loads(PATH.read_text()) if PATH.exists() else {}
     kept: dict[str, Any] = {}
     first: dict[str, Rows] = {}
+    if options.add is not None:
+        kept = everything[options.split]
+        first = _kept_predictions(kept, options.split)
     try:
         for name, label, places in options.model:
             folders = [pathlib.Path(place) for place in places.split(',')]
@@ -146,7 +161,8 @@ def main() -> None:
                     if dataset in first
                 }
             first = first or predictions
-            shown = {'label': label, 'order': len(kept), 'remark': options.remark}
+            order = len(kept) if options.add is None else options.add
+            shown = {'label': label, 'order': order, 'remark': options.remark}
             kept[name] = model | shown
             for dataset, rows in predictions.items() if options.predictions else ():
                 path = kept_path(name, dataset, options.split)
@@ -154,7 +170,6 @@ def main() -> None:
                 write_predictions(rows, path)
     except (ValueError, OSError) as error:
         sys.exit(f'error: {error}')
-    everything = json.loads(PATH.read_text()) if PATH.exists() else {}
     files.write_json(PATH, everything | {options.split: kept})
 
 
