@@ -201,13 +201,15 @@ def evaluate(
 
     Raises:
       ValueError: for a split that the dataset does not have, or other examples in it than the
-        training saw; and as `load`.
+        training saw; when `output` is the workdir of another run; and as `load`.
+      NotADirectoryError: when `output` is a file.
     """
     if isinstance(model, str | os.PathLike | Sequence):
         models = _restore(model, checkpoint, _copy_overrides(overrides))
     elif checkpoint or overrides:
         raise ValueError('checkpoint and overrides are for `load`: this model is loaded already')
     elif hasattr(model, 'models'):
+        model.check_process()
         models = list(model.models)
     else:
         raise TypeError(
@@ -221,7 +223,7 @@ def evaluate(
     folders = [one.results for one in models]
     folder = files.expanded(output) if output else member_weights.combined_folder(folders)
     configs, workdirs = [one.config for one in models], [one.folder for one in models]
-    mode.check(configs, workdirs, folder)
+    mode.check(configs, workdirs, folder if output else None)
     opened = mode.open_datasets(configs, workdirs, str(split))
     return mode.evaluate_datasets(models, opened, str(split), folder, conditions)
 

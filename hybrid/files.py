@@ -27,7 +27,8 @@ def file_state(path: str | os.PathLike) -> list[int] | None:
 
 def visible(folder: pathlib.Path) -> list[str]:
     """The names of what is in a folder, sorted, but for those with a dot, such as .DS_Store."""
-    return sorted(path.name for path in folder.glob('[!.]*'))
+    names = os.listdir(folder) if folder.is_dir() else []
+    return sorted(name for name in names if not name.startswith('.'))
 
 
 def check_file(path: pathlib.Path) -> None:

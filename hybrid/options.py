@@ -210,7 +210,7 @@ def load_configs(changes: list[str]) -> tuple[list[ConfigDict], list[pathlib.Pat
             raise ValueError(f'--workdir={FLAGS.workdir} names a workdir twice')
     if FLAGS.mode in ('report', 'score'):
         return configs, folders  # Reports read the workdirs' configs as they are, scores none.
-    if FLAGS.mode not in ('prepare', 'train', 'audit', 'crop', 'score'):
+    if FLAGS.mode not in ('prepare', 'train', 'audit', 'crop'):
         configs = [workdir.load_config(folder, get_config()) for folder in folders]
         for config in configs:
             # The workdir holds what was chosen on the machine that trained it.

@@ -148,6 +148,8 @@ def main() -> None:
     kept: dict[str, Any] = {}
     first: dict[str, Rows] = {}
     if options.add is not None:
+        if len(options.model) > 1 or options.split not in everything:
+            parser.error(f'--add takes one --model, and a --split of {", ".join(everything)}')
         kept = everything[options.split]
         first = _kept_predictions(kept, options.split)
     try:

@@ -26,7 +26,7 @@ from hybrid.datasets import cutting, origin
 
 _LEFT_OVER_SECONDS = 3600
 _REGISTERED: dict[str, type[tfds.core.DatasetBuilder]] = {}
-_LOCK = threading.Lock()
+_LOCK = threading.RLock()
 
 
 def names() -> list[str]:
@@ -100,7 +100,8 @@ def create_builder(
 def _create(builder: Any, **arguments: Any) -> tfds.core.DatasetBuilder:
     """Creates a builder without looking in a bucket, for which TFDS leaves a folder in /tmp."""
     info = tfds.core.DatasetInfo
-    with _LOCK:  # Two threads would each restore what the other one has put there.
+    # Two threads would each restore what the other has put there; a builder may create another one.
+    with _LOCK:
         look = info.initialize_from_bucket
         info.initialize_from_bucket = lambda self: None
         try:

@@ -48,9 +48,13 @@ def is_unsafe(path: str) -> bool:
 
 def is_image(path: str | os.PathLike) -> bool:
     """Whether a file is called as images are."""
-    # macOS puts what it knows of x.jpg into ._x.jpg on disks that are not its own.
-    hidden = os.path.basename(path).startswith('._')
-    return not hidden and os.path.splitext(path)[1].lower() in EXTENSIONS
+    ending = os.path.splitext(path)[1].lower()
+    return ending in EXTENSIONS and not is_hidden_by_macos(os.path.basename(path))
+
+
+def is_hidden_by_macos(name: str) -> bool:
+    """Whether a file holds what macOS knows of another one: of x.jpg in ._x.jpg."""
+    return name.startswith('._')
 
 
 def list_files(folder: pathlib.Path, below: bool) -> list[pathlib.Path]:
@@ -168,9 +172,13 @@ class Folder:
         if not os.path.isdir(folder):
             return f'there is no folder {folder}'
         if folder not in self._names:
-            self._names[folder] = {_plain(there): there for there in os.listdir(folder)}
-        there = self._names[folder].get(_plain(name))
-        return f'there is {there!r}' if there else ''
+            try:
+                names = os.listdir(folder)
+            except OSError:  # It may be entered, but not listed.
+                names = []
+            self._names[folder] = {_plain(there): there for there in names}
+        there = self._names[folder].get(_plain(name), name)
+        return f'there is {there!r}' if there != name else ''
 
 
 def _plain(name: str) -> str:

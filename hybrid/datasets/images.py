@@ -216,7 +216,7 @@ def to_rgb(image: Image.Image) -> np.ndarray:
             raise ValueError('32-bit grey with values outside 0..65535')
         if image.mode == 'I' and 0 < values.max() < 256:
             raise ValueError(
-                "as 16-bit grey it is black; if white is 255, convert it with image.convert('L')"
+                "as 16-bit grey it is black; if white is 255, make it 8-bit: image.convert('L')"
             )
         grey = np.empty(values.shape, np.uint8)
         for row, shown in zip(values, grey, strict=True):

@@ -35,7 +35,10 @@ class Quarantine:
         reasons = ', '.join(f'{reason} {count:,}' for reason, count in counts.items())
         commonest = max(counts, key=counts.__getitem__)
         file, _, detail = next(row for row in self._rows if row[1] == commonest)
-        return f'{reasons}; the first {commonest} is {file}' + (f' ({detail})' if detail else '')
+        first = file + (f' ({detail})' if detail else '')
+        # Names in a damaged archive may be no text, and may hold what moves a terminal's cursor.
+        shown = ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in first)
+        return f'{reasons}; the first {commonest} is {shown}'
 
     def write(self, directory: epath.PathLike, *, files: int, kept: int, **more: int) -> None:
         """Writes `quarantine.csv` and `quarantine.json` and prints the counts in one line.
@@ -61,6 +64,6 @@ class Quarantine:
         path = epath.Path(directory)
         (path / 'quarantine.csv').write_bytes(table.getvalue().encode('utf-8', 'backslashreplace'))
         (path / 'quarantine.json').write_text(json.dumps(report, indent=2) + '\n')
-        before = ', '.join(f'{count} {name}' for name, count in {'files': files, **more}.items())
+        before = ', '.join(f'{count:,} {name}' for name, count in {'files': files, **more}.items())
         details = f': {self.summary()}; quarantine.csv has all' if counts else ''
-        print(f'{before}, {kept} kept, {sum(counts.values())} dropped{details}')
+        print(f'{before}, {kept:,} kept, {sum(counts.values()):,} dropped{details}')

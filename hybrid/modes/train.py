@@ -107,10 +107,11 @@ def check_labels(
             _LOG.warning('%s: %ss are not learnt, and will not be predicted', why, kind)
         elif only := _only_label(columns[train], kind):
             _LOG.warning(
-                'all faces of %r have the %s %s, so that is all that can be learnt; are the labels '
-                'right?',
-                train,
+                '%s: all %ss of %r that are known are %s, so that is all that can be learnt; '
+                '--mode=audit counts the labels',
+                dataset,
                 kind,
+                train,
                 only,
             )
     if validation and not any(records.is_known(columns[validation], k).any() for k in learnt):

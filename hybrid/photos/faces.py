@@ -90,5 +90,6 @@ def read_faces_or_error(
     except Exception as error:
         reason = ' '.join(str(error).split()) or type(error).__name__
         if not isinstance(error, ValueError | OSError):  # A defect, maybe of somebody's detector.
-            reason = f'{type(error).__name__}: {reason}'
+            kind = type(error)
+            reason = f'{kind.__module__}.{kind.__name__}: {reason}'.removeprefix('builtins.')
         return [({'path': file_name(image), 'error': reason}, None)]

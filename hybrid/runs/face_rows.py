@@ -260,12 +260,15 @@ class Predictions:
         return len(self.age)
 
     def __repr__(self) -> str:
-        shown = [
-            f'{self.age[k]:.1f} years {self.gender[k]} ({self.female_probability[k]:.2f} female)'
-            for k in range(min(len(self), 3))
-        ]
+        shown = []
+        for age, gender, female in zip(
+            self.age[:3], self.gender[:3], self.female_probability[:3], strict=True
+        ):
+            parts = [f'{age:.1f} years'] if np.isfinite(age) else []
+            parts += [f'{gender} ({female:.2f} female)'] if np.isfinite(female) else []
+            shown.append(' '.join(parts) or 'no prediction')
         more = [f'and {len(self) - 3} more'] if len(self) > 3 else []
-        errors = [f'{len(self.errors)} errors'] if self.errors else []
+        errors = [f'errors: {len(self.errors)}'] if self.errors else []
         return f'<Predictions: {", ".join([*shown, *more, *errors]) or "no face"}>'
 
     def __dir__(self) -> list[str]:

@@ -23,7 +23,7 @@ Exporter = Callable[[Sequence[Trained], str | os.PathLike], pathlib.Path]
 # JAX hangs in a process that was forked after it had started.
 _OTHER_PROCESS = (
     'this model belongs to the process that loaded it: call hybrid.load in each process, started '
-    "by multiprocessing.get_context('spawn'), or load an export, which other processes may use"
+    "by multiprocessing.get_context('spawn'), or load an export in each"
 )
 
 
@@ -119,6 +119,7 @@ class Model:
         Raises:
           FileNotFoundError: when the detector's file is not there; says where to get it.
           TypeError: when something is no kind of image.
+          RuntimeError: in another process than the one that loaded the model.
         """
         predictor = self._get_predictor()
         finder = self._get_detector(detector)
@@ -150,6 +151,7 @@ class Model:
           ValueError, OSError: when nothing may be written there, or a part of the model cannot be
             exported.
         """
+        self.check_process()
         return self._exporter(self.models, output)
 
     def _predict(
@@ -164,9 +166,13 @@ class Model:
             found = (face for of_image in of_images for face in of_image)
             return Predictions.from_rows(list(predict_rows(found, predictor)), predicted)
 
-    def _get_predictor(self) -> Predictor:
+    def check_process(self) -> None:
+        """Raises RuntimeError in another process than the one that loaded the model."""
         if os.getpid() != self._process:
             raise RuntimeError(_OTHER_PROCESS)
+
+    def _get_predictor(self) -> Predictor:
+        self.check_process()
         with self._lock:
             if self._predictor is None:
                 if devices.process_count() > 1:

@@ -75,6 +75,8 @@ def test_a_folder_reads_what_is_in_it_and_nothing_else(tmp_path):
 )
 def test_a_file_of_nearly_that_name_is_pointed_out(tmp_path, there, given):
     (tmp_path / there).touch()
+    if (tmp_path / given).exists():
+        pytest.skip('the same name on this file system')
     source = Folder(tmp_path)
     with pytest.raises(RefusedError) as caught:
         source.read(given)

@@ -72,7 +72,7 @@ def test_a_column_photo_says_what_a_face_was_cut_out_of(tmp_path, capsys):
         ),
         ('path,age,gender\na,200,f\n', "line 2: age '200' is no number of years"),
         ('path,age,gender\na,1,1\n', "line 2: gender '1' is none of male, female"),
-        ('path,age,gender\na,1,0\n', 'and write in words which of 0 and 1 is which'),
+        ('path,age,gender\na,1,0\n', 'write one of these instead of 0 and 1'),
         ('path,age,gender\n,1,f\n', 'line 2: the path is empty'),
         ('path,age,gender\na,1\n', 'line 2: 2 cells, but 3 columns'),
         ('path,age,gender\na,1,f,f\n', 'line 2: 4 cells, but 3 columns'),

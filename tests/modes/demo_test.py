@@ -1,14 +1,16 @@
 import errno
 import http.client
+import io
 import json
 import socket
 import threading
+import zipfile
 
 import pytest
 
 import hybrid
 from hybrid.modes import demo
-from hybrid.modes.serving import server
+from hybrid.modes.serving import answers, server
 from tests import photographs, random_workdir
 
 
@@ -35,8 +37,13 @@ def test_a_model_answers_as_it_does_from_python(model, tmp_path, monkeypatch):
     assert (answer['width'], answer['height']) == (960, 360)
     expected = model.predict_photos([photographs.photograph(1)]).to_rows()
     assert len(answer['faces']) == len(photographs.PLACES)
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, 'w') as file:
+        file.writestr('a.png', photo)
+    head = next(answers.about_zip(model, archive.getvalue()))
+    assert head.rstrip('\n').split(',') == [name for name in expected[0] if name != 'image']
     for row in expected:
-        del row['path'], row['face']
+        del row['path'], row['face'], row['image']
     assert answer['faces'] == expected
     assert {face['gender'] for face in answer['faces']} <= {'male', 'female', 'unsure'}
 

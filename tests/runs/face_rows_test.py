@@ -97,9 +97,14 @@ def test_predictions_are_shown_in_a_line_and_say_what_else_there_is():
     found = face_rows.Predictions.from_rows([*rows, {'image': 4, 'error': 'no face'}], predicted)
     assert repr(found) == (
         '<Predictions: 20.0 years male (0.25 female), 21.0 years male (0.25 female), '
-        '22.0 years male (0.25 female), and 1 more, 1 errors>'
+        '22.0 years male (0.25 female), and 1 more, errors: 1>'
     )
     assert repr(face_rows.Predictions.from_rows([], predicted)) == '<Predictions: no face>'
+    some = [rows[0] | {'age': None}, rows[1] | {'female_probability': None, 'gender': ''}]
+    some.append({'image': 2, 'face': 0})
+    assert repr(face_rows.Predictions.from_rows(some, predicted)) == (
+        '<Predictions: male (0.25 female), 21.0 years, no prediction>'
+    )
     assert {'age', 'age_width', 'to_rows'} <= set(dir(found))
     assert [row['image'] for row in found.to_rows()] == [0, 1, 2, 3, 4]
 

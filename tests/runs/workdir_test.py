@@ -1,8 +1,8 @@
 import errno
+import fcntl
 import json
 import os
 
-import filelock
 import ml_collections
 import pytest
 
@@ -134,10 +134,10 @@ def test_a_file_is_no_workdir(tmp_path, config):
 
 @pytest.mark.parametrize('number', [errno.ENOTSUP, errno.ENOLCK])
 def test_a_file_system_without_locks_does_not_end_a_training(tmp_path, monkeypatch, caplog, number):
-    def acquire(self, blocking):
+    def flock(file, operation):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(filelock.FileLock, 'acquire', acquire)
+    monkeypatch.setattr(fcntl, 'flock', flock)
     with workdir.lock(tmp_path):
         pass
     assert f'{tmp_path}: this file system has no locks' in caplog.text

@@ -195,9 +195,12 @@ def _parse(line: int, cells: dict[str, str], box_columns: boxes.Columns | None) 
     gender = GENDERS.get(cells['gender'].lower())
     if gender is None:
         raise ValueError(
-            f'gender {cells["gender"]!r} is none of male, female, m, f; leave the cell empty if it '
-            'is unknown'
-            + (', and write in words which of 0 and 1 is which' * (cells['gender'] in ('0', '1')))
+            f'gender {cells["gender"]!r} is none of male, female, m, f; '
+            + (
+                'write one of these instead of 0 and 1'
+                if cells['gender'] in ('0', '1')
+                else 'leave the cell empty if it is unknown'
+            )
         )
     split = cells.get('split', '')
     if 'split' in cells and (not re.fullmatch(r'[A-Za-z]\w*', split) or split.lower() == 'all'):

@@ -16,6 +16,7 @@ from hybrid.datasets.image_sources import (
     MAX_FILE_BYTES,
     Folder,
     RefusedError,
+    is_hidden_by_macos,
     is_image,
     is_unsafe,
     list_files,
@@ -54,6 +55,8 @@ def read_files(
     for path, content in files:
         parts = pathlib.PurePosixPath(path).parts
         name = parts[-1] if parts else path
+        if is_hidden_by_macos(name):
+            continue
         if is_unsafe(path):
             dropped.drop(path, 'unsafe_path', 'absolute or with ..')
         elif content is None:

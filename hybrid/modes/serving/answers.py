@@ -85,7 +85,7 @@ def about_zip(model: Predictor, content: bytes) -> Iterator[str]:
     archive, entries = archives.open_zip(content)
     # What other columns there are, only the model knows, and says of a face.
     empty = np.zeros((8, 8, 3), np.uint8)
-    columns = list(model.predict_photos([empty]).to_rows()[0])
+    columns = list(_rows(model, empty, 8, 8)[0])
 
     def lines() -> Iterator[str]:
         yield ','.join(columns) + '\n'
@@ -119,6 +119,7 @@ def _rows(model: Predictor, pixels: np.ndarray, width: int, height: int) -> list
     scales = {'x': width, 'width': width, 'y': height, 'height': height}
     sides = {'x': pixels.shape[1], 'width': pixels.shape[1]}
     for row in rows:
+        row.pop('image', None)  # There is but one.
         for name, whole in scales.items():
             if row.get(name) is not None:  # Large pictures are read at half their size.
                 row[name] = round(row[name] * whole / sides.get(name, pixels.shape[0]))

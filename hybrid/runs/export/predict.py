@@ -243,7 +243,7 @@ def to_rgb(image: Image.Image) -> np.ndarray:
             raise ValueError('32-bit grey with values outside 0..65535')
         if image.mode == 'I' and 0 < values.max() < 256:
             raise ValueError(
-                "as 16-bit grey it is black; if white is 255, convert it with image.convert('L')"
+                "as 16-bit grey it is black; if white is 255, make it 8-bit: image.convert('L')"
             )
         return np.repeat(((values + 128) // 257).astype(np.uint8)[..., None], 3, axis=2)
     if image.mode == 'F':

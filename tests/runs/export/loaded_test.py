@@ -171,7 +171,7 @@ def test_what_is_too_large_is_refused_and_no_warning_is_touched(tmp_path, monkey
 @pytest.mark.parametrize('to_rgb', [images.to_rgb, predict.to_rgb])
 def test_grey_of_32_bits_that_looks_like_8_is_not_taken_for_16(to_rgb):
     grey = np.arange(256, dtype=np.int32).reshape(16, 16)
-    with pytest.raises(ValueError, match=r"convert it with image\.convert\('L'\)"):
+    with pytest.raises(ValueError, match=r"make it 8-bit: image\.convert\('L'\)"):
         to_rgb(Image.fromarray(grey))
     np.testing.assert_array_equal(to_rgb(Image.fromarray(257 * grey))[..., 1], grey)
     assert not to_rgb(Image.fromarray(0 * grey)).any()
