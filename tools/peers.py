@@ -37,7 +37,8 @@ def table(
                 run = rows.describe_run(record)
             else:
                 label, data = record['summary'], f'train of `{record["dataset"]["name"]}`'
-                run = f'[`{record["commit"]}`]({record["name"]}.json)'
+                data = record.get('trained_on', data)
+                run = rows.linked_commit(record)
             errors = (scores.get(f'by_age/{band}/age/mae') for band in BANDS)
             cells = ('' if error is None else f'{error:.1f}' for error in errors)
             yield label, data, *rows.few_cells(scores), *cells, run

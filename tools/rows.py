@@ -69,6 +69,13 @@ def _minutes(record: Record) -> str:
     return f', {max(round(record["seconds"] / 60), 1)} min' if record['seconds'] else ''
 
 
+def linked_commit(record: Record, folder: str = '') -> str:
+    """The commit of a run, or how many commits several runs have, as a link to the record."""
+    count = record['commit'].count(',') + 1
+    shown = f'`{record["commit"]}`' if count <= 4 else f'{count} commits'
+    return f'[{shown}]({folder}{record["name"]}.json)'
+
+
 def describe_run(record: Record) -> str:
     """Says commit, seed, what the run started from, machine and time."""
     if 'runs' in record:
@@ -163,7 +170,7 @@ def summary_table(
             if record is records[0]:
                 cells = few_cells(scores, 'constant/')
                 yield 'always the median age and the more frequent gender', *cells, ''
-            run = f'[`{record["commit"]}`](results/{record["name"]}.json)'
+            run = linked_commit(record, 'results/')
             yield record['summary'], *few_cells(scores), run
         for printed in published.values():
             if 'summary' in printed:
