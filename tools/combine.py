@@ -59,14 +59,15 @@ def main() -> None:
     options = parser.parse_args()
     try:
         records = [json.loads((RESULTS / f'{run}.json').read_text()) for run in options.runs]
+        combined = {
+            split: combine([read_predictions(predictions_path(run, split)) for run in options.runs])
+            for split in records[0]['splits']
+        }
         splits: dict[str, Any] = {}
-        for split in records[0]['splits']:
-            rows = combine([read_predictions(predictions_path(run, split)) for run in options.runs])
-            write_predictions(rows, predictions_path(options.name, split))
-            # As they will be read.
-            scores = metrics.compute_metrics(
-                read_predictions(predictions_path(options.name, split))
-            )
+        for split, rows in combined.items():
+            path = predictions_path(options.name, split)
+            write_predictions(rows, path)
+            scores = metrics.compute_metrics(read_predictions(path))  # As they were rounded.
             known = {name: None if math.isnan(value) else value for name, value in scores.items()}
             about = {'dataset': records[0]['dataset']['name'], 'split': split}
             splits[split] = {'about': about, 'metrics': known}

@@ -123,9 +123,10 @@ def check_labels(
 
 def _only_label(columns: dict[str, np.ndarray], kind: str) -> str:
     """The age or the gender that all examples have of which it is known; '' if they differ."""
-    found = np.unique(columns[kind][columns[kind] >= 0])
-    ranges = 'age_min' in columns and (columns['age_min'] < columns['age_max']).any()
-    if len(found) != 1 or (kind == 'age' and ranges):
+    ends = outcomes.age_bounds(columns) if kind == 'age' else (columns['gender'],)
+    known = records.is_known(columns, kind)
+    found = np.unique([end[known] for end in ends])
+    if len(found) != 1:
         return ''
     return outcomes.GENDERS[int(found[0])] if kind == 'gender' else f'{found[0]:g}'
 

@@ -2,9 +2,11 @@ import hashlib
 import os
 import re
 import tempfile
+import threading
 import time
 
 import pytest
+import tensorflow_datasets as tfds
 
 from hybrid import datasets
 
@@ -129,6 +131,28 @@ def test_a_builder_leaves_no_temporary_folder(tmp_path, monkeypatch):
     for name in ('synthetic_faces', 'utkface/coral_21_60', 'face_csv/mine'):
         datasets.create_builder(name, str(tmp_path / 'data'))
     assert not list((tmp_path / 'temporary').iterdir())
+
+
+def test_builders_that_are_created_at_once_leave_tfds_as_it_was():
+    look = tfds.core.DatasetInfo.initialize_from_bucket
+    at_once, most = [], []
+
+    def create(depth=1):
+        at_once.append(depth)
+        most.append(len(at_once))
+        time.sleep(0.05)
+        if depth:  # One builder may create another one.
+            datasets._create(create, depth=depth - 1)
+        at_once.pop()
+
+    threads = [threading.Thread(target=datasets._create, args=(create,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+    assert max(most) == 2
+    assert tfds.core.DatasetInfo.initialize_from_bucket is look
 
 
 def test_what_a_killed_preparation_left_is_removed_after_an_hour(tmp_path):

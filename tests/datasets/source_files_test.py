@@ -63,6 +63,11 @@ def kaggle(folder):
     put_zip(folder / 'archive.zip', {**inner, '__MACOSX/UTKFace/._1_0.jpg': b'', 'README': b''})
 
 
+def with_macos_files(folder):
+    """As macOS leaves them on disks that are not its own."""
+    put(folder / 'archive/UTKFace', [*FILES, *(f'._{name}' for name in FILES)])
+
+
 def of_windows(folder):
     members = {f'a\\UTKFace\\{name}': content for name, content in FILES.items()}
     put_zip(folder / 'archive (2).zip', members)
@@ -73,6 +78,7 @@ def of_windows(folder):
     [
         (put, '.'),
         (lambda d: put(d / 'archive/UTKFace'), 'archive/UTKFace'),
+        (with_macos_files, 'archive/UTKFace'),
         (kaggle, 'archive.zip'),
         (lambda d: put_zip(d / 'UTKFace.zip', FILES), 'UTKFace.zip'),
         (of_windows, 'archive (2).zip'),

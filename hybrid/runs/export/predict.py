@@ -39,10 +39,6 @@ COLUMNS = ['path', 'age', 'gender', 'female_probability']
 Description = dict[str, Any]
 
 
-class TooManyPixelsError(ValueError):
-    """An image has more than MAX_PIXELS."""
-
-
 def read_description(folder: pathlib.Path) -> Description:
     """Reads model.json.
 
@@ -197,17 +193,15 @@ def read_file(path: str | os.PathLike) -> np.ndarray:
     known = [name for name in FORMATS if name in Image.OPEN]
     try:
         with path.open('rb') as file, _open(file, known) as opened:
-            if opened.width * opened.height > MAX_PIXELS:
-                raise TooManyPixelsError
-            opened.load()
-            return to_rgb(opened)
+            if opened.width * opened.height <= MAX_PIXELS:
+                opened.load()
+                return to_rgb(opened)
     except Image.UnidentifiedImageError:
         raise ValueError(f'not an image in a known format ({", ".join(known)})') from None
-    except TooManyPixelsError:
-        raise ValueError(f'more than {MAX_PIXELS:,} pixels') from None
     except Exception as error:  # Pillow raises all kinds of them on a damaged file.
         reason = ' '.join(str(error).split()) or type(error).__name__
         raise ValueError(f'cannot be decoded: {reason}') from None
+    raise ValueError(f'more than {MAX_PIXELS:,} pixels')
 
 
 def _open(file: BinaryIO, formats: Sequence[str]) -> Image.Image:
